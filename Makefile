@@ -1,0 +1,39 @@
+# Scanside: `make demo` and `make test` work from a bare clone; both set up everything they need under .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INPUT ?=
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.demo  ## set up, then send radiographs through the whole appliance and show the page
+	@$(BIN)/python -m edge.demo $(if $(INPUT),--input "$(INPUT)")
+
+test: $(VENV)/.dev  ## set up, then run every test
+	@scripts/install_system_packages
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## ruff, ruff format, mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev  ## measure the README's claims, each beside its peer
+	@scripts/install_system_packages
+	@$(BIN)/python -m benchmarks
+
+clean:  ## remove what these targets made
+	rm -rf $(VENV) .demo .cache .mypy_cache .ruff_cache .pytest_cache build dist
+
+$(VENV)/.demo: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Scanside into $(VENV) (once)."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Scanside with its tools for export and development into $(VENV) (once)."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[demo,export,dev]'
+	@touch $@ $(VENV)/.demo

@@ -1,0 +1,312 @@
+"""The device configuration: one strict schema, read from one YAML file (`firmware_config/scanside.yaml` explains it).
+
+A key that is not in the schema or a value that breaks its rule is one line: file, line, key, rule and fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+import yaml
+
+from edge.errors import UsageError
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535, description="a TCP port up to 65535; 0 lets the system choose")]
+Identifier = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"\A[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?\Z",
+        description="1 to 64 of a-z, 0-9 and -, as it stands in topics",
+    ),
+]
+AeTitle = Annotated[
+    str,
+    msgspec.Meta(pattern=r"\A(?=.*[^ ])[ -\[\]-~]{1,16}\Z", description="1 to 16 ASCII characters (PS3.5 6.2, VR AE)"),
+]
+
+
+class ConfigError(UsageError):
+    """A configuration that cannot be used: the message is file, line, key, rule and fix in one line."""
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Dicom(_Section, frozen=True, kw_only=True):
+    """The DICOM listener (C-STORE and C-ECHO).
+
+    Attributes:
+        ae_title: The title that modalities call.
+        host: The address to listen on; the modality network's, `0.0.0.0` for all.
+        port: 11112 is the port registered for DICOM.
+        require_called_ae_title: Refuse associations that call another title.
+        max_associations: How many senders at once.
+        max_pdu_bytes: Largest PDU to receive; 0 is unlimited, and twice as fast as 16 KiB.
+    """
+
+    ae_title: AeTitle = "SCANSIDE"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    require_called_ae_title: bool = False
+    max_associations: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+    max_pdu_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+class Intake(_Section, frozen=True, kw_only=True):
+    """How images arrive.
+
+    Attributes:
+        dicom: The DICOM listener.
+        watch_folder: Files put here are taken in and removed; none when absent.
+    """
+
+    dicom: Dicom = Dicom()
+    watch_folder: Path | None = None
+
+
+class Inference(_Section, frozen=True, kw_only=True):
+    """How images are analysed.
+
+    Attributes:
+        models: Folder of model bundles; absent means those that came with the software.
+        trusted_keys: Folder of public keys (`*.pub`) whose signatures on bundles count; absent likewise.
+        engine: `openvino`, `onnxruntime`, or `auto`: the faster that passes the self-test on this CPU.
+        operating_point: The bundles' operating point to use; absent means each bundle's default.
+        threads: CPU threads of the engine.
+    """
+
+    models: Path | None = None
+    trusted_keys: Path | None = None
+    engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
+    operating_point: str | None = None
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+
+
+class Web(_Section, frozen=True, kw_only=True):
+    """The status page.
+
+    Attributes:
+        host: The address to listen on. The page speaks HTTP: keep it on the box or behind a TLS front.
+        port: Its port.
+        session_minutes: A signed-in page without any action is signed out after this.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    session_minutes: Annotated[int, msgspec.Meta(ge=1, le=1440)] = 30
+
+
+class Mqtt(_Section, frozen=True, kw_only=True):
+    """The link to the fleet's broker.
+
+    Attributes:
+        host: The broker.
+        port: 8883 with TLS, 1883 without.
+        tls: Verify the broker and encrypt. Off only for a broker on the same box.
+        ca_file: Certificate authority to trust; absent means the system's.
+        certificate_file: This box's certificate, for mutual TLS.
+        key_file: Its private key.
+        username: For brokers that ask for one.
+        password_file: File whose first line is the password (a systemd credential, or mode 0600).
+        keepalive_seconds: MQTT keep alive.
+        session_expiry_hours: How long the broker keeps this box's session while it is away (MQTT 5 only).
+        health_interval_seconds: How often health is published.
+    """
+
+    host: str
+    port: Port = 8883
+    tls: bool = True
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+    keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 60
+    session_expiry_hours: Annotated[int, msgspec.Meta(ge=0, le=24 * 365)] = 168
+    health_interval_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 60
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole device configuration.
+
+    Attributes:
+        site: The clinic's name in topics and on the page; assigned, says nothing about patients.
+        box: This box's name at the site.
+        state_dir: Everything that must survive a power cut: journal, spool, outbox, accounts.
+        intake: How images arrive.
+        inference: How they are analysed.
+        web: The status page.
+        mqtt: The fleet link; absent means that the box stands alone and sends nothing.
+    """
+
+    site: Identifier = "site"
+    box: Identifier = "box"
+    state_dir: Path = Path("/var/lib/scanside")
+    intake: Intake = Intake()
+    inference: Inference = Inference()
+    web: Web = Web()
+    mqtt: Mqtt | None = None
+
+    @property
+    def models_folder(self) -> Path:
+        """Where the model bundles lie."""
+        return self.inference.models or _installed("models")
+
+    @property
+    def trusted_keys(self) -> list[Path]:
+        """The public keys whose signatures on bundles count."""
+        return sorted((self.inference.trusted_keys or _installed("firmware_config/trusted_keys")).glob("*.pub"))
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: It cannot be read, is not YAML, has an unknown key, or a value breaks its rule.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}): give a readable YAML file with --config") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> Config:
+    """Check the text of a configuration file; `name` is what errors call it. Raises `ConfigError`."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            return Config()
+        _check_keys(root, Config, [], name)
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise ConfigError(f"{name}:{mark.line + 1 if mark else 1}: not YAML: {error.problem}: correct it") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        problem = "nested too deeply" if isinstance(error, RecursionError) else str(error).partition("\n")[0]
+        raise ConfigError(f"{name}:1: not YAML: {problem}: correct it") from error
+    try:
+        config = msgspec.convert(document, Config, strict=True, dec_hook=_decode)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(str(error), root, name)) from error
+    _check_together(config, root, name)
+    return config
+
+
+def _check_keys(node: yaml.Node, section: type[_Section], path: list[str], name: str) -> None:
+    """Refuse keys that the section does not have or that stand there twice, and values that YAML itself cannot make."""
+    if not isinstance(node, yaml.MappingNode):
+        return  # a wrong value, which the conversion explains
+    fields = {field.name: field.type for field in msgspec.structs.fields(section)}
+    seen: set[str] = set()
+    for key_node, value_node in node.value:
+        key = key_node.value if isinstance(key_node, yaml.ScalarNode) else "(a list or section)"
+        line = key_node.start_mark.line + 1
+        here = ".".join([*path, key])
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
+            raise ConfigError(f"{name}:{line}: {_shown(here)}: unknown key, {hint}")
+        if key in seen:
+            raise ConfigError(f"{name}:{line}: {here}: given twice: remove one of the two lines")
+        seen.add(key)
+        if below := _section_of(fields[key]):
+            _check_keys(value_node, below, [*path, key], name)
+        elif isinstance(value_node, yaml.ScalarNode):
+            try:
+                yaml.constructor.SafeConstructor().construct_object(value_node)
+            except (ValueError, AttributeError) as error:  # a date that is none, `!!int x`: PyYAML's own slips
+                value = _shown(repr(value_node.value))
+                raise ConfigError(f"{name}:{line}: {here}: {value} cannot be read: put it in quotes") from error
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str) and value and "\0" not in value:
+        return Path(value)
+    raise ValueError(f"Expected a {kind.__name__.lower()}")
+
+
+def _explain(message: str, root: yaml.Node, name: str) -> str:
+    """One line out of msgspec's message: file, line, key, value, rule and fix."""
+    problem, _, where = message.partition(" - at `$")
+    path = re.findall(r"\w+", where)
+    section: type[_Section] = Config
+    field: msgspec.structs.FieldInfo | None = None
+    for key in path:
+        field = next(field for field in msgspec.structs.fields(section) if field.name == key)
+        section = _section_of(field.type) or section
+    line, node = _find(root, path)
+    place = f"{name}:{line}: {'.'.join(path) or 'the file'}"
+    if missing := re.search(r"missing required field `(\w+)`", problem):
+        return f"{place}: the key {missing[1]!r} is missing: add it"
+    fix = "correct it" if field is None or field.required else "correct it, or remove the line to have the default"
+    return f"{place}: {_shown_node(node)} cannot be used: {_rule(problem, field)}: {fix}"
+
+
+def _rule(problem: str, field: msgspec.structs.FieldInfo | None) -> str:
+    """The rule that a value broke, in the schema's own words where it has some."""
+    if field and problem.startswith("Invalid enum"):
+        return f"expected one of {', '.join(get_args(field.type))}"
+    if field is None or _section_of(field.type):
+        return "expected keys of its own"
+    described = next((meta.description for meta in getattr(field.type, "__metadata__", ()) if meta.description), None)
+    return f"expected {described}" if described else f"{problem[0].lower()}{problem[1:].partition(', got')[0]}"
+
+
+def _check_together(config: Config, root: yaml.Node, name: str) -> None:
+    """The rules that join several keys. Raises `ConfigError`."""
+    if config.mqtt and (config.mqtt.certificate_file is None) != (config.mqtt.key_file is None):
+        line, _ = _find(root, ["mqtt"])
+        raise ConfigError(f"{name}:{line}: mqtt: certificate_file and key_file belong together: give both")
+    folder, state = config.intake.watch_folder, config.state_dir
+    if folder and (folder == state or state in folder.parents or folder in state.parents):
+        line, _ = _find(root, ["intake", "watch_folder"])
+        raise ConfigError(
+            f"{name}:{line}: intake.watch_folder: {_shown(str(folder))} and state_dir lie within each other, and what is"
+            " in the watch folder is taken in and removed: choose another folder"
+        )
+
+
+def _section_of(kind: Any) -> type[_Section] | None:
+    """The section that a field holds, also an optional one."""
+    for candidate in (kind, *get_args(kind)):
+        if isinstance(candidate, type) and issubclass(candidate, _Section):
+            return candidate
+    return None
+
+
+def _shown(value: str) -> str:
+    """A value as it may stand in one line of a message."""
+    printable = "".join(character if character.isprintable() else "?" for character in value)
+    return printable if len(printable) <= 60 else f"{printable[:57]}..."
+
+
+def _shown_node(node: yaml.Node) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return _shown(repr(node.value) if node.style else node.value) or "nothing"
+    return "a list" if isinstance(node, yaml.SequenceNode) else "a section"
+
+
+def _find(root: yaml.Node, path: list[str]) -> tuple[int, yaml.Node]:
+    """The line, counted from 1, on which the key at `path` stands, and its value."""
+    line, node = 1, root
+    for key in path:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key_node, value_node in node.value:
+            if key_node.value == key:
+                line, node = key_node.start_mark.line + 1, value_node
+                break
+    return line, node
+
+
+def _installed(name: str) -> Path:
+    """A folder that comes with the software: beside the packages in a checkout, under share/scanside when installed."""
+    beside = Path(__file__).resolve().parent.parent / name
+    return beside if beside.is_dir() else Path(sys.prefix) / "share" / "scanside" / name

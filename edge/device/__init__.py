@@ -1,0 +1,1 @@
+"""The box itself: how its services and its hardware are doing."""

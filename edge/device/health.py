@@ -1,0 +1,99 @@
+"""How each service is doing: one small file each, written by the service, read by the page and the fleet link.
+
+A file says nothing about patients. One that was not renewed for `STALE_AFTER` seconds says that its service is gone,
+whatever stands in it: old news is never shown as present.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from edge.records import Record
+
+Figure = str | int | float | bool | None
+RENEW_EVERY = 2.0
+STALE_AFTER = 10.0
+
+
+class State(StrEnum):
+    """How a service is: the words of the fleet's health messages too."""
+
+    STARTING = "starting"
+    UP = "up"
+    DEGRADED = "degraded"
+    DOWN = "down"
+
+
+class Health(Record, frozen=True, kw_only=True):
+    """One service's own account.
+
+    Attributes:
+        service: `intake`, `inference`, `web`, `sync`.
+        state: How it is; `reason` says why when it is not `up`.
+        since: When it entered this state, seconds since the epoch.
+        updated_at: When it last said so.
+        pid: Its process.
+        details: Figures of its own (`queue_depth`, `p95_ms`, ...).
+    """
+
+    service: str
+    state: State
+    reason: str = ""
+    since: float
+    updated_at: float
+    pid: int
+    details: dict[str, Figure] = msgspec.field(default_factory=dict)
+
+
+class HealthFile:
+    """Where one service writes its account."""
+
+    def __init__(self, state_dir: Path, service: str, clock: Callable[[], float] = time.time) -> None:
+        """Begin as `starting`."""
+        self._path = _folder(state_dir) / f"{service}.json"
+        self._clock = clock
+        now = clock()
+        self._health = Health(service=service, state=State.STARTING, since=now, updated_at=0.0, pid=os.getpid())
+        self.report(State.STARTING)
+
+    def report(self, state: State, reason: str = "", **details: Figure) -> None:
+        """Say how the service is. Written at once when the state changes, otherwise every `RENEW_EVERY` seconds."""
+        now = self._clock()
+        changed = (state, reason) != (self._health.state, self._health.reason)
+        if not changed and 0 <= now - self._health.updated_at < RENEW_EVERY:
+            return
+        since = now if changed else self._health.since
+        self._health = msgspec.structs.replace(
+            self._health, state=state, reason=reason, since=since, updated_at=now, details=details
+        )
+        temporary = self._path.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(self._health))
+        temporary.replace(self._path)
+
+
+def read_health(state_dir: Path, now: float) -> dict[str, Health]:
+    """Every service's account by its name; one that is stale (or from the future) reads as `down`."""
+    accounts = {}
+    for path in sorted(_folder(state_dir).glob("*.json")):
+        try:
+            health = msgspec.json.decode(path.read_bytes(), type=Health)
+        except (OSError, msgspec.DecodeError):
+            continue  # removed or damaged meanwhile: the service writes it anew within seconds
+        if not -STALE_AFTER <= now - health.updated_at <= STALE_AFTER:
+            health = msgspec.structs.replace(
+                health, state=State.DOWN, reason="no sign of life", since=health.updated_at
+            )
+        accounts[health.service] = health
+    return accounts
+
+
+def _folder(state_dir: Path) -> Path:
+    folder = state_dir / "health"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,94 @@
+"""`scanside doctor`: everything that can be wrong with this box, one line each, with what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from edge.config import Config
+from edge.device.health import State, read_health
+from edge.device.vitals import read_vitals
+from edge.inference.bundle import BundleError, find_bundles, open_bundle
+from edge.inference.engines import ENGINES, EngineError, open_engine
+from edge.inference.self_test import self_test
+
+_LOW_DISK_SHARE = 0.9
+
+
+class Check(NamedTuple):
+    """One line: what was looked at, whether it is well, and what was found or what to do."""
+
+    name: str
+    well: bool
+    said: str
+
+
+def examine(config: Config, output: TextIO) -> int:
+    """Check the box and write a line for each thing; 0 when all is well, 1 otherwise."""
+    status = 0
+    for check in (*_state_folder(config), *_models(config), *_ports(config), *_services(config)):
+        output.write(f"{'ok  ' if check.well else 'BAD '} {check.name}: {check.said}\n")
+        status |= not check.well
+    return status
+
+
+def _state_folder(config: Config) -> Iterator[Check]:
+    folder = config.state_dir
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Check("state folder", False, f"{existing} is not writable: run as the service's user, or set state_dir")
+        return
+    vitals = read_vitals(existing)
+    said = f"{vitals.disk_free / 1e9:.1f} GB free of {vitals.disk_total / 1e9:.1f} GB"
+    full = vitals.disk_used_share > _LOW_DISK_SHARE
+    yield Check("disk", not full, f"{said}: free some" if full else said)
+
+
+def _models(config: Config) -> Iterator[Check]:
+    folders = find_bundles(config.models_folder)
+    if not folders:
+        yield Check("models", False, f"no bundle under {config.models_folder}: set inference.models")
+    for folder in folders:
+        try:
+            sealed = open_bundle(folder, config.trusted_keys)
+        except BundleError as error:
+            yield Check("model", False, str(error))
+            continue
+        yield Check("model", True, f"{sealed.bundle.id} {sealed.bundle.version}: signature and digests hold")
+        for name in ENGINES:
+            try:
+                engine = open_engine(name, sealed, config.inference.threads, Path(config.state_dir / "cache"))
+                yield Check(f"engine {name}", True, f"passes the self-test, {self_test(engine, sealed):.1f} ms a pass")
+            except EngineError as error:
+                yield Check(f"engine {name}", False, str(error))
+
+
+def _ports(config: Config) -> Iterator[Check]:
+    running = read_health(config.state_dir, time.time()) if config.state_dir.is_dir() else {}
+    wanted = {
+        "intake": ("DICOM port", config.intake.dicom.host, config.intake.dicom.port),
+        "web": ("page port", config.web.host, config.web.port),
+    }
+    for service, (name, host, port) in wanted.items():
+        up = service in running and running[service].state is State.UP
+        try:
+            with socket.create_server((host, port)):
+                taken = False
+        except OSError as error:
+            taken, why = True, error.strerror
+        if up or not taken:
+            yield Check(name, True, f"{host}:{port} {'served' if up else 'free'}")
+        else:
+            yield Check(name, False, f"{host}:{port}: {why}: stop what uses it, or choose another port")
+
+
+def _services(config: Config) -> Iterator[Check]:
+    if not config.state_dir.is_dir():
+        return
+    for service, health in read_health(config.state_dir, time.time()).items():
+        well = health.state in (State.UP, State.STARTING)
+        yield Check(f"service {service}", well, f"{health.state} {health.reason}".strip())

@@ -1,0 +1,90 @@
+"""The numbered catalogue of everything the box logs: one number, one level, one template for each event.
+
+A support engineer searches by number. No template carries what comes from a patient, a study or a file's name.
+Numbers: 1xx appliance, 2xx intake, 3xx store, 4xx inference, 5xx sync, 6xx web, 7xx device.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import NamedTuple
+
+
+class Event(NamedTuple):
+    """One kind of log line."""
+
+    number: int
+    level: int
+    template: str
+
+
+STARTING = Event(100, logging.INFO, "Scanside {version} starting: services {services}, state in {state_dir}")
+READY = Event(101, logging.INFO, "all services ready after {seconds:.1f} s")
+SERVICE_STARTED = Event(102, logging.INFO, "service {service} started, process {pid}")
+SERVICE_DIED = Event(
+    103, logging.ERROR, "service {service} ended with exit status {status}: restarting in {delay:.1f} s"
+)
+STOPPING = Event(104, logging.INFO, "stopping: signal {signal}")
+SERVICE_KILLED = Event(105, logging.WARNING, "service {service} did not stop within {seconds:.1f} s and was killed")
+STOPPED = Event(106, logging.INFO, "stopped")
+
+LISTENING = Event(200, logging.INFO, "DICOM listener ready: AE title {ae_title}, {host}:{port}")
+STORED = Event(201, logging.INFO, "accepted instance {instance} ({size} bytes) over {source}")
+STORED_AGAIN = Event(202, logging.INFO, "instance {instance} came again with the same bytes: already stored")
+STORE_FAILED = Event(203, logging.ERROR, "C-STORE answered with status {status:#06x}: {error}")
+UID_CONFLICT = Event(204, logging.WARNING, "instance {instance} has the UID of {other} but other bytes: both kept")
+WATCHING = Event(205, logging.INFO, "watch folder ready")
+WATCH_FAILED = Event(206, logging.ERROR, "the watch folder cannot be read: {error}; trying again in {delay:.0f} s")
+PICKUP_FAILED = Event(207, logging.ERROR, "a file in the watch folder cannot be taken: {error}; it stays there")
+
+LEFTOVER_REMOVED = Event(
+    300, logging.INFO, "{count} half-written spool files removed: their senders were not answered with success"
+)
+SPOOL_FILE_MISSING = Event(301, logging.ERROR, "the spool file of instance {instance} is missing")
+
+BUNDLE_LOADED = Event(
+    400, logging.INFO, "model {model} {version} loaded on {engine} with {threads} threads in {ms:.0f} ms"
+)
+ENGINE_CHOSEN = Event(401, logging.INFO, "engine {engine} chosen: {figures}")
+ENGINE_REFUSED = Event(402, logging.ERROR, "engine {engine} refused for model {model}: {error}")
+RESULT = Event(
+    403,
+    logging.INFO,
+    "instance {instance}: {status} ({reason}), {ms:.0f} ms in the pipeline, {latency_ms:.0f} ms since arrival",
+)
+PIPELINE_FAILED = Event(404, logging.ERROR, "instance {instance}: {error} in {where}")
+PARKED = Event(405, logging.ERROR, "instance {instance} parked after {attempts} attempts that ended without a result")
+PREVIEW_FAILED = Event(406, logging.WARNING, "instance {instance}: no preview: {error}")
+BUNDLE_REFUSED = Event(407, logging.ERROR, "model bundle refused: {error}")
+
+WEB_READY = Event(600, logging.INFO, "status page ready: http://{host}:{port}/")
+FIRST_BOOT_CODE = Event(
+    601, logging.WARNING, "no account yet: create the first one on the page with the code on the console"
+)
+SIGN_IN_FAILED = Event(602, logging.WARNING, "sign-in refused: {error}")
+SIGN_IN_LOCKED = Event(603, logging.WARNING, "sign-in locked for {seconds:.0f} s after {failures} failures")
+FIRST_ACCOUNT = Event(604, logging.INFO, "the first account was created: the code on the console is spent")
+REQUEST_FAILED = Event(605, logging.ERROR, "{method} {route}: {error} in {where}")
+WEB_STORE_FAILED = Event(606, logging.ERROR, "the page cannot read the store: {error}; trying again every second")
+WEB_STORE_BACK = Event(607, logging.INFO, "the page reads the store again")
+STREAMS_FULL = Event(608, logging.WARNING, "a page gets no live updates: {count} streams are open already")
+WEB_SERVER_FAILED = Event(609, logging.ERROR, "web server: {message} ({error})")
+WEB_ADDRESS_REFUSED = Event(
+    610, logging.ERROR, "the page cannot listen on {host}:{port}: {error}; change web.host or web.port"
+)
+
+
+def emit(event: Event, /, **fields: object) -> None:
+    """Log one event. Raises `KeyError` when a field of the template is missing: a defect, found by the first test."""
+    logging.getLogger("scanside").log(event.level, "SC%03d %s", event.number, event.template.format(**fields))
+
+
+def configure(service: str, level: int = logging.INFO) -> None:
+    """Send events to stderr (and so to journald), prefixed with the service's name."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {service} %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    logger = logging.getLogger("scanside")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(level)

@@ -1,0 +1,60 @@
+"""One module for each inference engine, behind one interface; imported only when that engine is used."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import ScansideError
+from edge.inference.bundle import SealedBundle
+
+ENGINES = ("openvino", "onnxruntime")
+"""Every engine, in the order in which they are tried when none is measured yet."""
+
+_MODULES = {"openvino": "openvino_cpu", "onnxruntime": "onnxruntime_cpu"}
+
+
+class EngineError(ScansideError):
+    """An engine that cannot be used here: the message says why, in one line."""
+
+
+class Outputs(NamedTuple):
+    """What one pass gives, float32: logits (findings,), cam (findings, h, w), embedding (features,)."""
+
+    logits: NDArray[np.float32]
+    cam: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """A loaded model. `run` takes float32 (1, 1, height, width), 0..1, and is called by one thread at a time."""
+
+    name: str
+
+    def run(self, image: NDArray[np.float32]) -> Outputs:
+        """One forward pass."""
+
+
+def open_engine(name: str, sealed: SealedBundle, threads: int, cache: Path) -> Engine:
+    """Load a bundle's model on an engine.
+
+    Args:
+        name: One of `ENGINES`.
+        sealed: The verified bundle.
+        threads: CPU threads.
+        cache: Folder in which the engine may keep what it compiled.
+
+    Raises:
+        EngineError: The engine is not installed or cannot load the model.
+    """
+    try:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+        engine: Engine = module.load(sealed, threads, cache)
+    except Exception as error:  # the engines raise their own types; each means that this one cannot serve
+        first_line = str(error).strip().splitlines()[:1]
+        raise EngineError(f"{name}: {type(error).__name__}: {' '.join(first_line)}") from error
+    return engine

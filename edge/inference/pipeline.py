@@ -1,0 +1,156 @@
+"""The hot path: one file's bytes to one answer, in the order in which the data takes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.imaging.quality import check_quality
+from edge.imaging.reader import Source
+from edge.imaging.refusal import Refusal
+from edge.imaging.resample import to_model_input
+from edge.inference.engines import Outputs
+from edge.inference.explanation import box_of
+from edge.inference.judgement import PRIORITY_OF, judge
+from edge.inference.models import Model
+from edge.inference.router import route
+from edge.records import Finding, Header, Image, QualityFinding, Reason, Result, Status, Subject, Timings
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Analysis:
+    """What became of one file.
+
+    Attributes:
+        result: The answer; never missing.
+        header: What its tags say; empty when it could not be read.
+        image: The grey values, where they were decoded.
+        maps: Class activation maps (h, w) by finding code, where a model ran.
+        refusal: Why it was not analysed, with a detail for the log.
+    """
+
+    result: Result
+    header: Header
+    image: Image | None = None
+    maps: dict[str, NDArray[np.float32]] | None = None
+    refusal: str = ""
+
+    @property
+    def subject(self) -> Subject:
+        """Whose image it is, for the page."""
+        fields = {name: getattr(self.header, name) for name in Subject.__struct_fields__}
+        return Subject(**fields)
+
+
+def analyse(
+    data: bytes,
+    models: Sequence[Model],
+    *,
+    source: str,
+    modality: str | None = None,
+    age_years: float | None = None,
+) -> Analysis:
+    """Decode, route, infer, judge and explain one file. Every file gets an answer; only defects of ours raise.
+
+    Args:
+        data: The file: DICOM, PNG or JPEG.
+        models: What may look at it.
+        source: How the result names the file.
+        modality: Taken as Modality where no header says it.
+        age_years: Taken as the patient's age where no header says it.
+    """
+    clock, header, image = _Stopwatch(), Header(), None
+    try:
+        opened = Source(data, modality=modality, age_years=age_years)
+        header = opened.header
+        opened.check()
+        model = _routed(header, models)
+        stored = opened.decode()
+        clock.lap("decode")
+        image = opened.image(stored)
+        quality = check_quality(image.pixels)
+        spec = model.sealed.bundle.input
+        prepared = to_model_input(image.pixels, spec.height, spec.width)
+        clock.lap("prepare")
+        outputs = model.engine.run(prepared)
+        clock.lap("infer")
+        status, findings = judge(outputs.logits.tolist(), model.sealed.bundle, model.point)
+        findings, maps = _explain(findings, outputs, image, status)
+        clock.lap("explain")
+    except Refusal as refusal:
+        result = _result(source, header, Status.NOT_ANALYSED, clock, reason=refusal.reason)
+        return Analysis(result=result, header=header, image=image, refusal=refusal.detail)
+    result = _result(source, header, status, clock, findings=findings, quality=quality, model=model)
+    return Analysis(result=result, header=header, image=image, maps=maps)
+
+
+def failed(source: str, header: Header | None = None) -> Analysis:
+    """The answer for a file on which the software itself failed."""
+    known = header or Header()
+    result = _result(source, known, Status.NOT_ANALYSED, _Stopwatch(), reason=Reason.PROCESSING_FAILED)
+    return Analysis(result=result, header=known)
+
+
+def _routed(header: Header, models: Sequence[Model]) -> Model:
+    routed = route(header, [model.sealed.bundle.accepts for model in models])
+    if isinstance(routed, Reason):
+        raise Refusal(routed, "no model accepts what the tags say")
+    return models[routed]
+
+
+def _explain(
+    findings: tuple[Finding, ...], outputs: Outputs, image: Image, status: Status
+) -> tuple[tuple[Finding, ...], dict[str, NDArray[np.float32]]]:
+    """The findings with their boxes, where the answer is not `clear`, and the maps by code."""
+    maps = {finding.code: cam for finding, cam in zip(findings, outputs.cam, strict=True)}
+    if status is Status.CLEAR:
+        return findings, maps
+    boxed = tuple(
+        msgspec.structs.replace(finding, box=box_of(maps[finding.code], *image.pixels.shape)) for finding in findings
+    )
+    return boxed, maps
+
+
+def _result(
+    source: str,
+    header: Header,
+    status: Status,
+    clock: _Stopwatch,
+    *,
+    reason: Reason | None = None,
+    findings: tuple[Finding, ...] = (),
+    quality: tuple[QualityFinding, ...] = (),
+    model: Model | None = None,
+) -> Result:
+    return Result(
+        source=source,
+        sop_instance_uid=header.sop_instance_uid,
+        status=status,
+        reason=reason,
+        priority=PRIORITY_OF[status],
+        findings=findings,
+        quality=quality,
+        model=model.used if model else None,
+        timings_ms=clock.timings(),
+    )
+
+
+class _Stopwatch:
+    """Milliseconds between laps."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self._laps[name] = round((now - self._last) * 1000, 3)
+        self._last = now
+
+    def timings(self) -> Timings:
+        return Timings(**self._laps, total=round((time.perf_counter() - self._start) * 1000, 3))

@@ -1,0 +1,46 @@
+"""Does this engine, on this CPU, still give the answers that the bundle was sealed with?
+
+Golden inputs are synthetic radiographs. `golden.npz` holds `inputs` float32 (n, 1, height, width) and, for each engine,
+`<engine>_logits` (n, findings), `<engine>_cam` (n, findings, h, w) and `<engine>_embedding` (n, features).
+"""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+
+import numpy as np
+
+from edge.inference.bundle import GOLDEN_FILE, SealedBundle
+from edge.inference.engines import Engine, EngineError
+
+_TIMED_RUNS = 20
+
+
+def self_test(engine: Engine, sealed: SealedBundle) -> float:
+    """Run every golden input and compare; the first one warms the engine up.
+
+    Returns:
+        The median time of one pass, milliseconds.
+
+    Raises:
+        EngineError: An output is farther (largest absolute difference) from its golden value than the bundle allows.
+    """
+    with np.load(sealed.folder / GOLDEN_FILE) as golden:
+        inputs = golden["inputs"]
+        expected = {name: golden[f"{engine.name}_{name}"] for name in sealed.bundle.golden_tolerance}
+    for number, image in enumerate(inputs):
+        outputs = engine.run(image[np.newaxis])._asdict()
+        for name, tolerance in sealed.bundle.golden_tolerance.items():
+            distance = float(np.max(np.abs(outputs[name] - expected[name][number])))
+            if not distance <= tolerance:  # NaN fails too
+                raise EngineError(
+                    f"{engine.name}: golden input {number}: {name} is off by {distance:.4g}, the bundle allows "
+                    f"{tolerance:.4g}: this CPU answers differently, use another engine"
+                )
+    times = []
+    for run in range(_TIMED_RUNS):
+        start = time.perf_counter()
+        engine.run(inputs[run % len(inputs)][np.newaxis])
+        times.append(time.perf_counter() - start)
+    return median(times) * 1000

@@ -1,0 +1,293 @@
+"""The nouns of Scanside: what the rooms hand to each other. Frozen, typed, free of behaviour.
+
+Every record that leaves a process is a `msgspec.Struct`, so its JSON form is its definition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Status(StrEnum):
+    """The four answers (DESIGN rule 4). None of them says that a patient is healthy."""
+
+    FLAGGED = "flagged"
+    CLEAR = "clear"
+    INDETERMINATE = "indeterminate"
+    NOT_ANALYSED = "not_analysed"
+
+
+STATUS_WORDS: dict[Status, str] = {
+    Status.FLAGGED: "Flagged",
+    Status.CLEAR: "No listed finding above the threshold",
+    Status.INDETERMINATE: "Indeterminate",
+    Status.NOT_ANALYSED: "Not analysed",
+}
+
+
+class Reason(StrEnum):
+    """Why an image was not analysed: stable codes that other people's tools rely on."""
+
+    NOT_DICOM = "not_dicom"
+    UNDECODABLE = "undecodable"
+    UNSUPPORTED_TRANSFER_SYNTAX = "unsupported_transfer_syntax"
+    HOSTILE_DIMENSIONS = "hostile_dimensions"
+    NO_PIXELS = "no_pixels"
+    EMPTY_IMAGE = "empty_image"
+    QUALITY_CONTROL_IMAGE = "quality_control_image"
+    FOR_PROCESSING = "for_processing"
+    UNSUPPORTED_MODALITY = "unsupported_modality"
+    MULTIPLE_FRAMES = "multiple_frames"
+    NOT_A_FRONTAL_CHEST = "not_a_frontal_chest"
+    LATERAL_VIEW = "lateral_view"
+    AGE_UNKNOWN = "age_unknown"
+    UNDER_AGE = "under_age"
+    OVER_AGE = "over_age"
+    UNFAMILIAR_IMAGE = "unfamiliar_image"
+    PROCESSING_FAILED = "processing_failed"
+
+
+REASON_WORDS: dict[Reason, str] = {
+    Reason.NOT_DICOM: "the file is not a DICOM object or a picture that can be read",
+    Reason.UNDECODABLE: "the pixels cannot be decoded: the file is damaged or incomplete",
+    Reason.UNSUPPORTED_TRANSFER_SYNTAX: "the image is compressed in a way that this device cannot read",
+    Reason.HOSTILE_DIMENSIONS: "the image claims dimensions that are impossible or too large",
+    Reason.NO_PIXELS: "the object holds no image",
+    Reason.EMPTY_IMAGE: "the image is empty: every pixel has the same value",
+    Reason.QUALITY_CONTROL_IMAGE: "this is a quality control image or a phantom, not a patient",
+    Reason.FOR_PROCESSING: "this is the raw image (FOR PROCESSING); send the processed one",
+    Reason.UNSUPPORTED_MODALITY: "the software reads plain radiographs (CR, DX) only",
+    Reason.MULTIPLE_FRAMES: "the object holds more than one frame",
+    Reason.NOT_A_FRONTAL_CHEST: "the software reads front views of the chest only",
+    Reason.LATERAL_VIEW: "side view; the software reads front views only",
+    Reason.AGE_UNKNOWN: "the patient's age is not known, and the model is made for certain ages only",
+    Reason.UNDER_AGE: "the patient is younger than the model is made for",
+    Reason.OVER_AGE: "the patient is older than the model is made for",
+    Reason.UNFAMILIAR_IMAGE: "the image is unlike those the model was made for",
+    Reason.PROCESSING_FAILED: "the software failed on this image; it is kept, and the failure is logged",
+}
+
+
+class Priority(StrEnum):
+    """How soon a person should look. The order of definition is the order of work."""
+
+    URGENT = "urgent"
+    ROUTINE = "routine"
+    BACKLOG = "backlog"
+
+
+class Level(StrEnum):
+    """What a quality check found (DICOM PS3.16 CID 6044 in three words)."""
+
+    INFO = "info"
+    WARN = "warn"
+    UNUSABLE = "unusable"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every record that is stored or sent: immutable, strict about unknown fields."""
+
+
+class Finding(Record, frozen=True, kw_only=True):
+    """One finding that a model looks for, in one image.
+
+    Attributes:
+        code: Code value, for instance SNOMED CT 233604007.
+        scheme: Coding scheme designator (PS3.3 8.2), `SCT` or `DCM`.
+        meaning: Code meaning in English.
+        score: The network's own output after its sigmoid, 0..1, uncalibrated.
+        probability: Calibrated probability, 0..1.
+        threshold: The operating point's threshold on `probability`, 0..1.
+        flagged: True when `probability >= threshold`, above the indeterminate band.
+        box: Where the network looked: x0, y0, x1, y1 in pixels of the stored image, or None.
+    """
+
+    code: str
+    scheme: str
+    meaning: str
+    score: float
+    probability: float
+    threshold: float
+    flagged: bool
+    box: tuple[int, int, int, int] | None
+
+
+class QualityFinding(Record, frozen=True, kw_only=True):
+    """One thing about the image's quality that the technician should know (codes: PS3.16 CID 6135)."""
+
+    check: str
+    level: Level
+    code: str
+    scheme: str
+    message: str
+
+
+class ModelUsed(Record, frozen=True, kw_only=True):
+    """Which model answered, down to the bytes: `digest` is the SHA-256 of its bundle.yaml."""
+
+    id: str
+    version: str
+    digest: str
+    engine: str
+    precision: str
+
+
+class Timings(Record, frozen=True, kw_only=True):
+    """Milliseconds spent in each step of the hot path; a step that did not run took 0."""
+
+    decode: float = 0.0
+    prepare: float = 0.0
+    infer: float = 0.0
+    explain: float = 0.0
+    total: float = 0.0
+
+
+class Result(Record, frozen=True, kw_only=True):
+    """The answer for one image: the contract `scanside.result/1` of DESIGN.md, field by field."""
+
+    schema: Literal["scanside.result/1"] = "scanside.result/1"
+    source: str
+    sop_instance_uid: str | None
+    status: Status
+    reason: Reason | None
+    priority: Priority
+    findings: tuple[Finding, ...] = ()
+    quality: tuple[QualityFinding, ...] = ()
+    model: ModelUsed | None = None
+    timings_ms: Timings
+
+
+class Subject(Record, frozen=True, kw_only=True):
+    """What the page says about whose image it is. Identifying: stays in the journal, never in a summary or a log."""
+
+    patient_id: str | None = None
+    sex: str | None = None
+    age_years: float | None = None
+    modality: str | None = None
+    body_part: str | None = None
+    view: str | None = None
+    study_instance_uid: str | None = None
+
+
+class Arrival(Record, frozen=True, kw_only=True):
+    """How an object came in, as far as its sender said.
+
+    Attributes:
+        source: `dicom`, `folder` or `file`.
+        peer: The calling AE title, or the file's name: may identify, stays in the journal.
+        sop_instance_uid: From the C-STORE request (PS3.7 9.1.1.1); None when it did not come over DICOM.
+        sop_class_uid: Likewise.
+        transfer_syntax_uid: The presentation context's transfer syntax.
+        priority: Where it stands in the queue until it has a result.
+    """
+
+    source: Literal["dicom", "folder", "file"]
+    peer: str
+    sop_instance_uid: str | None = None
+    sop_class_uid: str | None = None
+    transfer_syntax_uid: str | None = None
+    priority: Priority = Priority.ROUTINE
+
+
+class Instance(Record, frozen=True, kw_only=True):
+    """One accepted object. `id` is random, so that it can name the object outside without saying anything about it."""
+
+    id: str
+    arrival: Arrival
+    sha256: str
+    size: int
+    received_at: float
+    attempts: int
+
+
+class StoredResult(Record, frozen=True, kw_only=True):
+    """A committed result as the page and the API see it. `seq` grows by commit and never repeats."""
+
+    id: str
+    seq: int
+    instance_id: str
+    received_at: float
+    committed_at: float
+    acknowledged_at: float | None
+    acknowledged_by: str | None
+    acknowledged_as: str | None
+    subject: Subject
+    result: Result
+
+
+class SummaryFinding(Record, frozen=True, kw_only=True):
+    """A finding without its score: the band says as much as a fleet needs."""
+
+    code: str
+    scheme: str
+    flagged: bool
+    band: Literal["low", "moderate", "high"]
+
+
+class Summary(Record, frozen=True, kw_only=True):
+    """What leaves the box about one image: the allow-list. Nothing here identifies a patient or a study.
+
+    Attributes:
+        message_id: Random at acceptance, the same at every repetition: the receiver's key against duplicates.
+        hour: The hour of the result in UTC, `2026-11-20T23`: single studies cannot be timed.
+        latency_ms: From acceptance to commit.
+    """
+
+    schema: Literal["scanside.summary/1"] = "scanside.summary/1"
+    message_id: str
+    hour: str
+    status: Status
+    reason: Reason | None
+    priority: Priority
+    findings: tuple[SummaryFinding, ...]
+    quality: tuple[str, ...]
+    model: ModelUsed | None
+    latency_ms: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Header:
+    """What the tags of an image say about it: hints for routing, not truths.
+
+    Attributes:
+        modality: (0008,0060); a value the caller states where no header does.
+        age_years: From Patient's Age (0010,1010) or the birth and study dates; None when unknown.
+        presentation_intent: (0008,0068), `FOR PRESENTATION` or `FOR PROCESSING`.
+        quality_control: (0028,0300) YES or a subject marked as phantom.
+        frames: (0028,0008), 1 when absent.
+    """
+
+    sop_instance_uid: str | None = None
+    sop_class_uid: str | None = None
+    study_instance_uid: str | None = None
+    modality: str | None = None
+    body_part: str | None = None
+    view: str | None = None
+    laterality: str | None = None
+    presentation_intent: str | None = None
+    quality_control: bool = False
+    frames: int = 1
+    patient_id: str | None = None
+    sex: str | None = None
+    age_years: float | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Image:
+    """One decoded image: grey values as a person should see them.
+
+    Attributes:
+        pixels: float32 (rows, columns), 0 black to 1 white, bone white.
+        header: What its tags say.
+    """
+
+    pixels: NDArray[np.float32]
+    header: Header

@@ -1,0 +1,69 @@
+"""Wakes another service at once when the store holds something new. A hint: who misses it finds the work anyway."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from pathlib import Path
+
+
+class Doorbell:
+    """What one service sleeps on: a datagram socket under `<state>/doorbells/<service>`."""
+
+    def __init__(self, state_dir: Path, service: str) -> None:
+        """Hang up this service's bell, in place of one that a killed predecessor left."""
+        folder = _folder(state_dir)
+        (folder / service).unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        with _short_path(folder) as short:
+            self._socket.bind(f"{short}/{service}")
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until somebody rings, at most `seconds`; True when it rang. Rings that came meanwhile count once."""
+        readable, _, _ = select.select([self._socket], [], [], max(0.0, seconds))
+        try:
+            while readable:
+                self._socket.recv(1)
+        except BlockingIOError:
+            pass
+        return bool(readable)
+
+    def fileno(self) -> int:
+        """For use with a selector."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        """Take the bell down."""
+        self._socket.close()
+
+
+def ring(state_dir: Path, service: str) -> None:
+    """Wake a service, if it is there and not awake already."""
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as caller,
+        _short_path(_folder(state_dir)) as short,
+    ):
+        try:
+            caller.sendto(b"!", f"{short}/{service}")
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+            return  # not there, or rung already: it will look by itself
+
+
+def _folder(state_dir: Path) -> Path:
+    folder = state_dir / "doorbells"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+class _short_path:  # noqa: N801 - used as a function, in a with statement
+    """A name for the folder that fits the 108 bytes of a socket's address, however deep the folder lies (unix(7))."""
+
+    def __init__(self, folder: Path) -> None:
+        self._descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __enter__(self) -> str:
+        return f"/proc/self/fd/{self._descriptor}"
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)

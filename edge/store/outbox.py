@@ -1,0 +1,89 @@
+"""The outbox: a file of its own, so that `sync` can send what it holds without being able to read about any patient.
+
+Messages leave it only when the broker has acknowledged them. The relay that fills it repeats itself harmlessly: a
+message's id is the same each time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from threading import RLock
+from typing import NamedTuple
+
+from edge.store.doorbell import ring
+from edge.store.journal import connect
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS messages (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    message_id TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    body BLOB NOT NULL,
+    created_at REAL NOT NULL
+)
+"""
+
+
+class OutboxMessage(NamedTuple):
+    """One message that waits: its number (order), id (for the receiver), kind (`summary`) and JSON body."""
+
+    number: int
+    message_id: str
+    kind: str
+    body: bytes
+    created_at: float
+
+
+class Outbox:
+    """The waiting messages, oldest first. Safe to share between threads; each process opens its own."""
+
+    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open the file, or create it."""
+        folder = state_dir / "outbox"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._state_dir = state_dir
+        self._clock = clock
+        self._lock = RLock()
+        self._connection = connect(folder / "outbox.sqlite")
+        self._connection.execute(_SCHEMA)
+
+    def put(self, messages: Iterable[tuple[str, str, bytes]]) -> None:
+        """Add (message id, kind, body) durably, all of them or none; ids that wait already are left as they are."""
+        now = self._clock()
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany(
+                    "INSERT OR IGNORE INTO messages (message_id, kind, body, created_at) VALUES (?, ?, ?, ?)",
+                    [(*message, now) for message in messages],
+                )
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        ring(self._state_dir, "sync")
+
+    def waiting(self, after: int = 0, limit: int = 20) -> list[OutboxMessage]:
+        """The oldest messages with a number above `after`."""
+        with self._lock, closing(self._connection.cursor()) as cursor:
+            cursor.execute("SELECT * FROM messages WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
+            return [OutboxMessage(*row) for row in cursor.fetchall()]
+
+    def remove(self, number: int) -> None:
+        """Strike out a message that the broker has acknowledged."""
+        with self._lock:
+            self._connection.execute("DELETE FROM messages WHERE number = ?", (number,))
+
+    def depth(self) -> tuple[int, float | None]:
+        """How many messages wait, and since when the oldest does."""
+        with self._lock:
+            row = self._connection.execute("SELECT count(*), min(created_at) FROM messages").fetchone()
+        return int(row[0]), row[1]
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._connection.close()

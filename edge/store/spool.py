@@ -1,0 +1,67 @@
+"""The spool: one file for each accepted object, complete and on disk before anybody learns of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class Spool:
+    """A folder of files that appear whole or not at all.
+
+    A file is written under `incoming/`, flushed to the disk, moved to its name, and the folder's entry is flushed too
+    (rename(2) is atomic, fsync(2) of the folder makes it last). What a crash leaves under `incoming/` was not accepted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Create the folders where they are missing, readable for this user alone."""
+        self.folder = folder
+        self._incoming = folder / "incoming"
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write a whole file durably. Raises `OSError`; then nothing stands under `name`."""
+        temporary = self._incoming / name
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            temporary.rename(self.folder / name)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._flush_folder()
+
+    def read(self, name: str) -> bytes:
+        """The file's bytes. Raises `FileNotFoundError` when there is none."""
+        return (self.folder / name).read_bytes()
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def sweep(self, kept: Iterable[str]) -> int:
+        """Remove every file that is not in `kept` and all half-written ones; how many they were.
+
+        Only for the one process that writes here, before it starts to write.
+        """
+        keep = set(kept)
+        leftovers = [path for path in self._incoming.iterdir() if path.is_file()]
+        leftovers += [path for path in self.folder.iterdir() if path.is_file() and path.name not in keep]
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+        return len(leftovers)
+
+    def _flush_folder(self) -> None:
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

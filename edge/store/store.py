@@ -1,0 +1,330 @@
+"""What the services call: accept, claim, commit, and what the page and the relay read."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
+from edge.store.doorbell import ring
+from edge.store.journal import Journal
+from edge.store.spool import Spool
+
+_ORDER = {priority: order for order, priority in enumerate(Priority)}
+_RESULT_COLUMNS = "r.*, i.received_at FROM results r JOIN instances i ON i.id = r.instance_id"
+
+
+class StorageFull(Exception):  # noqa: N818 - a state of the box that callers answer with 0xA700 or 507
+    """The disk has no room: nothing was accepted, the sender must try again later."""
+
+
+class Accepted(NamedTuple):
+    """What `accept` did: the instance; whether it is new; another instance that has its UID but other bytes."""
+
+    instance: Instance
+    new: bool
+    conflicts_with: str | None
+
+
+class Owed(NamedTuple):
+    """Something a committed result owes to others, until `settle` is called with its number."""
+
+    number: int
+    kind: str
+    result_id: str
+    instance_id: str
+    body: str
+
+
+class Queue(NamedTuple):
+    """How much waits: images without a result, and when the oldest arrived (seconds since the epoch, or None)."""
+
+    depth: int
+    oldest_received_at: float | None
+
+
+class Summarise(Protocol):
+    """Makes the de-identified summary of a result once its id and the time of its commit are known."""
+
+    def __call__(self, *, message_id: str, committed_at: float) -> Summary:
+        """The summary."""
+
+
+class Store:
+    """The journal and the spool under one state folder. Safe to share between threads; each process opens its own."""
+
+    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open the store, creating what is missing, readable for this user alone."""
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.state_dir = state_dir
+        self._clock = clock
+        self._spool = Spool(state_dir / "spool")
+        self._derived = Spool(state_dir / "derived")
+        self._journal = Journal(state_dir / "journal.sqlite")
+
+    def accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
+        """Take an object durably: when this returns, bytes and journal row are on the disk (DESIGN rule 1).
+
+        The same bytes under the same SOP Instance UID are one instance, however often they come. The same UID with
+        other bytes is another instance: both are kept.
+
+        Raises:
+            StorageFull: No room. Nothing was accepted.
+            OSError, sqlite3.Error: The disk failed. Nothing was accepted.
+        """
+        digest = hashlib.sha256(data).hexdigest()
+        known = self._find(digest, arrival.sop_instance_uid)
+        if known:
+            return Accepted(known, new=False, conflicts_with=None)
+        instance = Instance(
+            id=uuid.uuid4().hex,
+            arrival=arrival,
+            sha256=digest,
+            size=len(data),
+            received_at=self._clock(),
+            attempts=0,
+        )
+        try:
+            self._spool.write(instance.id, data)
+            conflict = self._insert(instance)
+        except sqlite3.IntegrityError:  # another association brought the same object meanwhile
+            self._spool.remove(instance.id)
+            known = self._find(digest, arrival.sop_instance_uid)
+            if known is None:
+                raise
+            return Accepted(known, new=False, conflicts_with=None)
+        except (OSError, sqlite3.OperationalError) as error:
+            self._spool.remove(instance.id)
+            if _is_full(error):
+                raise StorageFull(f"no room for {len(data)} bytes: free space on {self.state_dir}") from error
+            raise
+        ring(self.state_dir, "inference")
+        return Accepted(instance, new=True, conflicts_with=conflict)
+
+    def sweep(self) -> int:
+        """Remove what a killed writer left half-written; how many files. For the intake service, before it listens."""
+        with self._journal.reading() as sql:
+            return self._spool.sweep(row["id"] for row in sql.execute("SELECT id FROM instances"))
+
+    def recover(self) -> int:
+        """Put back what a killed worker had claimed; how many. For the inference service, before its first claim."""
+        with self._journal.transaction() as sql:
+            return sql.execute("UPDATE instances SET state = 'accepted' WHERE state = 'processing'").rowcount
+
+    def claim(self) -> Instance | None:
+        """The most urgent image, oldest first, marked as in work and its attempt counted; None when nothing waits."""
+        with self._journal.transaction() as sql:
+            row = sql.execute(
+                "UPDATE instances SET state = 'processing', attempts = attempts + 1 WHERE number = ("
+                "SELECT number FROM instances WHERE state = 'accepted' ORDER BY priority, number LIMIT 1) RETURNING *"
+            ).fetchone()
+        return _instance(row) if row else None
+
+    def read(self, instance_id: str) -> bytes:
+        """The accepted object's bytes. Raises `FileNotFoundError` when the spool has lost them."""
+        return self._spool.read(instance_id)
+
+    def commit(
+        self,
+        instance: Instance,
+        result: Result,
+        subject: Subject,
+        *,
+        explanation: str | None = None,
+        summary: Summarise | None = None,
+    ) -> StoredResult:
+        """Store a result and all that it owes in one transaction: the page's event, its pictures, its summary.
+
+        Args:
+            instance: What `claim` gave.
+            result: The answer.
+            subject: Whose image it is, for the page.
+            explanation: What is needed to draw the explanation later, as JSON.
+            summary: Makes the de-identified summary from its message id and the time of the commit; None owes none.
+
+        Returns:
+            The stored result; when one for this instance and model was there already, that one, unchanged.
+        """
+        result_id = f"{instance.id}-{result.model.digest[-8:] if result.model else '0'}"
+        now = self._clock()
+        with self._journal.transaction() as sql:
+            done = "UPDATE instances SET state = 'done' WHERE id = ? AND state = 'processing'"
+            if sql.execute(done, (instance.id,)).rowcount:
+                values = (result_id, instance.id, _next_seq(sql), now, _json(subject), _json(result), explanation)
+                sql.execute(
+                    "INSERT INTO results (id, instance_id, seq, committed_at, subject, result, explanation)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    values,
+                )
+                _owe(sql, "preview", result_id, "")
+                if summary:
+                    _owe(sql, "summary", result_id, _json(summary(message_id=result_id, committed_at=now)))
+            row = sql.execute(f"SELECT {_RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
+        ring(self.state_dir, "web")
+        return _stored_result(row)
+
+    def result(self, result_id: str) -> StoredResult | None:
+        """One result, or None."""
+        return next(iter(self._results("r.id = ?", (result_id,), 1)), None)
+
+    def results(self, limit: int = 50, before: str | None = None) -> list[StoredResult]:
+        """The newest results, newest first; those older than the result `before` when its id is given."""
+        if before is None:
+            return self._results("1 ORDER BY r.committed_at DESC, r.id DESC", (), limit)
+        older = "(r.committed_at, r.id) < (SELECT committed_at, id FROM results WHERE id = ?)"
+        return self._results(f"{older} ORDER BY r.committed_at DESC, r.id DESC", (before,), limit)
+
+    def unacknowledged_flags(self, limit: int = 50) -> list[StoredResult]:
+        """Flagged results that no person has answered yet, newest first, however old they are."""
+        unanswered = "r.acknowledged_at IS NULL AND json_extract(r.result, '$.status') = 'flagged'"
+        return self._results(f"{unanswered} ORDER BY r.committed_at DESC, r.id DESC", (), limit)
+
+    def changed_since(self, seq: int, limit: int = 100) -> list[StoredResult]:
+        """Results committed or acknowledged after `seq`, in that order."""
+        return self._results("r.seq > ? ORDER BY r.seq", (seq,), limit)
+
+    def last_seq(self) -> int:
+        """The newest change's number; 0 before the first."""
+        with self._journal.reading() as sql:
+            return int(sql.execute("SELECT value FROM counter WHERE name = 'seq'").fetchone()["value"])
+
+    def acknowledge(self, result_id: str, person: str, response: str) -> StoredResult | None:
+        """Record that a person has seen a result and what they think of it; the first acknowledgement stands."""
+        with self._journal.transaction() as sql:
+            sql.execute(
+                "UPDATE results SET acknowledged_at = ?, acknowledged_by = ?, acknowledged_as = ?, seq = ?"
+                " WHERE id = ? AND acknowledged_at IS NULL",
+                (self._clock(), person, response, _next_seq(sql), result_id),
+            )
+        ring(self.state_dir, "web")
+        return self.result(result_id)
+
+    def explanation(self, result_id: str) -> str | None:
+        """What `commit` was given to draw the explanation."""
+        with self._journal.reading() as sql:
+            row = sql.execute("SELECT explanation FROM results WHERE id = ?", (result_id,)).fetchone()
+        return row["explanation"] if row else None
+
+    def owed(self, kind: str, limit: int = 100) -> list[Owed]:
+        """What is owed of one kind (`preview`, `summary`), oldest first."""
+        with self._journal.reading() as sql:
+            rows = sql.execute(
+                "SELECT o.number, o.kind, o.result_id, r.instance_id, o.body FROM owed o"
+                " JOIN results r ON r.id = o.result_id WHERE o.kind = ? ORDER BY o.number LIMIT ?",
+                (kind, limit),
+            ).fetchall()
+        return [Owed(*row) for row in rows]
+
+    def settle(self, numbers: Sequence[int]) -> None:
+        """Strike out what was delivered."""
+        with self._journal.transaction() as sql:
+            sql.executemany("DELETE FROM owed WHERE number = ?", [(number,) for number in numbers])
+
+    def queue(self) -> Queue:
+        """How much waits."""
+        with self._journal.reading() as sql:
+            row = sql.execute(
+                "SELECT count(*) AS depth, min(received_at) AS oldest FROM instances"
+                " WHERE state IN ('accepted', 'processing')"
+            ).fetchone()
+        return Queue(row["depth"], row["oldest"])
+
+    def write_picture(self, instance_id: str, name: str, data: bytes) -> None:
+        """Keep a derived picture (`preview.jpg`, `overlay.png`) of an instance."""
+        self._derived.write(f"{instance_id}.{name}", data)
+
+    def picture(self, instance_id: str, name: str) -> bytes | None:
+        """A derived picture, or None when there is none (yet)."""
+        try:
+            return self._derived.read(f"{instance_id}.{name}")
+        except FileNotFoundError:
+            return None
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+    def _find(self, digest: str, uid: str | None) -> Instance | None:
+        with self._journal.reading() as sql:
+            row = sql.execute(
+                "SELECT * FROM instances WHERE sha256 = ? AND ifnull(sop_instance_uid, '') = ?", (digest, uid or "")
+            ).fetchone()
+        return _instance(row) if row else None
+
+    def _insert(self, instance: Instance) -> str | None:
+        uid = instance.arrival.sop_instance_uid
+        with self._journal.transaction() as sql:
+            other = sql.execute("SELECT id FROM instances WHERE sop_instance_uid = ? LIMIT 1", (uid,)).fetchone()
+            sql.execute(
+                "INSERT INTO instances (id, sop_instance_uid, sha256, size, arrival, priority, received_at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    instance.id,
+                    uid,
+                    instance.sha256,
+                    instance.size,
+                    _json(instance.arrival),
+                    _ORDER[instance.arrival.priority],
+                    instance.received_at,
+                ),
+            )
+        return other["id"] if other else None
+
+    def _results(self, condition: str, values: tuple[object, ...], limit: int) -> list[StoredResult]:
+        query = f"SELECT {_RESULT_COLUMNS} WHERE {condition} LIMIT ?"
+        with self._journal.reading() as sql:
+            rows = sql.execute(query, (*values, limit)).fetchall()
+        return [_stored_result(row) for row in rows]
+
+
+def _json(record: msgspec.Struct) -> str:
+    return msgspec.json.encode(record).decode()
+
+
+def _next_seq(sql: sqlite3.Connection) -> int:
+    row = sql.execute("UPDATE counter SET value = value + 1 WHERE name = 'seq' RETURNING value").fetchone()
+    return int(row["value"])
+
+
+def _owe(sql: sqlite3.Connection, kind: str, result_id: str, body: str) -> None:
+    sql.execute("INSERT INTO owed (kind, result_id, body) VALUES (?, ?, ?)", (kind, result_id, body))
+
+
+def _instance(row: sqlite3.Row) -> Instance:
+    return Instance(
+        id=row["id"],
+        arrival=msgspec.json.decode(row["arrival"], type=Arrival),
+        sha256=row["sha256"],
+        size=row["size"],
+        received_at=row["received_at"],
+        attempts=row["attempts"],
+    )
+
+
+def _stored_result(row: sqlite3.Row) -> StoredResult:
+    return StoredResult(
+        id=row["id"],
+        seq=row["seq"],
+        instance_id=row["instance_id"],
+        received_at=row["received_at"],
+        committed_at=row["committed_at"],
+        acknowledged_at=row["acknowledged_at"],
+        acknowledged_by=row["acknowledged_by"],
+        acknowledged_as=row["acknowledged_as"],
+        subject=msgspec.json.decode(row["subject"], type=Subject),
+        result=msgspec.json.decode(row["result"], type=Result),
+    )
+
+
+def _is_full(error: OSError | sqlite3.OperationalError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

@@ -1,0 +1,38 @@
+"""Fixtures that every room uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data beside the checkout. Its absence skips outside and fails in CI, which has it."""
+    folder = ROOT.parent / "shared"
+    if not (folder / "data").is_dir():
+        if os.environ.get("CI") == "true":
+            pytest.fail("../shared is missing in CI")
+        pytest.skip("needs ../shared (real radiographs and DICOM files), which is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Finds a system program (DCMTK's in /usr/bin, not pynetdicom's namesakes). Its absence skips outside, fails in CI."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin")
+        if path is None:
+            if os.environ.get("CI") == "true":
+                pytest.fail(f"{name} is missing in CI: scripts/install_system_packages should have installed it")
+            pytest.skip(f"needs {name}: run scripts/install_system_packages")
+        return path
+
+    return find
