@@ -6,10 +6,12 @@ Exit status: 0 fine, 1 the work failed, 2 wrong use. Errors are one line: value,
 from __future__ import annotations
 
 import argparse
+import getpass
 import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -115,6 +117,30 @@ def _require(paths: Sequence[Path]) -> None:
             raise UsageError(f"{path}: no such file or folder: give one that exists")
 
 
+def _user(options: argparse.Namespace) -> int:
+    from edge.web.accounts import Accounts, Role  # noqa: PLC0415
+    from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
+
+    with closing(AccountsFile(_config(options).state_dir)) as file:
+        accounts = Accounts(file)
+        if options.action != "list" and not options.name:
+            raise UsageError(f"user {options.action}: needs the account's NAME")
+        if options.action == "add":
+            accounts.add(options.name, _password(options.name), Role(options.role))
+        elif options.action == "password":
+            accounts.set_password(options.name, _password(options.name))
+        elif options.action == "remove":
+            accounts.remove(options.name)
+        for account in accounts.list():
+            print(f"{account.name}\t{account.role}")
+    return 0
+
+
+def _password(name: str) -> str:
+    """From the terminal, unseen, or the first line of standard input: never from the command line."""
+    return getpass.getpass(f"Password for {name}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+
+
 def _config(options: argparse.Namespace) -> config.Config:
     return config.load(options.config) if options.config else config.Config()
 
@@ -153,6 +179,12 @@ def _parser() -> argparse.ArgumentParser:
 
     model = commands.add_parser("model", parents=[common], help="verify the model bundles and say what they are for")
     model.set_defaults(command=_model)
+
+    user = commands.add_parser("user", parents=[common], help="manage the accounts of the status page")
+    user.add_argument("action", choices=("add", "list", "remove", "password"))
+    user.add_argument("name", nargs="?", help="the account's name")
+    user.add_argument("--role", default="technician", choices=("technician", "clinician", "administrator", "service"))
+    user.set_defaults(command=_user)
     return parser
 
 

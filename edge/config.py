@@ -268,8 +268,8 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
     if folder and (folder == state or state in folder.parents or folder in state.parents):
         line, _ = _find(root, ["intake", "watch_folder"])
         raise ConfigError(
-            f"{name}:{line}: intake.watch_folder: {_shown(str(folder))} and state_dir lie within each other, and what is"
-            " in the watch folder is taken in and removed: choose another folder"
+            f"{name}:{line}: intake.watch_folder: {_shown(str(folder))} and state_dir lie within each other, and"
+            " what is in the watch folder is taken in and removed: choose another folder"
         )
 
 

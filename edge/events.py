@@ -35,8 +35,15 @@ STORED_AGAIN = Event(202, logging.INFO, "instance {instance} came again with the
 STORE_FAILED = Event(203, logging.ERROR, "C-STORE answered with status {status:#06x}: {error}")
 UID_CONFLICT = Event(204, logging.WARNING, "instance {instance} has the UID of {other} but other bytes: both kept")
 WATCHING = Event(205, logging.INFO, "watch folder ready")
-WATCH_FAILED = Event(206, logging.ERROR, "the watch folder cannot be read: {error}; trying again in {delay:.0f} s")
-PICKUP_FAILED = Event(207, logging.ERROR, "a file in the watch folder cannot be taken: {error}; it stays there")
+WATCH_FAILED = Event(206, logging.ERROR, "the watch folder cannot be emptied: {error}; trying again in {delay:.0f} s")
+PICKUP_FAILED = Event(
+    207, logging.ERROR, "a file in the watch folder cannot be taken: {error}; it stays there, trying again"
+)
+ASSOCIATION_REJECTED = Event(208, logging.WARNING, "association from {host} rejected: {reason}")
+LISTEN_REFUSED = Event(
+    209, logging.ERROR, "the DICOM listener cannot listen on {host}:{port}: {error}; change intake.dicom.host or port"
+)
+THREAD_FAILED = Event(210, logging.ERROR, "a thread of the intake ended: {error} in {where}")
 
 LEFTOVER_REMOVED = Event(
     300, logging.INFO, "{count} half-written spool files removed: their senders were not answered with success"
@@ -51,12 +58,32 @@ ENGINE_REFUSED = Event(402, logging.ERROR, "engine {engine} refused for model {m
 RESULT = Event(
     403,
     logging.INFO,
-    "instance {instance}: {status} ({reason}), {ms:.0f} ms in the pipeline, {latency_ms:.0f} ms since arrival",
+    "instance {instance}: {answer}; {ms:.0f} ms in the pipeline, {latency_ms:.0f} ms since arrival",
 )
 PIPELINE_FAILED = Event(404, logging.ERROR, "instance {instance}: {error} in {where}")
 PARKED = Event(405, logging.ERROR, "instance {instance} parked after {attempts} attempts that ended without a result")
 PREVIEW_FAILED = Event(406, logging.WARNING, "instance {instance}: no preview: {error}")
 BUNDLE_REFUSED = Event(407, logging.ERROR, "model bundle refused: {error}")
+
+LINK_UP = Event(
+    500, logging.INFO, "connected to {host}:{port} with MQTT {protocol}, session {session}, {waiting} messages wait"
+)
+LINK_DOWN = Event(501, logging.WARNING, "no connection to {host}:{port}: {error}; trying again")
+OLD_PROTOCOL = Event(
+    502,
+    logging.WARNING,
+    "the broker does not speak MQTT 5: served with MQTT 3.1.1, which has no session expiry (it keeps this box's session"
+    " for ever), no message expiry (old messages are handed on), no will delay (a short drop is told as lost), no reason"
+    " codes (a message that it refuses counts as delivered) and no content type",
+)
+MESSAGE_REFUSED = Event(
+    503, logging.ERROR, "the broker refuses messages on {topics}: {reason} ({code:#04x}); they are kept and tried again"
+)
+MESSAGE_UNFIT = Event(
+    504, logging.ERROR, "outbox message {number} is not one that may leave the box ({error}): it stays"
+)
+OUTBOX_FAILED = Event(505, logging.ERROR, "the outbox cannot be used: {error}; trying again in {delay:.0f} s")
+SYNC_STOPPED = Event(506, logging.INFO, "link closed, {waiting} messages wait in the outbox")
 
 WEB_READY = Event(600, logging.INFO, "status page ready: http://{host}:{port}/")
 FIRST_BOOT_CODE = Event(
@@ -73,6 +100,8 @@ WEB_SERVER_FAILED = Event(609, logging.ERROR, "web server: {message} ({error})")
 WEB_ADDRESS_REFUSED = Event(
     610, logging.ERROR, "the page cannot listen on {host}:{port}: {error}; change web.host or web.port"
 )
+
+HEALTH_UNWRITTEN = Event(700, logging.ERROR, "the health file of {service} cannot be written: {error}")
 
 
 def emit(event: Event, /, **fields: object) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from edge import events
+from edge.events import emit
 from edge.records import Record
 
 Figure = str | int | float | bool | None
@@ -58,6 +60,7 @@ class HealthFile:
         """Begin as `starting`."""
         self._path = _folder(state_dir) / f"{service}.json"
         self._clock = clock
+        self._unwritten = False
         now = clock()
         self._health = Health(service=service, state=State.STARTING, since=now, updated_at=0.0, pid=os.getpid())
         self.report(State.STARTING)
@@ -73,8 +76,15 @@ class HealthFile:
             self._health, state=state, reason=reason, since=since, updated_at=now, details=details
         )
         temporary = self._path.with_suffix(".new")
-        temporary.write_bytes(msgspec.json.encode(self._health))
-        temporary.replace(self._path)
+        try:
+            temporary.write_bytes(msgspec.json.encode(self._health))
+            temporary.replace(self._path)
+        except OSError as error:  # a full disk must not stop the service: its last account goes stale, which is seen
+            if not self._unwritten:
+                emit(events.HEALTH_UNWRITTEN, service=self._health.service, error=error.strerror)
+            self._unwritten = True
+        else:
+            self._unwritten = False
 
 
 def read_health(state_dir: Path, now: float) -> dict[str, Health]:

@@ -1,6 +1,6 @@
 """Stored values to grey values as a person should see them (PS3.3 C.11, PS3.14).
 
-All of it happens on a table of the possible stored values (65,536 at most), so that the standard's formulas cost one
+For 8 and 16 bit values all of it happens on a table of every possible value, so that the standard's formulas cost one
 look-up for each pixel.
 """
 
@@ -18,7 +18,6 @@ from edge.imaging.header import value_of
 from edge.imaging.refusal import Refusal
 from edge.records import Reason
 
-_WIDEST_TABLE = 1 << 17
 _PERCENTILES = (0.1, 99.9)
 
 
@@ -34,19 +33,19 @@ def to_grey(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.float32]:
     """
     if stored.ndim == 3:
         return _luminance(stored)
-    low, high = int(stored.min()), int(stored.max())
-    if low == high:
+    if stored.min() == stored.max():
         raise Refusal(Reason.EMPTY_IMAGE, "every stored value is the same")
     try:
-        if high - low >= _WIDEST_TABLE:
+        if stored.dtype.itemsize > 2 or stored.dtype.kind not in "ui":
             return np.asarray(_grey_values(stored, stored, dataset), dtype=np.float32)
-        table = _grey_values(np.arange(low, high + 1, dtype=stored.dtype), stored, dataset)
+        table = _grey_values(_all_values(stored.dtype), stored, dataset).astype(np.float32)
     except Exception as error:  # broken LUT sequences raise nearly any type
         raise Refusal(
             Reason.UNDECODABLE, f"the grey scale's tables cannot be applied: {type(error).__name__}"
         ) from error
-    offset = stored if low == 0 else stored.astype(np.int32) - low
-    return np.take(table.astype(np.float32), offset, mode="clip")
+    unsigned = np.ascontiguousarray(stored).view(f"u{stored.dtype.itemsize}")
+    grey: NDArray[np.float32] = cv2.LUT(unsigned, table)
+    return grey
 
 
 def window(values: NDArray[np.float64], center: float, width: float, function: str = "LINEAR") -> NDArray[np.float64]:
@@ -58,6 +57,11 @@ def window(values: NDArray[np.float64], center: float, width: float, function: s
     if width <= 0:
         return np.asarray(values > center, dtype=np.float64)
     return np.clip((values - center) / width + 0.5, 0.0, 1.0)
+
+
+def _all_values(kind: np.dtype[Any]) -> NDArray[Any]:
+    """Every value of an 8 or 16 bit type, in the order of its bits read as an unsigned number."""
+    return np.arange(1 << (8 * kind.itemsize), dtype=f"u{kind.itemsize}").view(f"{kind.kind}{kind.itemsize}")
 
 
 def _grey_values(values: NDArray[Any], stored: NDArray[Any], dataset: Dataset) -> NDArray[np.float64]:

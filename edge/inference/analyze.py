@@ -14,6 +14,8 @@ from edge.inference.models import load_models
 from edge.inference.pipeline import analyse, failed
 from edge.records import REASON_WORDS, STATUS_WORDS, Reason, Result
 
+_NOT_IMAGES = {".csv", ".html", ".json", ".md", ".pdf", ".txt", ".xml", ".yaml", ".yml"}
+
 
 def analyze_files(
     paths: Sequence[Path],
@@ -24,7 +26,7 @@ def analyze_files(
     as_json: bool,
     output: TextIO,
 ) -> int:
-    """Analyse files, and those in folders, in input order; write one line for each.
+    """Analyse files, and the images in folders, in input order; write one line for each.
 
     Returns:
         0 when every image was answered, 1 when the software failed on one.
@@ -47,9 +49,17 @@ def analyze_files(
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from (inside for inside in sorted(path.rglob("*")) if inside.is_file())
+            yield from (inside for inside in sorted(path.rglob("*")) if inside.is_file() and not _beside_images(inside))
         else:
             yield path
+
+
+def _beside_images(path: Path) -> bool:
+    """Lists and notes that lie in folders of images; named on the command line, they are answered like any file."""
+    if path.suffix.lower() not in _NOT_IMAGES:
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] != b"DICM"
 
 
 def _words(result: Result) -> str:

@@ -20,23 +20,23 @@ import msgspec
 from edge.events import ENGINE_CHOSEN, ENGINE_REFUSED, emit
 from edge.inference.bundle import SealedBundle, open_bundle
 from edge.inference.engines import ENGINES, Engine, EngineError, open_engine
-from edge.inference.self_test import self_test
+from edge.inference.self_test import Speed, self_test
 
 _TRIAL_SECONDS = 120
 
 
 class Serving(NamedTuple):
-    """An engine that has passed the self-test, and its median time for one pass in milliseconds."""
+    """An engine that has passed the self-test, and how fast it was."""
 
     engine: Engine
-    median_ms: float
+    speed: Speed
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """How an engine did: its median pass in milliseconds, or why it is refused."""
+    """How an engine did: its best pass in milliseconds, or why it is refused."""
 
     engine: str
-    median_ms: float | None = None
+    best_ms: float | None = None
     error: str | None = None
 
 
@@ -60,7 +60,7 @@ def serve_bundle(wanted: str, sealed: SealedBundle, threads: int, cache: Path, t
 
 def rank(trials: Sequence[Trial]) -> list[str]:
     """The engines that passed, fastest first."""
-    passed = [(trial.median_ms, trial.engine) for trial in trials if trial.median_ms is not None]
+    passed = [(trial.best_ms, trial.engine) for trial in trials if trial.best_ms is not None]
     return [engine for _, engine in sorted(passed)]
 
 
@@ -76,7 +76,7 @@ def _by_speed(sealed: SealedBundle, threads: int, cache: Path, trusted_keys: Seq
             if trial.error:
                 emit(ENGINE_REFUSED, engine=trial.engine, model=sealed.bundle.id, error=trial.error)
         known[key] = rank(trials)
-        figures = ", ".join(f"{trial.engine} {trial.median_ms:.2f} ms" for trial in trials if trial.median_ms)
+        figures = ", ".join(f"{trial.engine} {trial.best_ms:.2f} ms" for trial in trials if trial.best_ms)
         emit(ENGINE_CHOSEN, engine=(known[key] or ["none"])[0], figures=figures or "none passed")
         cache.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_suffix(".new")
@@ -127,7 +127,8 @@ def main(arguments: Sequence[str]) -> int:
     name, folder, threads, cache, *keys = arguments
     try:
         sealed = open_bundle(Path(folder), map(Path, keys))
-        trial = Trial(engine=name, median_ms=self_test(open_engine(name, sealed, int(threads), Path(cache)), sealed))
+        speed = self_test(open_engine(name, sealed, int(threads), Path(cache)), sealed)
+        trial = Trial(engine=name, best_ms=speed.best_ms)
     except EngineError as error:
         trial = Trial(engine=name, error=str(error))
     sys.stdout.buffer.write(msgspec.json.encode(trial))

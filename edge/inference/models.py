@@ -59,7 +59,7 @@ def _load(folder: Path, config: Config, cache: Path, trusted_keys: Sequence[Path
     start, threads = time.perf_counter(), config.inference.threads
     sealed = open_bundle(folder, trusted_keys)
     point = sealed.bundle.operating_point(config.inference.operating_point)
-    engine, median_ms = serve_bundle(config.inference.engine, sealed, threads, cache, trusted_keys)
+    engine, speed = serve_bundle(config.inference.engine, sealed, threads, cache, trusted_keys)
     emit(
         BUNDLE_LOADED,
         model=sealed.bundle.id,
@@ -68,4 +68,4 @@ def _load(folder: Path, config: Config, cache: Path, trusted_keys: Sequence[Path
         threads=threads,
         ms=(time.perf_counter() - start) * 1000,
     )
-    return Model(sealed, engine, point, median_ms)
+    return Model(sealed, engine, point, speed.median_ms)

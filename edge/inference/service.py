@@ -116,8 +116,7 @@ class Worker:
         emit(
             events.RESULT,
             instance=instance.id,
-            status=result.status,
-            reason=f"{result.reason}: {analysis.refusal}" if result.reason else "no refusal",
+            answer=f"{result.status}, {result.reason}: {analysis.refusal}" if result.reason else result.status,
             ms=result.timings_ms.total,
             latency_ms=latency_ms,
         )

@@ -14,7 +14,7 @@ from threading import RLock
 from typing import NamedTuple
 
 from edge.store.doorbell import ring
-from edge.store.journal import connect
+from edge.store.journal import connect, transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -53,17 +53,11 @@ class Outbox:
     def put(self, messages: Iterable[tuple[str, str, bytes]]) -> None:
         """Add (message id, kind, body) durably, all of them or none; ids that wait already are left as they are."""
         now = self._clock()
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._connection.executemany(
-                    "INSERT OR IGNORE INTO messages (message_id, kind, body, created_at) VALUES (?, ?, ?, ?)",
-                    [(*message, now) for message in messages],
-                )
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-            self._connection.execute("COMMIT")
+        with self._lock, transaction(self._connection):
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO messages (message_id, kind, body, created_at) VALUES (?, ?, ?, ?)",
+                [(*message, now) for message in messages],
+            )
         ring(self._state_dir, "sync")
 
     def waiting(self, after: int = 0, limit: int = 20) -> list[OutboxMessage]:

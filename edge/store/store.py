@@ -80,6 +80,7 @@ class Store:
             StorageFull: No room. Nothing was accepted.
             OSError, sqlite3.Error: The disk failed. Nothing was accepted.
         """
+        received_at = self._clock()
         digest = hashlib.sha256(data).hexdigest()
         known = self._find(digest, arrival.sop_instance_uid)
         if known:
@@ -89,7 +90,7 @@ class Store:
             arrival=arrival,
             sha256=digest,
             size=len(data),
-            received_at=self._clock(),
+            received_at=received_at,
             attempts=0,
         )
         try:
@@ -101,7 +102,7 @@ class Store:
             if known is None:
                 raise
             return Accepted(known, new=False, conflicts_with=None)
-        except (OSError, sqlite3.OperationalError) as error:
+        except (OSError, sqlite3.Error) as error:
             self._spool.remove(instance.id)
             if _is_full(error):
                 raise StorageFull(f"no room for {len(data)} bytes: free space on {self.state_dir}") from error
@@ -156,7 +157,7 @@ class Store:
         result_id = f"{instance.id}-{result.model.digest[-8:] if result.model else '0'}"
         now = self._clock()
         with self._journal.transaction() as sql:
-            done = "UPDATE instances SET state = 'done' WHERE id = ? AND state = 'processing'"
+            done = "UPDATE instances SET state = 'done' WHERE id = ? AND state != 'done'"
             if sql.execute(done, (instance.id,)).rowcount:
                 values = (result_id, instance.id, _next_seq(sql), now, _json(subject), _json(result), explanation)
                 sql.execute(
@@ -324,7 +325,7 @@ def _stored_result(row: sqlite3.Row) -> StoredResult:
     )
 
 
-def _is_full(error: OSError | sqlite3.OperationalError) -> bool:
+def _is_full(error: OSError | sqlite3.Error) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL

@@ -1,0 +1,169 @@
+"""Claims: last C-STORE byte to committed result under 250 ms (p95); ready within 5 s; under 450 MB in all.
+
+`python -m benchmarks.whole_way`. The same images go to the usual stack (benchmarks/usual_stack.py) in the same run,
+alternating. The time is taken from the start of the C-STORE, so it holds the transfer too: an upper bound.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from edge.demo.broker import embedded_broker
+from edge.synthetic.appearance import Kind, radiograph
+from edge.synthetic.dicom import dx_file
+from pydicom import dcmread
+from pynetdicom import AE
+from pynetdicom.association import Association
+
+from benchmarks.report import heading, percentile, ratio, spread
+from edge import config
+from edge.config import Config
+from edge.device.health import State, read_health
+from edge.store import Store
+
+IMAGES = 40
+_KILO = 1024
+_SYNTAXES = {
+    "uncompressed": "1.2.840.10008.1.2.1",
+    "JPEG lossless": "1.2.840.10008.1.2.4.70",
+    "JPEG 2000 lossless": "1.2.840.10008.1.2.4.90",
+}
+
+
+def main() -> None:
+    """Measure and print."""
+    with tempfile.TemporaryDirectory() as name, embedded_broker(broker_port := _free_port()):
+        folder = Path(name)
+        file = _write_config(folder, broker_port)
+        settings = config.load(file)
+        with _running(file, settings):
+            pass  # fills the model caches and chooses the engine
+        with _running(file, settings) as (appliance, ready_seconds), _usual_stack() as (peer, peer_port):
+            heading(f"The whole way, 2500 x 2048 x 16 bit DX, {IMAGES} images each, one association each")
+            print(f"ready after {ready_seconds:.2f} s (model caches warm)")
+            for title, syntax in _SYNTAXES.items():
+                _compare(title, syntax, settings, peer_port)
+            print(f"memory (PSS), all processes: {_pss(appliance.pid):.0f} MB; usual stack {_pss(peer.pid):.0f} MB")
+
+
+def _compare(title: str, syntax: str, settings: Config, peer_port: int) -> None:
+    store = Store(settings.state_dir)
+    ours, peer, server_side = [], [], []
+    for number in range(IMAGES):
+        pixels = radiograph(Kind.OPACITY, number, 2500, 2048)
+        data = dx_file(pixels, seed=1000 * len(title) + number, transfer_syntax=syntax)
+        path = settings.state_dir.parent / "image.dcm"
+        path.write_bytes(data)
+        seen = store.last_seq()
+        start = time.perf_counter()
+        _send(path, settings.intake.dicom.port, settings.intake.dicom.ae_title)
+        while not (new := store.changed_since(seen)):
+            time.sleep(0.001)
+        ours.append((time.perf_counter() - start) * 1000)
+        server_side.append((new[0].committed_at - new[0].received_at) * 1000)
+        start = time.perf_counter()
+        _send(path, peer_port, "USUAL")
+        peer.append((time.perf_counter() - start) * 1000)
+    print(f"{title}: Scanside, sent to committed result {spread(ours)}, p95 {percentile(ours, 95):.0f} ms")
+    print(
+        f"{title}: of it, received to committed       {spread(server_side)}, p95 {percentile(server_side, 95):.0f} ms"
+    )
+    print(f"{title}: usual stack, sent to score         {spread(peer)}; Scanside is {ratio(peer, ours)}")
+    store.close()
+
+
+def _send(path: Path, port: int, called: str) -> None:
+    association = _associations.get(port)
+    dataset = dcmread(path)
+    if association is None or not association.is_established:
+        entity = AE(ae_title="BENCH")
+        for syntax in _SYNTAXES.values():
+            entity.add_requested_context(dataset.SOPClassUID, syntax)
+        entity.maximum_pdu_size = 0
+        association = _associations[port] = entity.associate("127.0.0.1", port, ae_title=called, max_pdu=0)
+    if association.send_c_store(dataset).Status != 0x0000:
+        raise SystemExit(f"port {port} did not accept {path}")
+
+
+_associations: dict[int, Association] = {}
+
+
+@contextmanager
+def _running(file: Path, settings: Config) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    start = time.monotonic()
+    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        began = time.time()
+        services = ("intake", "inference", "web", "sync")
+        while True:
+            health = read_health(settings.state_dir, time.time()) if settings.state_dir.exists() else {}
+            if all(s in health and health[s].state is State.UP and health[s].updated_at >= began for s in services):
+                break
+            if process.poll() is not None:
+                raise SystemExit("the appliance did not start")
+            time.sleep(0.01)
+        yield process, time.monotonic() - start
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+@contextmanager
+def _usual_stack() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    port = _free_port()
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.usual_stack", str(port)])
+    try:
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            time.sleep(0.05)
+        yield process, port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _pss(root: int) -> float:
+    """Proportional set size of a process and its descendants, megabytes (proc(5), smaps_rollup)."""
+    total = 0
+    for pid in _tree(root):
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+        total += int(re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)[1])  # type: ignore[index]
+    return total / _KILO
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text(encoding="ascii").split():
+            yield from _tree(int(child))
+
+
+def _write_config(folder: Path, broker_port: int) -> Path:
+    document = {
+        "state_dir": str(folder / "state"),
+        "intake": {"dicom": {"port": _free_port()}},
+        "web": {"port": _free_port()},
+        "mqtt": {"host": "127.0.0.1", "port": broker_port, "tls": False},
+    }
+    file = folder / "scanside.yaml"
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return file
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+if __name__ == "__main__":
+    main()

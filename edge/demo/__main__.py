@@ -1,0 +1,188 @@
+"""Runs the demo: broker, appliance, images in by DICOM, summaries out over MQTT, and the page to look at.
+
+Everything listens on this machine only, and everything it writes lies under `.demo/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from io import StringIO
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from edge import config
+from edge.config import Config
+from edge.demo.broker import embedded_broker
+from edge.demo.inputs import own_files, synthetic_files
+from edge.demo.subscriber import subscribe
+from edge.device.health import State, read_health
+from edge.errors import ScansideError
+from edge.events import configure
+from edge.intake.sender import send_files
+from edge.records import REASON_WORDS, STATUS_WORDS, Summary
+
+_READY_WITHIN = 120.0
+_ANSWERED_WITHIN = 60.0
+_PREFERRED_PAGE_PORT = 8080
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo until Ctrl-C, or with `--once` until every image has its summary; the exit status."""
+    parser = argparse.ArgumentParser(prog="make demo", description="The whole appliance on this machine.")
+    parser.add_argument("--input", type=Path, metavar="FOLDER", help="send these DICOM, PNG or JPEG files instead")
+    parser.add_argument("--folder", type=Path, default=Path(".demo"), help="where everything is written")
+    parser.add_argument("--once", action="store_true", help="stop when every image has its summary")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    configure("demo")
+    try:
+        return _demo(options.folder, options.input, once=options.once)
+    except ScansideError as error:
+        sys.stderr.write(f"demo: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        _say("Stopped. Nothing was left running; what was written lies under .demo/.")
+        return 0
+
+
+def _demo(folder: Path, own: Path | None, *, once: bool) -> int:
+    _clear(folder)
+    _say("1/5 Making the radiographs to send." if own is None else f"1/5 Reading {own}.")
+    images = synthetic_files(folder / "images") if own is None else own_files(own, folder / "images")
+    if not images:
+        raise ScansideError(f"{own}: no DICOM, PNG or JPEG file here: give a folder that has some")
+    broker_port = _free_port()
+    with embedded_broker(broker_port) as broker:
+        _say(f"2/5 MQTT broker: {broker}, 127.0.0.1:{broker_port}.")
+        file = _write_config(folder, broker_port)
+        settings = config.load(file)
+        arrivals: queue.SimpleQueue[Summary] = queue.SimpleQueue()
+        with subscribe("127.0.0.1", broker_port, lambda topic, payload: _receive(topic, payload, arrivals)):
+            return _with_appliance(file, settings, images, arrivals, once=once)
+
+
+def _with_appliance(
+    file: Path, settings: Config, images: list[Path], arrivals: queue.SimpleQueue[Summary], *, once: bool
+) -> int:
+    _say("3/5 Starting the appliance: intake, inference, web, sync (its log: .demo/scanside.log).")
+    with (file.parent / "scanside.log").open("wb") as log:
+        appliance = subprocess.Popen(
+            [sys.executable, "-m", "edge.cli", "run", "--config", str(file)], stderr=log, start_new_session=True
+        )
+        try:
+            _await(lambda: _all_up(settings), _READY_WITHIN, appliance)
+            page = f"http://{settings.web.host}:{settings.web.port}/"
+            _say(f"4/5 Sending {len(images)} images to 127.0.0.1:{settings.intake.dicom.port} (DICOM C-STORE).")
+            dicom = settings.intake.dicom
+            lines = StringIO()
+            if send_files(images, dicom.host, dicom.port, called=dicom.ae_title, calling="DEMO", output=lines):
+                sys.stderr.write(lines.getvalue())
+            _say("5/5 What arrives over MQTT, without anything about a patient:")
+            counts = _print_summaries(arrivals, len(images))
+            _say(f"{len(images)} images sent, {sum(counts.values())} summaries: {_counted(counts)}.")
+            _say(f"The page: {page}  (first visit: use the first-boot code above). Ctrl-C stops everything.")
+            while not once and appliance.poll() is None:
+                time.sleep(1)
+            return 0 if sum(counts.values()) == len(images) else 1
+        finally:
+            appliance.send_signal(signal.SIGTERM)
+            appliance.wait()
+
+
+def _print_summaries(arrivals: queue.SimpleQueue[Summary], expected: int) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    seen: set[str] = set()
+    deadline = time.monotonic() + _ANSWERED_WITHIN
+    while len(seen) < expected and (left := deadline - time.monotonic()) > 0:
+        try:
+            summary = arrivals.get(timeout=left)
+        except queue.Empty:
+            break
+        if summary.message_id in seen:
+            continue
+        seen.add(summary.message_id)
+        counts[summary.status] = counts.get(summary.status, 0) + 1
+        words = STATUS_WORDS[summary.status]
+        words += f": {REASON_WORDS[summary.reason]}" if summary.reason else ""
+        bands = ", ".join(f"{finding.code} {finding.band}" for finding in summary.findings)
+        print(
+            f"  [{len(seen):2}/{expected}] {summary.latency_ms:5} ms  {words}{f' ({bands})' if bands else ''}",
+            flush=True,
+        )
+    return counts
+
+
+def _receive(topic: str, payload: bytes, arrivals: queue.SimpleQueue[Summary]) -> None:
+    if "/find/" in topic and payload:
+        arrivals.put(msgspec.json.decode(payload, type=Summary))
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(counts.items()))
+
+
+def _write_config(folder: Path, broker_port: int) -> Path:
+    document = {
+        "site": "demo",
+        "box": "box-1",
+        "state_dir": str((folder / "state").resolve()),
+        "intake": {"dicom": {"port": _free_port(), "host": "127.0.0.1"}},
+        "web": {"port": _free_port(_PREFERRED_PAGE_PORT)},
+        "mqtt": {"host": "127.0.0.1", "port": broker_port, "tls": False, "health_interval_seconds": 5},
+    }
+    path = folder / "scanside.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def _all_up(settings: Config) -> bool:
+    states = {name: health.state for name, health in read_health(settings.state_dir, time.time()).items()}
+    return all(states.get(service) is State.UP for service in ("intake", "inference", "web", "sync"))
+
+
+def _await(happened: Callable[[], bool], seconds: float, appliance: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if appliance.poll() is not None:
+            raise ScansideError(f"the appliance ended with status {appliance.returncode}: see .demo/scanside.log")
+        if time.monotonic() > deadline:
+            raise ScansideError(f"the appliance was not ready within {seconds:.0f} s: see .demo/scanside.log")
+        time.sleep(0.1)
+
+
+def _free_port(preferred: int = 0) -> int:
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise ScansideError("no free TCP port on 127.0.0.1: stop something that listens there")
+
+
+def _clear(folder: Path) -> None:
+    """Empty our own folder, and only one that is ours or new."""
+    if folder.exists() and any(folder.iterdir()) and not (folder / "scanside.yaml").exists():
+        raise ScansideError(f"{folder}: is not empty and not from an earlier demo: give another --folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How images arrive: the DICOM listener and the watch folder, both into `store.accept()`."""

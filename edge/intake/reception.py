@@ -1,0 +1,53 @@
+"""The one door into the store for everything that arrives: accepts, logs, counts."""
+
+from __future__ import annotations
+
+import sqlite3
+from threading import Lock
+
+from edge import events
+from edge.events import emit
+from edge.records import Arrival
+from edge.store import Accepted, StorageFull, Store
+
+
+class Reception:
+    """Shared by the listener's threads and the watch folder.
+
+    Attributes:
+        accepted: How many objects were accepted since the start, those that came again included.
+        refused: How many were not.
+        trouble: Why the store did not take the last object that it was given; empty when it did.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = Lock()
+        self.accepted = 0
+        self.refused = 0
+        self.trouble = ""
+
+    def accept(self, data: bytes, arrival: Arrival) -> Accepted:
+        """Take an object durably. Raises what `Store.accept` raises."""
+        try:
+            accepted = self._store.accept(data, arrival)
+        except (StorageFull, OSError, sqlite3.Error) as error:
+            self.refuse("the disk is full" if isinstance(error, StorageFull) else "the disk or the journal failed")
+            raise
+        with self._lock:
+            self.accepted += 1
+            self.trouble = ""
+        instance = accepted.instance
+        if accepted.new:
+            emit(events.STORED, instance=instance.id, size=instance.size, source=arrival.source)
+        else:
+            emit(events.STORED_AGAIN, instance=instance.id)
+        if accepted.conflicts_with:
+            emit(events.UID_CONFLICT, instance=instance.id, other=accepted.conflicts_with)
+        return accepted
+
+    def refuse(self, trouble: str = "") -> None:
+        """Count an object that was not accepted; `trouble` says what is wrong with the box, empty when nothing is."""
+        with self._lock:
+            self.refused += 1
+            self.trouble = trouble or self.trouble

@@ -1,0 +1,74 @@
+"""The intake service: opens the doors, keeps them open, and says how it is doing."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import threading
+
+from edge import events
+from edge.config import Config
+from edge.device.health import HealthFile, State
+from edge.device.signals import Signals
+from edge.events import emit
+from edge.intake.dicom_listener import DicomListener, report_thread_failure, silence_libraries
+from edge.intake.reception import Reception
+from edge.intake.watch_folder import WatchFolder
+from edge.store import Store, hold_lock
+
+LOOK_EVERY = 1.0
+FINISH_WITHIN = 2.0
+"""Seconds that a running C-STORE has to finish when the service stops."""
+
+_M_MMAP_THRESHOLD = -3  # malloc.h
+_BIG_BUFFER = 1 << 20
+
+
+def serve(config: Config) -> int:
+    """Take images in until SIGTERM or SIGINT. Exit status 1 when the listener's address cannot be had.
+
+    Raises:
+        AlreadyRunning: Another intake works on this state folder.
+    """
+    signals = Signals(signal.SIGTERM, signal.SIGINT)
+    _give_big_buffers_back()
+    silence_libraries()
+    threading.excepthook = report_thread_failure
+    hold_lock(config.state_dir, "intake")
+    health = HealthFile(config.state_dir, "intake")
+    store = Store(config.state_dir)
+    if swept := store.sweep():
+        emit(events.LEFTOVER_REMOVED, count=swept)
+    reception = Reception(store)
+    dicom = config.intake.dicom
+    try:
+        listener = DicomListener(dicom, reception)
+    except OSError as error:
+        emit(events.LISTEN_REFUSED, host=dicom.host, port=dicom.port, error=error.strerror or error)
+        health.report(State.DOWN, f"the DICOM listener cannot listen on port {dicom.port}: {error.strerror}")
+        return 1
+    folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
+    while True:
+        more = folder.look() if folder else False
+        trouble = reception.trouble or (folder.trouble if folder else "")
+        health.report(
+            State.DEGRADED if trouble else State.UP,
+            trouble,
+            dicom_port=listener.port,
+            associations=listener.associations,
+            accepted=reception.accepted,
+            refused=reception.refused,
+        )
+        if signals.wait(0.0 if more else LOOK_EVERY):
+            break
+    listener.stop(FINISH_WITHIN)
+    health.report(State.DOWN, "stopped")
+    store.close()
+    return 0
+
+
+def _give_big_buffers_back() -> None:
+    """Let glibc return an image's buffers to the system once it is stored: it keeps 25 MB otherwise (mallopt(3))."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_M_MMAP_THRESHOLD, _BIG_BUFFER)

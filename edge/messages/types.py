@@ -1,0 +1,153 @@
+"""Every message that a box sends, as a frozen record. Its JSON Schema is generated from here (`edge.messages.schemas`).
+
+The message about one image is `edge.records.Summary`; `edge.messages.summary` makes it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from edge.records import Record, Summary
+
+Time = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, UTC, whole seconds.")]
+Session = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="Random, a new one for each connection.")]
+Reason = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^([a-z][a-z0-9 -]{0,79})?$",
+        description="Plain words; empty when there is nothing to say, `unlisted` when only the box's own page says it.",
+    ),
+]
+Identifier = Annotated[str, msgspec.Meta(pattern="^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$")]
+Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z.+-]{1,40}$")]
+Digest = Annotated[str, msgspec.Meta(pattern="^sha256:[0-9a-f]{64}$")]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[int, msgspec.Meta(ge=0, description="Whole seconds.")]
+Milliseconds = Annotated[float, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class State(Record, frozen=True, kw_only=True):
+    """Whether the box is there. `lost` is its will: the broker says it when the connection broke.
+
+    Attributes:
+        session: The connection that it is about: a late `lost` of an older one counts for nothing.
+        ts: When it was said; in `lost`, when that connection was opened.
+    """
+
+    schema: Literal["scanside.state/1"] = "scanside.state/1"
+    state: Literal["ready", "stopping", "lost"]
+    session: Session
+    ts: Time
+
+
+class Model(Record, frozen=True, kw_only=True):
+    """A model that the box serves; `digest` is the SHA-256 of its bundle.yaml."""
+
+    id: Identifier
+    version: Version
+    digest: Digest
+    engine: Identifier
+
+
+class About(Record, frozen=True, kw_only=True):
+    """The birth: what the box is and can do.
+
+    Attributes:
+        session: The connection that it was said on.
+        software: Version of Scanside.
+        protocol: The MQTT version of this connection; on `3.1.1` nothing expires and refusals stay unseen.
+        models: What it serves; empty until its inference service has loaded one.
+        schemas: The messages that it sends, with their versions.
+        capabilities: The commands that it understands (topic tails).
+    """
+
+    schema: Literal["scanside.about/1"] = "scanside.about/1"
+    session: Session
+    software: Version
+    protocol: Literal["5", "3.1.1"]
+    models: tuple[Model, ...]
+    schemas: tuple[str, ...]
+    capabilities: tuple[str, ...]
+
+
+class ServiceState(Record, frozen=True, kw_only=True):
+    """How one service of the box is, since when, and why when it is not `up`."""
+
+    schema: Literal["scanside.service/1"] = "scanside.service/1"
+    service: Identifier
+    state: Literal["starting", "up", "degraded", "down"]
+    reason: Reason
+    since: Time
+
+
+class Waiting(Record, frozen=True, kw_only=True):
+    """A queue: how many wait, and for how long the oldest has; None when nothing waits."""
+
+    depth: Count
+    oldest_seconds: Seconds | None
+
+
+class Latency(Record, frozen=True, kw_only=True):
+    """Milliseconds from accepted to committed over the last images, as percentiles."""
+
+    p50_ms: Milliseconds
+    p95_ms: Milliseconds
+    p99_ms: Milliseconds
+
+
+class Disk(Record, frozen=True, kw_only=True):
+    """The disk under the box's state: bytes, and the share in use."""
+
+    total_bytes: Count
+    free_bytes: Count
+    used: Share
+
+
+class Health(Record, frozen=True, kw_only=True):
+    """The box's figures at one moment. None where it cannot tell (yet).
+
+    Attributes:
+        ts: The moment.
+        session: The connection that it was said on.
+        uptime_seconds: Since the box was switched on.
+        services: Each service by its name.
+        queue: Images without a result.
+        latency: Over the last images.
+        outbox: Messages that the broker has not acknowledged; None while the outbox's file cannot be used.
+        disk: Under the state folder.
+        memory_available_bytes: What programs can still get.
+        load: Processes that want the CPU, over one minute.
+        temperature_celsius: The hottest sensor.
+    """
+
+    schema: Literal["scanside.health/1"] = "scanside.health/1"
+    ts: Time
+    session: Session
+    uptime_seconds: Seconds
+    services: tuple[ServiceState, ...]
+    queue: Waiting | None
+    latency: Latency | None
+    outbox: Waiting | None
+    disk: Disk
+    memory_available_bytes: Count | None
+    load: Annotated[float, msgspec.Meta(ge=0)]
+    temperature_celsius: float | None
+
+
+MESSAGES: dict[str, type[Record]] = {
+    "state": State,
+    "about": About,
+    "service": ServiceState,
+    "health": Health,
+    "summary": Summary,
+}
+"""Every message by the name of its schema."""
+
+
+def schema_ids() -> tuple[str, ...]:
+    """`scanside.state/1` and so on, of every message."""
+    return tuple(sorted(msgspec.structs.fields(message)[0].default for message in MESSAGES.values()))

@@ -1,0 +1,33 @@
+"""One process for each service and state folder: a second one would sweep away what the first has in its hands."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from edge.errors import ScansideError
+
+
+class AlreadyRunning(ScansideError):  # noqa: N818 - a state of the box, not a failure of the code
+    """The service runs on this state folder already."""
+
+
+def hold_lock(state_dir: Path, service: str) -> int:
+    """Take the service's lock for as long as this process lives (flock(2)): the kernel gives it back, however it ends.
+
+    Returns:
+        The descriptor that holds the lock; closing it gives the lock back.
+
+    Raises:
+        AlreadyRunning: Another process has it.
+    """
+    folder = state_dir / "locks"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / f"{service}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise AlreadyRunning(f"{state_dir}: {service} runs here already: stop it, or set another state_dir") from error
+    return descriptor

@@ -1,0 +1,99 @@
+"""Says over the link how the box is: its will, its birth, the state of each service, and health at intervals."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from edge.config import Config
+from edge.device.health import Health
+from edge.device.vitals import read_vitals
+from edge.messages.topics import UNUSED, Channel, Topic
+from edge.messages.types import State
+from edge.records import Record
+from edge.sync import telemetry
+from edge.sync.link import Acknowledged, Link, Outgoing
+from edge.sync.retry import FAILURE, Protocol
+
+
+class Announcer:
+    """What was said on the present connection, and what is to be said next."""
+
+    def __init__(self, config: Config, link: Link, software: str, health_interval: float) -> None:
+        """`software` is Scanside's version; `health_interval` in seconds."""
+        self._config = config
+        self._link = link
+        self._software = software
+        self._health_interval = health_interval
+        self._session = ""
+        self._protocol = Protocol.MQTT_5
+        self._state: State | None = None
+        self._said: dict[str, bytes] = {}
+        self._refused: set[str] = set()
+        self._health_at = 0.0
+
+    def will(self, session: str) -> Outgoing:
+        """What the broker is to say when the connection that is about to be opened breaks."""
+        self._session = session
+        return self._retained(UNUSED, "state", telemetry.state("lost", session, time.time()))
+
+    def connected(self, protocol: Protocol) -> None:
+        """A new connection: everything is to be said anew."""
+        self._protocol = protocol
+        self._said.clear()
+        self._refused.clear()
+        self._state = telemetry.state("ready", self._session, time.time())
+        self._health_at = 0.0
+
+    def speak(self, accounts: Mapping[str, Health], outbox: tuple[int, float | None] | None) -> None:
+        """Say what is new, as far as the link has room: state and birth first, then the services, then health."""
+        if self._state:
+            self._say(self._retained(UNUSED, "state", self._state))
+        birth = telemetry.about(self._session, self._software, self._protocol, accounts)
+        self._say(self._retained(UNUSED, "about", birth))
+        for name in sorted(accounts):
+            self._say(self._retained(name, "health", telemetry.service(accounts[name])))
+        if time.monotonic() >= self._health_at and self._link.room:
+            self._health_at = time.monotonic() + self._health_interval
+            self._link.publish(self._health(accounts, outbox))
+            while self._refused:
+                self._said.pop(self._refused.pop(), None)
+
+    def say_stopping(self) -> bool:
+        """Say that the box leaves on purpose; False when there is no room yet."""
+        self._state = telemetry.state("stopping", self._session, time.time())
+        return self._say(self._retained(UNUSED, "state", self._state))
+
+    def acknowledged(self, acknowledged: Acknowledged) -> None:
+        """What the broker refused is said again with the next health."""
+        if acknowledged.code >= FAILURE:
+            self._refused.add(acknowledged.message.topic)
+
+    def _health(self, accounts: Mapping[str, Health], outbox: tuple[int, float | None] | None) -> Outgoing:
+        message = telemetry.figures(
+            session=self._session,
+            accounts=accounts,
+            box=read_vitals(self._config.state_dir),
+            outbox=outbox,
+            uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
+            now=time.time(),
+        )
+        topic = Topic(site=self._config.site, box=self._config.box, channel=Channel.MEASUREMENT, name="health")
+        expiry = max(60, round(3 * self._health_interval))
+        return Outgoing(str(topic), msgspec.json.encode(message), expiry=expiry)
+
+    def _retained(self, service: str, name: str, message: Record) -> Outgoing:
+        topic = Topic(site=self._config.site, box=self._config.box, service=service, channel=Channel.STATUS, name=name)
+        return Outgoing(str(topic), msgspec.json.encode(message), retain=True)
+
+    def _say(self, message: Outgoing) -> bool:
+        """Publish what was not said yet on this connection; False when there was no room to."""
+        if self._said.get(message.topic) == message.payload:
+            return True
+        if not self._link.room:
+            return False
+        self._link.publish(message)
+        self._said[message.topic] = message.payload
+        return True

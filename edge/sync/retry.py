@@ -1,0 +1,78 @@
+"""When to try again, and how: pure decisions about connections and refusals. The numbers are MQTT 5's reason codes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 60.0
+LONGEST_DELAY_REFUSED = 300.0
+STABLE_AFTER = 30.0
+"""Seconds that a connection must live before the next failure counts as a first one."""
+
+FAILURE = 0x80
+"""Reason codes from here on say that something was refused (MQTT 5, 2.4)."""
+
+UNSUPPORTED_PROTOCOL_VERSION = 0x84
+
+# Refusals that only a person can end: client id, credentials, rights, ban, taken-over session, another server.
+_FOR_A_PERSON = {0x85, 0x86, 0x87, 0x8A, 0x8C, 0x8E, 0x9C, 0x9D}
+
+
+class Protocol(StrEnum):
+    """The MQTT versions that the box can speak."""
+
+    MQTT_5 = "5"
+    MQTT_3_1_1 = "3.1.1"
+
+
+class Ending(NamedTuple):
+    """How an attempt or a connection ended.
+
+    Attributes:
+        hung_up: The broker could be reached, and closed the connection instead of answering CONNECT.
+        code: The reason code of its CONNACK or DISCONNECT; None when it sent none.
+        lived: Seconds from CONNACK to the end.
+        error: What happened, in words, for the log.
+    """
+
+    hung_up: bool
+    code: int | None
+    lived: float
+    error: str
+
+
+class Attempt(NamedTuple):
+    """What to do next: connect with this protocol after `delay` seconds; `failures` so far, for the next decision."""
+
+    protocol: Protocol
+    delay: float
+    failures: int
+
+
+def next_attempt(protocol: Protocol, ending: Ending, failures: int, jitter: float) -> Attempt:
+    """Decide the next attempt.
+
+    A broker that refuses MQTT 5, or hangs up on its CONNECT without an answer, is asked with MQTT 3.1.1 at once. Every
+    other attempt begins with MQTT 5, so that a broker that was replaced by a better one is found out.
+
+    Args:
+        protocol: What the attempt or connection that ended had spoken.
+        ending: How it ended.
+        failures: Failures in a row before it.
+        jitter: Uniform in [0, 1): full jitter spreads the boxes of a fleet over the whole delay.
+    """
+    if protocol is Protocol.MQTT_5 and (ending.hung_up or ending.code == UNSUPPORTED_PROTOCOL_VERSION):
+        return Attempt(Protocol.MQTT_3_1_1, 0.0, failures)
+    failures = 0 if ending.lived >= STABLE_AFTER else failures
+    if ending.code in _FOR_A_PERSON:
+        delay = LONGEST_DELAY_REFUSED * jitter
+    else:
+        delay = back_off(failures, jitter, LONGEST_DELAY)
+    return Attempt(Protocol.MQTT_5, delay, failures + 1)
+
+
+def back_off(failures: int, jitter: float, longest: float) -> float:
+    """Full jitter (Brooker, "Exponential Backoff And Jitter", 2015): uniform up to 1, 2, 4 ... `longest` seconds."""
+    return jitter * min(longest, FIRST_DELAY * 2.0 ** min(failures, 30))

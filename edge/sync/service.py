@@ -1,0 +1,178 @@
+"""The sync service: keeps the link to the fleet's broker, sends what waits in the outbox, says how the box is.
+
+It opens `outbox/`, `health/` and `doorbells/` under the state folder and nothing else there: it has no way to a
+patient's data, and no key to it.
+"""
+
+from __future__ import annotations
+
+import random
+import select
+import signal
+import time
+import uuid
+from importlib import metadata
+from threading import Event
+from types import FrameType
+
+from edge import events
+from edge.config import Config, ConfigError, Mqtt
+from edge.device.health import HealthFile, State, read_health
+from edge.events import emit
+from edge.messages.topics import is_identifier, parse
+from edge.store import Doorbell, Outbox, ring
+from edge.sync.announcer import Announcer
+from edge.sync.link import Acknowledged, Link, Opened
+from edge.sync.retry import FAILURE, Attempt, Ending, Protocol, next_attempt
+from edge.sync.sender import Sender
+
+LOOK_EVERY = 1.0
+STOP_WITHIN = 1.0
+
+
+def serve(config: Config) -> int:
+    """Send until SIGTERM or SIGINT, then say `stopping` and go; what is not delivered stays in the outbox.
+
+    Raises:
+        ConfigError: The configuration names no broker.
+    """
+    if config.mqtt is None:
+        raise ConfigError("mqtt: missing: the sync service needs a broker, add the section or do not start the service")
+    stopping = _stop_on_signals(config)
+    bell = Doorbell(config.state_dir, "sync")
+    sync = Sync(config, config.mqtt, bell)
+    while not stopping.is_set():
+        sync.turn()
+        sync.sleep()
+    sync.finish()
+    bell.close()
+    return 0
+
+
+class Sync:
+    """The service, turn by turn, in one thread."""
+
+    def __init__(self, config: Config, mqtt: Mqtt, bell: Doorbell) -> None:
+        """Not connected yet: the first turn begins to."""
+        self._state_dir = config.state_dir
+        self._mqtt = mqtt
+        self._bell = bell
+        self._health = HealthFile(config.state_dir, "sync")
+        self._link = Link(mqtt, f"scanside.{config.site}.{config.box}", lambda: ring(config.state_dir, "sync"))
+        self._sender = Sender(Outbox(config.state_dir), self._link, config.site, config.box)
+        software = metadata.version("scanside")
+        self._announcer = Announcer(config, self._link, software, mqtt.health_interval_seconds)
+        self._attempt = Attempt(Protocol.MQTT_5, 0.0, 0)
+        self._attempt_at: float | None = 0.0
+        self._connected = False
+        self._session = ""
+        self._trouble = "not connected yet"
+        self._told: set[object] = set()
+        self._look_at = 0.0
+
+    def turn(self) -> None:
+        """Take in what has happened, then do what is due."""
+        self._take_in()
+        if self._attempt_at is not None and time.monotonic() >= self._attempt_at:
+            self._attempt_at = None
+            self._session = uuid.uuid4().hex
+            self._link.open(self._attempt.protocol, self._announcer.will(self._session))
+        if time.monotonic() >= self._look_at:
+            self._look()
+        self._sender.send()
+
+    def sleep(self) -> None:
+        """Wait for the link, for the doorbell, or until something is due."""
+        readers, writers = self._link.waits_for()
+        due = self._look_at if self._attempt_at is None else min(self._look_at, self._attempt_at)
+        select.select([self._bell, *readers], writers, [], max(0.0, due - time.monotonic()))
+        self._bell.wait(0)
+
+    def finish(self) -> None:
+        """Say `stopping`, wait a moment for acknowledgements, and close everything."""
+        deadline, said = time.monotonic() + STOP_WITHIN, False
+        while self._connected and time.monotonic() < deadline:
+            said = said or self._announcer.say_stopping()
+            if said and not self._link.unacknowledged:
+                break
+            select.select(*self._link.waits_for(), [], deadline - time.monotonic())
+            self._take_in()
+        self._link.close()
+        depth = self._sender.depth()
+        emit(events.SYNC_STOPPED, waiting=depth[0] if depth else "an unknown number of")
+        self._sender.close()
+        self._health.report(State.DOWN, "stopped")
+
+    def _take_in(self) -> None:
+        for happened in self._link.poll():
+            if isinstance(happened, Opened):
+                self._up(happened)
+            elif isinstance(happened, Acknowledged):
+                self._acknowledged(happened)
+            else:
+                self._down(happened)
+
+    def _up(self, opened: Opened) -> None:
+        self._connected = True
+        self._trouble = ""
+        self._told.clear()
+        self._announcer.connected(opened.protocol)
+        self._sender.connected()
+        self._look_at = 0.0
+        depth = self._sender.depth()
+        emit(
+            events.LINK_UP,
+            host=self._mqtt.host,
+            port=self._mqtt.port,
+            protocol=opened.protocol,
+            session=self._session,
+            waiting=depth[0] if depth else "an unknown number of",
+        )
+        if opened.protocol is Protocol.MQTT_3_1_1:
+            emit(events.OLD_PROTOCOL)
+
+    def _acknowledged(self, acknowledged: Acknowledged) -> None:
+        self._sender.acknowledged(acknowledged)
+        self._announcer.acknowledged(acknowledged)
+        if acknowledged.code >= FAILURE:
+            topic = parse(acknowledged.message.topic)
+            topics = f"{topic.service}/{topic.channel}/{topic.name}"
+            self._tell_once(events.MESSAGE_REFUSED, topics=topics, reason=acknowledged.reason, code=acknowledged.code)
+
+    def _down(self, ending: Ending) -> None:
+        self._connected = False
+        self._trouble = "the broker cannot be reached" if ending.code is None else "the broker refuses this box"
+        self._attempt = next_attempt(self._attempt.protocol, ending, self._attempt.failures, random.random())  # noqa: S311 - spreads load
+        self._attempt_at = time.monotonic() + self._attempt.delay
+        if self._attempt.protocol is Protocol.MQTT_5:
+            self._tell_once(events.LINK_DOWN, host=self._mqtt.host, port=self._mqtt.port, error=ending.error)
+
+    def _look(self) -> None:
+        """Once a second: renew our own account, read the others', and say what is new."""
+        self._look_at = time.monotonic() + LOOK_EVERY
+        depth = self._sender.depth()
+        trouble = self._trouble or self._sender.trouble
+        state = State.DEGRADED if trouble else State.UP
+        self._health.report(state, trouble, protocol=self._attempt.protocol, outbox_depth=depth[0] if depth else None)
+        if self._connected:
+            accounts = read_health(self._state_dir, time.time())
+            self._announcer.speak({name: accounts[name] for name in accounts if is_identifier(name)}, depth)
+
+    def _tell_once(self, event: events.Event, **fields: object) -> None:
+        """Log the same thing once until the next connection."""
+        key = (event.number, *fields.values())
+        if key not in self._told:
+            self._told.add(key)
+            emit(event, **fields)
+
+
+def _stop_on_signals(config: Config) -> Event:
+    stopping = Event()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        stopping.set()
+        ring(config.state_dir, "sync")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping

@@ -1,0 +1,117 @@
+"""What the box says about itself, made from what its services say in their health files. Pure.
+
+It is an allow-list like the summary: figures by name, words only where they are plain words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from edge.device import health, vitals
+from edge.messages import types
+from edge.records import Record
+from edge.sync.retry import Protocol
+
+CAPABILITIES: tuple[str, ...] = ()
+"""Topic tails of the commands that this box understands."""
+
+_REASON = re.compile(r"([a-z][a-z0-9 -]{0,79})?")
+
+_LATEST = 253402300799  # the last second of the year 9999, the last that RFC 3339 can say
+
+_Message = TypeVar("_Message", bound=Record)
+
+
+def state(word: Literal["ready", "stopping", "lost"], session: str, now: float) -> types.State:
+    """The box's state on this connection."""
+    return types.State(state=word, session=session, ts=time(now))
+
+
+def about(session: str, software: str, protocol: Protocol, accounts: Mapping[str, health.Health]) -> types.About:
+    """The birth message."""
+    model = _model(accounts.get("inference"))
+    return types.About(
+        session=session,
+        software=software,
+        protocol=protocol.value,
+        models=(model,) if model else (),
+        schemas=types.schema_ids(),
+        capabilities=CAPABILITIES,
+    )
+
+
+def service(account: health.Health) -> types.ServiceState:
+    """How one service is."""
+    reason = account.reason if _REASON.fullmatch(account.reason) else "unlisted"
+    return types.ServiceState(
+        service=account.service, state=account.state.value, reason=reason, since=time(account.since)
+    )
+
+
+def figures(
+    *,
+    session: str,
+    accounts: Mapping[str, health.Health],
+    box: vitals.Vitals,
+    outbox: tuple[int, float | None] | None,
+    uptime: float,
+    now: float,
+) -> types.Health:
+    """The box's figures.
+
+    Args:
+        session: The connection.
+        accounts: What each service says.
+        box: Disk, memory, load, temperature.
+        outbox: How many messages wait, and since when the oldest does; None when that is not known.
+        uptime: Seconds since the box was switched on.
+        now: Seconds since the epoch.
+    """
+    details = accounts["inference"].details if "inference" in accounts else {}
+    return types.Health(
+        ts=time(now),
+        session=session,
+        uptime_seconds=int(uptime),
+        services=tuple(service(accounts[name]) for name in sorted(accounts)),
+        queue=_waiting(details.get("queue_depth"), details.get("oldest_received_at"), now),
+        latency=_checked(types.Latency, {name: details.get(name) for name in types.Latency.__struct_fields__}),
+        outbox=_waiting(*outbox, now) if outbox else None,
+        disk=types.Disk(total_bytes=box.disk_total, free_bytes=box.disk_free, used=box.disk_used_share),
+        memory_available_bytes=box.memory_available,
+        load=box.load_1min,
+        temperature_celsius=box.temperature_celsius,
+    )
+
+
+def time(now: float) -> datetime:
+    """Seconds since the epoch as messages carry them."""
+    return datetime.fromtimestamp(int(max(0, min(now, _LATEST))), UTC)
+
+
+def _model(account: health.Health | None) -> types.Model | None:
+    if account is None:
+        return None
+    names = {"id": "model", "version": "model_version", "digest": "model_digest", "engine": "engine"}
+    return _checked(types.Model, {field: account.details.get(name) for field, name in names.items()})
+
+
+def _waiting(depth: object, since: object, now: float) -> types.Waiting | None:
+    oldest = _age(since, now) if isinstance(since, float | int) else None
+    return _checked(types.Waiting, {"depth": depth, "oldest_seconds": oldest})
+
+
+def _age(since: float | None, now: float) -> int | None:
+    return None if since is None else max(0, int(now - since))
+
+
+def _checked(kind: type[_Message], fields: dict[str, Any]) -> _Message | None:
+    """The record when the fields keep its rules, else None: a service that says something else says nothing."""
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError:
+        return None

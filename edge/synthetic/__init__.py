@@ -1,0 +1,1 @@
+"""Synthetic radiographs: chests that no patient ever had, for the demo, the golden inputs and the tests."""

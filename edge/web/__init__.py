@@ -1,0 +1,1 @@
+"""Findings to people: the status page, its API, and who may see what."""

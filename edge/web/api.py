@@ -1,0 +1,114 @@
+"""The HTTP API under /api/v1/, as openapi.json describes it. Everything here the page shows too."""
+
+from __future__ import annotations
+
+import sqlite3
+from http import HTTPStatus
+
+import msgspec
+from flask import Blueprint, Response, g, request
+
+from edge.web.dependencies import given
+from edge.web.json_response import json_response
+from edge.web.openapi import openapi_document
+from edge.web.pages import find
+from edge.web.problems import Problem
+from edge.web.views import AcknowledgeRequest, Liveness, ModelInService, Models, ResultPage, view_of
+
+blueprint = Blueprint("api", __name__)
+
+DEFAULT_PAGE = 50
+LARGEST_PAGE = 200
+
+
+@blueprint.get("/api/v1/results")
+def results() -> Response:
+    """Results, newest first; `?limit=` (1 to 200) and `?cursor=`, the `next` of the page before."""
+    limit, cursor = _limit(request.args.get("limit", str(DEFAULT_PAGE))), request.args.get("cursor")
+    if cursor is not None and given().store.result(cursor) is None:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: unknown: take it from `next` of the page before")
+    found = given().store.results(limit + 1, before=cursor)
+    shown = found[:limit]
+    following = shown[-1].id if len(found) > limit else None
+    return json_response(ResultPage(results=tuple(view_of(stored) for stored in shown), next=following))
+
+
+@blueprint.get("/api/v1/results/<result_id>")
+def result(result_id: str) -> Response:
+    """One result."""
+    return json_response(view_of(find(result_id)))
+
+
+@blueprint.get("/api/v1/results/<result_id>/image")
+def image(result_id: str) -> Response:
+    """The preview of the image: a JPEG with the right grey values."""
+    return _picture(result_id, "preview.jpg", "image/jpeg")
+
+
+@blueprint.get("/api/v1/results/<result_id>/overlay")
+def overlay(result_id: str) -> Response:
+    """Where the network looked: a transparent PNG to lay over the preview, stretched to its size."""
+    return _picture(result_id, "overlay.png", "image/png")
+
+
+@blueprint.post("/api/v1/results/<result_id>/acknowledge")
+def acknowledge(result_id: str) -> Response:
+    """Record what the person thinks of a result. The first answer stands; repeating one's own does no harm."""
+    find(result_id)
+    try:
+        answer = msgspec.json.decode(request.get_data(), type=AcknowledgeRequest).response
+    except msgspec.DecodeError as error:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f'the body must be {{"response": "agree"}}: {error}') from error
+    stored = given().store.acknowledge(result_id, g.person.name, answer)
+    if stored is None or (stored.acknowledged_by, stored.acknowledged_as) != (g.person.name, answer):
+        raise Problem(HTTPStatus.CONFLICT, "the result was acknowledged before, and the first answer stands")
+    return json_response(view_of(stored))
+
+
+@blueprint.get("/api/v1/health")
+def health() -> Response:
+    """How the box is: a `Condition`."""
+    return json_response(given().condition())
+
+
+@blueprint.get("/api/v1/models")
+def models() -> Response:
+    """The models in service, from the inference service's own account."""
+    details = next((s.details for s in given().condition().services if s.service == "inference"), {})
+    if "model" not in details:
+        return json_response(Models(models=()))
+    names = {"id": "model", "version": "model_version", "digest": "model_digest", "engine": "engine"}
+    model = ModelInService(**{name: str(details.get(key, "")) for name, key in names.items()})
+    return json_response(Models(models=(model,)))
+
+
+@blueprint.get("/api/v1/openapi.json")
+def openapi() -> Response:
+    """This API's description."""
+    return json_response(openapi_document())
+
+
+@blueprint.get("/healthz")
+def healthz() -> Response:
+    """For supervisors: 200 while this service answers and reads its store. Says nothing else."""
+    try:
+        given().store.last_seq()
+    except sqlite3.Error as error:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be read") from error
+    return json_response(Liveness())
+
+
+def _limit(text: str) -> int:
+    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+    if not 1 <= limit <= LARGEST_PAGE:
+        detail = f"limit {text[:20]!r}: must be a whole number from 1 to {LARGEST_PAGE}"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+    return limit
+
+
+def _picture(result_id: str, name: str, mimetype: str) -> Response:
+    data = given().store.picture(find(result_id).instance_id, name)
+    if data is None:
+        detail = "there is no such picture of this result (yet): try again in a second"
+        raise Problem(HTTPStatus.NOT_FOUND, detail)
+    return Response(data, mimetype=mimetype)

@@ -1,0 +1,67 @@
+"""The Flask app: routes, who may use them, how errors read, and the headers of every response."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, g, request
+
+from edge.device.health import State
+from edge.records import Priority, Status
+from edge.web import api, live, pages, permissions, problems, sign_in, words
+from edge.web.dependencies import Dependencies, given, provide
+from edge.web.sessions import form_token
+
+_LARGEST_REQUEST = 64 * 1024
+_HEADERS = {
+    # Everything comes from this box; nothing inline, so that text that came with an image can never run.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+def create_app(dependencies: Dependencies) -> Flask:
+    """The app over what it is given."""
+    app = Flask("edge.web", static_folder="static", template_folder="templates")
+    app.config.update(MAX_CONTENT_LENGTH=_LARGEST_REQUEST, MAX_FORM_MEMORY_SIZE=_LARGEST_REQUEST)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    provide(app.extensions, dependencies)
+    permissions.register(app)
+    problems.register(app)
+    for room in (pages, sign_in, live, api):
+        app.register_blueprint(room.blueprint)
+    for name in ("ago", "clock", "iso", "headline", "advice", "outcome", "band", "patient", "image", "id_end", "plain"):
+        app.add_template_filter(getattr(words, name), name)
+    app.context_processor(_for_every_template)
+    app.after_request(_add_headers)
+    return app
+
+
+def _for_every_template() -> dict[str, object]:
+    return {
+        "site": given().site,
+        "box": given().box,
+        "person": g.get("person"),
+        "form_field": permissions.FORM_FIELD,
+        "form_token": form_token(g.secret) if g.get("secret") else "",
+        "shapes": words.SHAPES,
+        "needs_answer": words.needs_answer,
+        "answers": words.ANSWER_WORDS,
+        "answered": words.ANSWERED_WORDS,
+        "Status": Status,
+        "Priority": Priority,
+        "State": State,
+    }
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers.update(_HEADERS)
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,122 @@
+"""How the box is, as the page shows it: services, queue, latencies, disk, temperature and fleet link, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge.device.health import Health, State, read_health
+from edge.device.vitals import Vitals, read_vitals
+from edge.records import Record
+from edge.store import Store
+
+_MEANING_WHEN_DOWN = {
+    "intake": "images cannot be received",
+    "inference": "images are kept but not analysed",
+    "web": "this page is not kept up to date",
+    "sync": "summaries wait on this box",
+}
+
+
+class Condition(Record, frozen=True, kw_only=True):
+    """The box at one moment.
+
+    Attributes:
+        as_of: When it was read, seconds since the epoch.
+        state: The whole: `down` when images are not received or not analysed, `degraded` when something else is amiss.
+        summary: The same in one line.
+        queue_depth: Images without a result.
+        oldest_received_at: When the oldest of them arrived; None when none waits.
+        latency_ms: `p50`, `p95`, `p99` from arrival to committed result; what is not measured yet is missing.
+        fleet_link: The link to the fleet's broker in words.
+        services: Each service's own account.
+        vitals: Disk, memory, load, temperature; None when they cannot be read.
+    """
+
+    as_of: float
+    state: State
+    summary: str
+    queue_depth: int
+    oldest_received_at: float | None
+    latency_ms: dict[str, float]
+    fleet_link: str
+    services: tuple[Health, ...]
+    vitals: Vitals | None
+
+
+def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now: float) -> Condition:
+    """Read it now. `expected` are the services that this box runs. Raises `sqlite3.Error` when the store fails."""
+    accounts = read_health(state_dir, now)
+    services = tuple(accounts.get(name) or _never_started(name, now) for name in expected)
+    queue = store.queue()
+    try:
+        vitals: Vitals | None = read_vitals(state_dir)
+    except OSError:
+        vitals = None  # the page says that it is unknown
+    state, summary = judge(services)
+    by_name = {health.service: health for health in services}
+    return Condition(
+        as_of=now,
+        state=state,
+        summary=summary,
+        queue_depth=queue.depth,
+        oldest_received_at=queue.oldest_received_at,
+        latency_ms=latencies(by_name.get("inference")),
+        fleet_link=fleet_link(by_name.get("sync")),
+        services=services,
+        vitals=vitals,
+    )
+
+
+def judge(services: tuple[Health, ...]) -> tuple[State, str]:
+    """The state of the whole and one line that says it, with the reason of each service that is not up."""
+    amiss = [health for health in services if health.state is not State.UP]
+    if not amiss:
+        return State.UP, "Ready"
+    essential = [health for health in amiss if health.service in ("intake", "inference")]
+    down = [health for health in essential if health.state is not State.DEGRADED]
+    reasons = "; ".join(_reason(health) for health in down or amiss)
+    if not down:
+        return State.DEGRADED, f"Ready, but {reasons}"
+    starting = all(health.state is State.STARTING for health in down)
+    return (State.STARTING, f"Starting: {reasons}") if starting else (State.DOWN, f"Not ready: {reasons}")
+
+
+def latencies(inference: Health | None) -> dict[str, float]:
+    """The percentiles in the inference service's account."""
+    details: Mapping[str, object] = inference.details if inference else {}
+    found = {percentile: details.get(f"{percentile}_ms") for percentile in ("p50", "p95", "p99")}
+    return {percentile: float(value) for percentile, value in found.items() if isinstance(value, int | float)}
+
+
+def fleet_link(sync: Health | None) -> str:
+    """The link to the fleet in words; `sync` is None on a box that stands alone."""
+    if sync is None:
+        return "none, this box stands alone"
+    words = {State.UP: "connected", State.STARTING: "connecting", State.DEGRADED: "waiting", State.DOWN: "down"}
+    return f"{words[sync.state]} ({sync.reason})" if sync.reason else words[sync.state]
+
+
+def glance(condition: Condition) -> tuple[object, ...]:
+    """What of it a person would notice: when this changes, open pages are told."""
+    vitals = condition.vitals
+    return (
+        condition.summary,
+        condition.queue_depth,
+        condition.oldest_received_at,
+        tuple(sorted(condition.latency_ms.items())),
+        condition.fleet_link,
+        tuple((health.service, health.state, health.reason) for health in condition.services),
+        vitals and round(vitals.disk_used_share, 2),
+        vitals and vitals.temperature_celsius and round(vitals.temperature_celsius / 2),
+    )
+
+
+def _reason(health: Health) -> str:
+    meaning = _MEANING_WHEN_DOWN.get(health.service, "")
+    state = f"{health.service} is {health.state}" + (f", {health.reason}" if health.reason else "")
+    return f"{meaning} ({state})" if meaning and health.state is State.DOWN else state
+
+
+def _never_started(service: str, now: float) -> Health:
+    return Health(service=service, state=State.DOWN, reason="it has not started yet", since=now, updated_at=now, pid=0)

@@ -1,0 +1,51 @@
+"""What the routes work with. Everything is passed in, so that a test can pass in its own clock and store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from flask import current_app
+
+from edge.store import Store
+from edge.web.accounts import Accounts
+from edge.web.condition import Condition
+from edge.web.lockout import Failures
+from edge.web.sessions import Sessions
+from edge.web.streams import Streams
+
+_NAME = "scanside"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dependencies:
+    """Passed to `create_app`.
+
+    Attributes:
+        site: The clinic, as it stands in the page's head.
+        box: This box, likewise.
+        condition: Reads how the box is.
+        clock: Seconds since the epoch.
+    """
+
+    site: str
+    box: str
+    store: Store
+    accounts: Accounts
+    sessions: Sessions
+    failures: Failures
+    streams: Streams
+    condition: Callable[[], Condition]
+    clock: Callable[[], float]
+
+
+def provide(extensions: dict[str, object], dependencies: Dependencies) -> None:
+    """Keep them with an app."""
+    extensions[_NAME] = dependencies
+
+
+def given() -> Dependencies:
+    """Those of the app that handles this request."""
+    dependencies = current_app.extensions[_NAME]
+    assert isinstance(dependencies, Dependencies)  # noqa: S101 - narrows the type of Flask's open dictionary
+    return dependencies

@@ -1,0 +1,98 @@
+"""What keeps an open page up to date: the event stream, and the fragments that its script fetches after a change.
+
+Nothing here counts as something that a person did: it never keeps a session from idling out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from http import HTTPStatus
+
+import msgspec
+from flask import Blueprint, Response, g, render_template, request
+
+from edge import events as catalogue
+from edge.events import emit
+from edge.web.dependencies import Dependencies, given
+from edge.web.pages import ROWS, find
+from edge.web.problems import Problem
+from edge.web.streams import MAX_BACKLOG, MAX_STREAMS, Stream, message
+from edge.web.views import view_of
+
+blueprint = Blueprint("live", __name__)
+
+_RECONNECT_AFTER_MS = 1000
+_RESET = message("reset", b"{}")
+_SIGNED_OUT = message("signed-out", b"{}")
+
+
+@blueprint.get("/live/rows/<result_id>")
+def row(result_id: str) -> str:
+    """A worklist row, and the alarms as they are now."""
+    stored, now = find(result_id), given().clock()
+    alarms = given().store.unacknowledged_flags(ROWS)
+    return render_template("live_row.html", stored=stored, alarms=alarms, now=now, selected=None)
+
+
+@blueprint.get("/live/study/<result_id>")
+def study(result_id: str) -> str:
+    """The study view of a result."""
+    return render_template("_study.html", selected=find(result_id), now=given().clock(), opened=True)
+
+
+@blueprint.get("/live/device")
+def device() -> str:
+    """How the box is, in one line and in figures."""
+    return render_template("live_device.html", condition=given().condition(), now=given().clock())
+
+
+@blueprint.get("/api/v1/events")
+def events() -> Response:
+    """Server-sent events: `result`, `device`, `beat`, `reset`, `replaced`, `signed-out` (see openapi.json).
+
+    A page resumes with `Last-Event-ID`, or begins with `?after=SEQ`; `reset` says that it missed too much: load anew.
+    `?page=` names the page, so that it replaces its own earlier stream instead of taking another place.
+    """
+    dependencies, token = given(), g.secret
+    after = _after(request.headers.get("Last-Event-ID") or request.args.get("after", ""))
+    owner = f"{token} {request.args.get('page', '')[:64]}"
+    stream = dependencies.streams.open(owner)
+    if stream is None:
+        emit(catalogue.STREAMS_FULL, count=MAX_STREAMS)
+        detail = f"{MAX_STREAMS} pages are kept live already: close one, or load the page again by hand"
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "10"})
+    response = Response(_tell(stream, after, token, dependencies), mimetype="text/event-stream")
+    response.headers["X-Accel-Buffering"] = "no"
+    response.call_on_close(lambda: dependencies.streams.close(owner, stream))
+    return response
+
+
+def _tell(stream: Stream, after: int | None, token: str, dependencies: Dependencies) -> Iterator[bytes]:
+    yield f": scanside\nretry: {_RECONNECT_AFTER_MS}\n\n".encode()
+    yield _beat(dependencies)
+    if after is not None:
+        yield from _missed(after, dependencies)
+    for told in stream.messages():
+        if dependencies.sessions.person(token, renew=False) is None:
+            yield _SIGNED_OUT
+            return
+        yield told or _beat(dependencies)
+
+
+def _missed(after: int, dependencies: Dependencies) -> Iterator[bytes]:
+    """What changed since `after`; what happened just now is told by the stream again, which does no harm."""
+    missed = dependencies.store.changed_since(after, MAX_BACKLOG)
+    if len(missed) == MAX_BACKLOG or after > dependencies.store.last_seq():
+        yield _RESET
+        return
+    for stored in missed:
+        yield message("result", msgspec.json.encode(view_of(stored)), stored.seq)
+
+
+def _beat(dependencies: Dependencies) -> bytes:
+    return message("beat", msgspec.json.encode({"now": dependencies.clock()}))
+
+
+def _after(text: str) -> int | None:
+    """Where a page stands; None when it does not say, or nonsense."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None

@@ -1,0 +1,88 @@
+"""The pages that a person reads. They need no script: the script only keeps them live."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import Blueprint, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from edge.records import StoredResult
+from edge.web import words
+from edge.web.dependencies import given
+from edge.web.problems import Problem
+
+blueprint = Blueprint("pages", __name__)
+
+ROWS = 50
+
+
+@blueprint.get("/")
+def worklist() -> str:
+    """The worklist, and beside it, where there is room, its first result."""
+    return _page(None)
+
+
+@blueprint.get("/results/<result_id>")
+def study(result_id: str) -> str:
+    """One result, and beside it, where there is room, the worklist."""
+    return _page(result_id)
+
+
+@blueprint.post("/results/<result_id>/acknowledge")
+def acknowledge(result_id: str) -> BaseResponse:
+    """The answer buttons without a program: records the answer and shows the result again."""
+    find(result_id)
+    given().store.acknowledge(result_id, g.person.name, answer_of(request.form.get("response", "")))
+    return redirect(url_for("pages.study", result_id=result_id), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.get("/device")
+def device() -> str:
+    """How the box is, for whoever looks after it. Says nothing about patients."""
+    return render_template("device.html", condition=given().condition(), now=given().clock())
+
+
+def find(result_id: str) -> StoredResult:
+    """A result by its id. Raises `Problem` 404."""
+    stored = given().store.result(result_id)
+    if stored is None:
+        detail = "there is no result of this id: begin at the worklist, or at /api/v1/results"
+        raise Problem(HTTPStatus.NOT_FOUND, detail)
+    return stored
+
+
+def answer_of(response: str) -> words.Answer:
+    """A known answer. Raises `Problem` 422."""
+    try:
+        return words.Answer(response)
+    except ValueError:
+        known = ", ".join(words.Answer)
+        detail = f"response {response[:20]!r}: must be one of {known}"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from None
+
+
+def _rows() -> list[StoredResult]:
+    """Flagged results that wait for a person first, however old; then the newest."""
+    waiting = given().store.unacknowledged_flags(ROWS)
+    ids = {stored.id for stored in waiting}
+    return waiting + [stored for stored in given().store.results(ROWS) if stored.id not in ids]
+
+
+def _page(result_id: str | None) -> str:
+    dependencies = given()
+    seq = (
+        dependencies.store.last_seq()
+    )  # before the rows: what changes in between is told again, so that none is missed
+    rows = _rows()
+    selected = find(result_id) if result_id else next(iter(rows), None)
+    return render_template(
+        "worklist.html",
+        seq=seq,
+        rows=rows,
+        selected=selected,
+        opened=result_id is not None,
+        alarms=[stored for stored in rows if words.needs_answer(stored)],
+        condition=dependencies.condition(),
+        now=dependencies.clock(),
+    )

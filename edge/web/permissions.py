@@ -1,0 +1,97 @@
+"""Who may use which route: one table, and the check before every request. What is not in the table is closed."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from flask import Flask, Response, g, request, url_for
+
+from edge.web.accounts import Role
+from edge.web.dependencies import given
+from edge.web.problems import Problem, for_program
+from edge.web.sessions import form_token_fits
+
+SESSION_COOKIE = "scanside_session"
+FORM_COOKIE = "scanside_form"
+"""A random secret of a browser without session, so that sign-in forms have a form token too."""
+
+FORM_FIELD = "form_token"
+FORM_HEADER = "X-Form-Token"
+
+OPEN: frozenset[Role] = frozenset()
+"""For everybody, without a session."""
+
+EVERYONE = frozenset(Role)
+PATIENT_DATA = EVERYONE - {Role.SERVICE}
+
+PERMISSIONS: dict[str, frozenset[Role]] = {
+    "static": OPEN,
+    "sign_in.sign_in_form": OPEN,
+    "sign_in.sign_in": OPEN,
+    "sign_in.first_account_form": OPEN,
+    "sign_in.first_account": OPEN,
+    "api.healthz": OPEN,
+    "sign_in.sign_out": EVERYONE,
+    "pages.device": EVERYONE,
+    "api.health": EVERYONE,
+    "api.models": EVERYONE,
+    "api.openapi": EVERYONE,
+    "pages.worklist": PATIENT_DATA,
+    "pages.study": PATIENT_DATA,
+    "pages.acknowledge": PATIENT_DATA,
+    "live.row": PATIENT_DATA,
+    "live.study": PATIENT_DATA,
+    "live.device": PATIENT_DATA,
+    "live.events": PATIENT_DATA,
+    "api.results": PATIENT_DATA,
+    "api.result": PATIENT_DATA,
+    "api.image": PATIENT_DATA,
+    "api.overlay": PATIENT_DATA,
+    "api.acknowledge": PATIENT_DATA,
+}
+
+_CHANGES_NOTHING = ("GET", "HEAD", "OPTIONS")
+
+
+def register(app: Flask) -> None:
+    """Check every request of the app."""
+    app.before_request(check)
+
+
+def check() -> Response | None:
+    """Let the request through, or answer it: sign in first, not for this role, or not from this box's own form.
+
+    Sets `g.person` (None without a session) and `g.secret` (the cookie that forms are bound to, empty without one).
+    """
+    token = request.cookies.get(SESSION_COOKIE, "")
+    g.person = given().sessions.person(token, renew=request.blueprint != "live") if token else None
+    g.secret = token if g.person else request.cookies.get(FORM_COOKIE, "")
+    if request.endpoint is None:
+        return None  # 404 or 405: Flask's own answer
+    roles = PERMISSIONS.get(request.endpoint)
+    if roles is None:
+        raise Problem(HTTPStatus.FORBIDDEN, "this route is in no permission: it is closed")
+    if roles and g.person is None:
+        return _ask_to_sign_in()
+    if roles and g.person.role not in roles:
+        detail = f"the role {g.person.role} does not see this: ask an administrator for another role"
+        raise Problem(HTTPStatus.FORBIDDEN, detail)
+    if request.method not in _CHANGES_NOTHING and not _comes_from_own_page():
+        detail = "the form is not, or no longer, this page's: load the page anew and try again"
+        raise Problem(HTTPStatus.FORBIDDEN, detail)
+    return None
+
+
+def _ask_to_sign_in() -> Response:
+    if for_program():
+        challenge = {"WWW-Authenticate": 'Cookie realm="Scanside"'}
+        raise Problem(
+            HTTPStatus.UNAUTHORIZED, "not signed in, or signed out after idling: sign in at /sign-in", challenge
+        )
+    target = url_for("sign_in.sign_in_form", next=request.path if request.method == "GET" else None)
+    return Response(status=HTTPStatus.SEE_OTHER, headers={"Location": target})
+
+
+def _comes_from_own_page() -> bool:
+    token = request.headers.get(FORM_HEADER) or request.form.get(FORM_FIELD, "")
+    return bool(g.secret) and form_token_fits(g.secret, token)

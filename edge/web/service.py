@@ -1,0 +1,209 @@
+"""The web service: the app under gunicorn, one process with threads beside its small master."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+from gunicorn.workers.gthread import ThreadWorker
+
+from edge import events
+from edge.config import Config
+from edge.device.health import HealthFile
+from edge.events import emit
+from edge.store import Doorbell, Store
+from edge.web.accounts import Accounts
+from edge.web.accounts_file import AccountsFile
+from edge.web.app import create_app
+from edge.web.condition import Condition, read_condition
+from edge.web.dependencies import Dependencies
+from edge.web.lockout import Failures
+from edge.web.problems import place
+from edge.web.sessions import Sessions
+from edge.web.streams import MAX_STREAMS, Streams, Watcher
+
+_THREADS = MAX_STREAMS + 8
+_GRACE_SECONDS = 2
+_PEER_GONE_AFTER_MS = 15_000
+_BACKLOG = 128
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # from malloc.h
+
+
+def serve(config: Config) -> int:
+    """Serve the status page until SIGTERM; the exit status, 1 when the address cannot be listened on.
+
+    On a box without any account, a first-boot code is shown on standard output (events go to standard error).
+    """
+    _give_back_freed_memory()
+    try:
+        listener = _listen(config.web.host, config.web.port)
+    except OSError as error:
+        emit(events.WEB_ADDRESS_REFUSED, host=config.web.host, port=config.web.port, error=error.strerror)
+        return 1
+    _show_first_boot_code(config.state_dir)
+    try:
+        _Server(config, listener).run()
+    except SystemExit as ending:  # how gunicorn ends, master and worker alike
+        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+    return 0
+
+
+def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> tuple[Flask, Callable[[], None]]:
+    """The app over the box's real parts with its watcher running, and what ends its streams and its watcher."""
+    services = ("intake", "inference", "web", *(("sync",) if config.mqtt else ()))
+    store, file, streams = Store(config.state_dir, clock), AccountsFile(config.state_dir), Streams()
+
+    def condition() -> Condition:
+        return read_condition(store, config.state_dir, services, clock())
+
+    bell, health = Doorbell(config.state_dir, "web"), HealthFile(config.state_dir, "web", clock)
+    watcher = Watcher(store, streams, condition, bell, health, port=port)
+    dependencies = Dependencies(
+        site=config.site,
+        box=config.box,
+        store=store,
+        accounts=Accounts(file, clock),
+        sessions=Sessions(file, clock, config.web.session_minutes * 60.0),
+        failures=Failures(file),
+        streams=streams,
+        condition=condition,
+        clock=clock,
+    )
+
+    def end() -> None:
+        streams.end()
+        watcher.stop()
+
+    watcher.start()
+    return create_app(dependencies), end
+
+
+def _give_back_freed_memory() -> None:
+    """Keep glibc from holding on to the 19 MiB of each password check, and to a heap for every thread (mallopt(3)).
+
+    Halves the memory of this service (measured: README). Another C library has its own ways.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
+        mallopt(_M_ARENA_MAX, 2)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket. A page whose tablet walked out of the network frees its thread after a quarter of a minute."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PEER_GONE_AFTER_MS)
+    listener.bind(address)
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def _show_first_boot_code(state_dir: Path) -> None:
+    with closing(AccountsFile(state_dir)) as file:
+        code = Accounts(file).first_boot_code()
+    if code is None:
+        return
+    emit(events.FIRST_BOOT_CODE)
+    text = f"  First account: open the page and enter the code {code}  "
+    frame = "─" * len(text)
+    sys.stdout.write(f"┌{frame}┐\n│{text}│\n└{frame}┘\n")
+    sys.stdout.flush()
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn's settings, and the app of its worker."""
+
+    def __init__(self, config: Config, listener: socket.socket) -> None:
+        self._config = config
+        self._port = int(listener.getsockname()[1])
+        self._descriptor = listener.detach()  # gunicorn owns it from here on
+        self.end_streams: Callable[[], None] = lambda: None
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Called by gunicorn's constructor. Its control socket, access log and forwarded headers stay off."""
+        shared_memory = Path("/dev/shm")  # noqa: S108 - for gunicorn's unlinked heartbeat file: spares the disk
+        settings: dict[str, Any] = {
+            "bind": f"fd://{self._descriptor}",
+            "worker_class": _Worker,
+            "workers": 1,
+            "threads": _THREADS,
+            "keepalive": 5,
+            "timeout": 30,
+            "graceful_timeout": _GRACE_SECONDS,
+            "logger_class": _EventLog,
+            "accesslog": None,
+            "control_socket_disable": True,
+            "forwarded_allow_ips": "",
+            "worker_tmp_dir": str(shared_memory) if shared_memory.is_dir() else None,
+            "pre_fork": lambda _arbiter, _worker: gc.freeze(),
+            "post_worker_init": self._say_ready,
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Called in the worker: databases, threads and the doorbell must not cross the fork."""
+        app, self.end_streams = build(self._config, self._port)
+        return app
+
+    def _say_ready(self, _worker: object) -> None:
+        emit(events.WEB_READY, host=self._config.web.host, port=self._port)
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]
+    """Stops at once although pages hold streams and connections open."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """On SIGTERM: no new connections, open streams end, answers under way are finished."""
+        if self.alive:
+            super().handle_exit(sig, frame)
+            self.method_queue.defer(self._let_go)
+
+    handle_quit = handle_exit
+
+    def finish_request(self, conn: object, fs: object) -> None:
+        """Keep no connection for a next request when stopping."""
+        super().finish_request(conn, fs)
+        if not self.alive:
+            self.murder_keepalived(force=True)
+
+    def _let_go(self) -> None:
+        self.app.end_streams()
+        self.murder_keepalived(force=True)
+
+
+class _EventLog(Logger):  # type: ignore[misc]
+    """gunicorn's failures as events; no access log."""
+
+    def setup(self, cfg: object) -> None:
+        """Called by gunicorn. Below errors are bad requests, which were answered as such, and its own progress."""
+        self.cfg = cfg
+        self._access_log_enabled = False
+        self.error_log.setLevel(logging.ERROR)
+        self.error_log.handlers = [_ToEvents()]
+
+
+class _ToEvents(logging.Handler):
+    """Logs the template of a record alone: its values may hold what a browser sent."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One event, unless a browser simply went away."""
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, TimeoutError | ConnectionError):
+            where = f"{type(error).__name__} in {place(error)}" if error else "no exception"
+            emit(events.WEB_SERVER_FAILED, message=str(record.msg).splitlines()[0], error=where)

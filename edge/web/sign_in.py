@@ -1,0 +1,157 @@
+"""Signing in and out, and the first account of a new box."""
+
+from __future__ import annotations
+
+import math
+import re
+from http import HTTPStatus
+
+from flask import Blueprint, Response, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from edge import events
+from edge.events import emit
+from edge.web.accounts import Account, AccountError, Busy, Role, normal_name
+from edge.web.dependencies import given
+from edge.web.permissions import FORM_COOKIE, SESSION_COOKIE
+from edge.web.sessions import new_secret
+
+blueprint = Blueprint("sign_in", __name__)
+
+_OWN_PAGE = re.compile(r"/(device|results/[0-9a-f-]{1,80})?")
+_CODE_SUBJECT = "first account"
+"""Under which wrong codes are counted: no user name has a space."""
+
+
+class _Refused(Exception):  # noqa: N818 - an answer, not a defect
+    def __init__(self, error: str, status: HTTPStatus, headers: dict[str, str] | None = None) -> None:
+        super().__init__(error)
+        self.status = status
+        self.headers = headers or {}
+
+
+@blueprint.get("/sign-in")
+def sign_in_form() -> BaseResponse:
+    """The sign-in form."""
+    if g.person:
+        return redirect(_home(g.person.role), HTTPStatus.SEE_OTHER)
+    if given().accounts.awaits_first():
+        return redirect(url_for("sign_in.first_account_form"), HTTPStatus.SEE_OTHER)
+    return _form()
+
+
+@blueprint.post("/sign-in")
+def sign_in() -> BaseResponse:
+    """With a right name and password, a session."""
+    name = normal_name(request.form.get("name", ""))
+    _check_lock(name)
+    account = given().accounts.verify(name, request.form.get("password", ""))
+    if account is None:
+        raise _failure(name, "The user name or the password is not right.")
+    given().failures.clear(name)
+    return _open_session(account, request.args.get("next", ""))
+
+
+@blueprint.get("/first-account")
+def first_account_form() -> BaseResponse:
+    """The form for the first account; gone when there is one."""
+    if not given().accounts.awaits_first():
+        return redirect(url_for("sign_in.sign_in_form"), HTTPStatus.SEE_OTHER)
+    return _form()
+
+
+@blueprint.post("/first-account")
+def first_account() -> BaseResponse:
+    """Creates the first administrator with the code that stands on the console, and signs in."""
+    _check_lock(_CODE_SUBJECT)
+    form = request.form
+    if form.get("password", "") != form.get("password_again", ""):
+        raise _Refused("The two passwords differ.", HTTPStatus.UNPROCESSABLE_ENTITY)
+    account = given().accounts.create_first(form.get("code", ""), form.get("name", ""), form.get("password", ""))
+    if account is None:
+        raise _failure(_CODE_SUBJECT, "This is not the code on the console.")
+    emit(events.FIRST_ACCOUNT)
+    return _open_session(account, "")
+
+
+@blueprint.post("/sign-out")
+def sign_out() -> BaseResponse:
+    """Ends the session."""
+    given().sessions.close(g.secret)
+    response = redirect(url_for("sign_in.sign_in_form"), HTTPStatus.SEE_OTHER)
+    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="Strict")
+    return response
+
+
+@blueprint.errorhandler(_Refused)
+def _show_refusal(refused: _Refused) -> Response:
+    response = _form(str(refused), refused.status)
+    response.headers.update(refused.headers)
+    return response
+
+
+@blueprint.errorhandler(AccountError)
+def _show_account_error(error: AccountError) -> Response:
+    return _form(f"{error}.", HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+@blueprint.errorhandler(Busy)
+def _show_busy(_busy: Busy) -> Response:
+    return _form("Others are signing in at this moment. Try again.", HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
+    """This route's form for a browser without session, bound to its secret cookie (made here when it has none)."""
+    fresh = not g.secret
+    if fresh:
+        g.secret = new_secret()
+    page = render_template(
+        "first_account.html" if request.path == "/first-account" else "sign_in.html",
+        error=error,
+        waiting=len(given().store.unacknowledged_flags()),
+        fields={name: request.form.get(name, "")[:64] for name in ("name", "code")},
+    )
+    response = Response(page, status)
+    if fresh:
+        _set_cookie(response, FORM_COOKIE, g.secret)
+    return response
+
+
+def _check_lock(name: str) -> None:
+    wait = given().failures.locked_for(name, _address(), given().clock())
+    if wait:
+        minutes = math.ceil(wait / 60)
+        error = f"Too many failed tries. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
+        raise _Refused(error, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(math.ceil(wait))})
+
+
+def _failure(name: str, error: str) -> _Refused:
+    now = given().clock()
+    count = given().failures.count(name, _address(), now)
+    wait = given().failures.locked_for(name, _address(), now)
+    if wait:
+        emit(events.SIGN_IN_LOCKED, seconds=wait, failures=count)
+    else:
+        emit(events.SIGN_IN_FAILED, error="wrong code" if name == _CODE_SUBJECT else "wrong name or password")
+    return _Refused(error, HTTPStatus.FORBIDDEN)
+
+
+def _open_session(account: Account, target: str) -> BaseResponse:
+    home = _home(account.role)
+    own = _OWN_PAGE.fullmatch(target) and account.role is not Role.SERVICE
+    response = redirect(target if own else home, HTTPStatus.SEE_OTHER)
+    _set_cookie(response, SESSION_COOKIE, given().sessions.open(account))
+    response.delete_cookie(FORM_COOKIE, httponly=True, samesite="Strict")
+    return response
+
+
+def _set_cookie(response: BaseResponse, name: str, value: str) -> None:
+    response.set_cookie(name, value, httponly=True, samesite="Strict", secure=request.is_secure)
+
+
+def _home(role: Role) -> str:
+    return url_for("pages.device" if role is Role.SERVICE else "pages.worklist")
+
+
+def _address() -> str:
+    return request.remote_addr or "unknown"

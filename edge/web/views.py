@@ -1,0 +1,106 @@
+"""What the API says about a result: the stored one without what the page must not show."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edge.records import Record, Result, StoredResult
+from edge.web import words
+
+
+class Patient(Record, frozen=True, kw_only=True):
+    """Whose image it is, without a name: the end of the patient's id, age, sex, and what kind of image it is."""
+
+    id_end: str
+    age_years: float | None
+    sex: str | None
+    modality: str | None
+    body_part: str | None
+    view: str | None
+
+
+class Acknowledgement(Record, frozen=True, kw_only=True):
+    """Who answered a result, when (seconds since the epoch), and what they think of it."""
+
+    at: float
+    by: str
+    response: str
+
+
+class ResultView(Record, frozen=True, kw_only=True):
+    """One result. `seq` grows with every change of any result; times are seconds since the epoch.
+
+    Attributes:
+        headline: The answer in words.
+        result: The contract `scanside.result/1`.
+    """
+
+    id: str
+    seq: int
+    received_at: float
+    committed_at: float
+    headline: str
+    patient: Patient
+    acknowledged: Acknowledgement | None
+    result: Result
+
+
+class ResultPage(Record, frozen=True, kw_only=True):
+    """Results, newest first. `next` is the cursor of the following page; None on the last."""
+
+    results: tuple[ResultView, ...]
+    next: str | None
+
+
+class AcknowledgeRequest(Record, frozen=True, kw_only=True):
+    """The body of an acknowledgement."""
+
+    response: words.Answer
+
+
+class ModelInService(Record, frozen=True, kw_only=True):
+    """A model as the inference service says that it runs it; `digest` is the SHA-256 of its bundle.yaml."""
+
+    id: str
+    version: str
+    digest: str
+    engine: str
+
+
+class Models(Record, frozen=True, kw_only=True):
+    """The models in service."""
+
+    models: tuple[ModelInService, ...]
+
+
+class Liveness(Record, frozen=True, kw_only=True):
+    """For supervisors."""
+
+    status: Literal["ok"] = "ok"
+
+
+def view_of(stored: StoredResult) -> ResultView:
+    """The view of a stored result."""
+    subject = stored.subject
+    acknowledged = None
+    if stored.acknowledged_at is not None:
+        acknowledged = Acknowledgement(
+            at=stored.acknowledged_at, by=stored.acknowledged_by or "", response=stored.acknowledged_as or ""
+        )
+    return ResultView(
+        id=stored.id,
+        seq=stored.seq,
+        received_at=stored.received_at,
+        committed_at=stored.committed_at,
+        headline=words.headline(stored.result),
+        patient=Patient(
+            id_end=words.id_end(subject.patient_id),
+            age_years=subject.age_years,
+            sex=subject.sex,
+            modality=subject.modality,
+            body_part=subject.body_part,
+            view=subject.view,
+        ),
+        acknowledged=acknowledged,
+        result=stored.result,
+    )

@@ -1,0 +1,133 @@
+"""The ``scanside-export`` command: each subcommand is a few lines that call a module of the export stage.
+
+Exit status: 0 fine, 1 the work failed, 2 wrong use. Errors are one line: value, rule, fix; ``--debug`` shows tracebacks.
+Subcommands import what they need themselves, so that ``key`` and ``inspect`` do not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.errors import ScansideError, UsageError
+from edge.inference.bundle import open_bundle
+from export.keys import DEFAULT_KEY, load_key, new_key
+
+if TYPE_CHECKING:
+    from export.build import Place
+
+_TRUSTED_KEYS = Path("firmware_config/trusted_keys")
+_CACHE = Path(".cache/export")
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; its exit status."""
+    options = _parser().parse_args(arguments)
+    command: Command = options.command
+    try:
+        command(options)
+    except KeyboardInterrupt:
+        sys.stderr.write("scanside-export: interrupted; the same command goes on from the last checkpoint\n")
+        return 1
+    except Exception as error:
+        if options.debug:
+            raise
+        shown = str(error) if isinstance(error, ScansideError) else f"{type(error).__name__}: {error} (--debug shows where)"
+        sys.stderr.write(f"scanside-export: {' '.join(shown.split())}\n")
+        return 2 if isinstance(error, UsageError) else 1
+    return 0
+
+
+def _train(options: argparse.Namespace) -> None:
+    place = _place(options)
+    from export.build import train  # noqa: PLC0415
+
+    train(place, _say)
+
+
+def _build(options: argparse.Namespace) -> None:
+    place, key = _place(options), load_key(options.key.expanduser())
+    from export.build import build  # noqa: PLC0415
+
+    build(place, key, _say)
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    sealed = open_bundle(options.bundle, sorted(options.trusted_keys.glob("*.pub")))
+    from export.inspection import explain  # noqa: PLC0415
+
+    sys.stdout.write(explain(sealed))
+
+
+def _key_new(options: argparse.Namespace) -> None:
+    private, public = options.key.expanduser(), options.trusted_keys / f"{options.name}.pub"
+    new_key(private, public)
+    print(f"private key {private} (keep it out of the repository), public key {public} (commit it)")
+
+
+def _synthesize(options: argparse.Namespace) -> None:
+    from export.synthetic import fit  # noqa: PLC0415
+
+    fit(options.dataset)
+
+
+def _place(options: argparse.Namespace) -> Place:
+    if not options.recipe.is_file():
+        raise UsageError(f"{options.recipe}: no such file; give the path of a recipe.yaml")
+    if options.dataset is not None and not options.dataset.is_dir():
+        raise UsageError(f"--dataset {options.dataset}: no such folder; give the folder that holds the label file")
+    from export.build import Place  # noqa: PLC0415
+
+    return Place(recipe=options.recipe.resolve(), cache=options.cache, dataset=options.dataset)
+
+
+def _say(line: str) -> None:
+    print(time.strftime("%H:%M:%S"), line, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show tracebacks")
+    model = argparse.ArgumentParser(add_help=False)
+    model.add_argument("recipe", type=Path, metavar="RECIPE", help="models/<id>/recipe.yaml")
+    model.add_argument("--dataset", type=Path, metavar="DIR", help="the data set's folder, instead of the recipe's")
+    model.add_argument("--cache", type=Path, default=_CACHE, metavar="DIR", help=f"checkpoints (default {_CACHE})")
+    signing = argparse.ArgumentParser(add_help=False)
+    signing.add_argument("--key", type=Path, default=DEFAULT_KEY, metavar="FILE", help=f"private key (default {DEFAULT_KEY})")
+    trust = argparse.ArgumentParser(add_help=False)
+    trust.add_argument(
+        "--trusted-keys", type=Path, default=_TRUSTED_KEYS, metavar="DIR", help=f"public keys (default {_TRUSTED_KEYS})"
+    )
+    parser = argparse.ArgumentParser(
+        prog="scanside-export", description="Trains, quantizes, proves and seals the models that Scanside devices run."
+    )
+    parser.add_argument("--version", action="version", version=f"scanside {metadata.version('scanside')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", parents=[common, model], help="fit the weights; goes on after a kill")
+    train.set_defaults(command=_train)
+    build = commands.add_parser("build", parents=[common, model, signing], help="everything from the recipe to the sealed bundle")
+    build.set_defaults(command=_build)
+    inspect = commands.add_parser("inspect", parents=[common, trust], help="verify a bundle and say what it is")
+    inspect.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
+    inspect.set_defaults(command=_inspect)
+
+    key = commands.add_parser("key", help="signing keys").add_subparsers(required=True, metavar="COMMAND")
+    new = key.add_parser("new", parents=[common, signing, trust], help="make an Ed25519 key pair")
+    new.add_argument("--name", default="scanside", help="name of the public key's file (default scanside)")
+    new.set_defaults(command=_key_new)
+
+    synthesize = commands.add_parser("synthesize", parents=[common], help="fit the demo's synthetic radiographs")
+    synthesize.add_argument("dataset", type=Path, metavar="DATASET", help="folder with labels.csv")
+    synthesize.set_defaults(command=_synthesize)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

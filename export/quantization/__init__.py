@@ -1,0 +1,1 @@
+"""Post-training INT8 quantization for the two engines of the device."""

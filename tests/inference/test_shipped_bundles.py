@@ -1,0 +1,103 @@
+"""The bundles in `models/`: sealed, the same answers on both engines, and refused when a byte is not what it was."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from edge.config import Config
+from edge.inference.bundle import GOLDEN_FILE, BundleError, SealedBundle, find_bundles, open_bundle
+from edge.inference.engine_choice import serve_bundle
+from edge.inference.engines import ENGINES, EngineError, open_engine
+from edge.inference.self_test import self_test
+
+CONFIG = Config()
+BUNDLES = find_bundles(CONFIG.models_folder)
+
+
+@pytest.fixture(params=BUNDLES, ids=lambda folder: folder.parent.name)
+def folder(request: pytest.FixtureRequest) -> Path:
+    """Each shipped bundle's folder."""
+    path: Path = request.param
+    return path
+
+
+def test_there_is_a_bundle() -> None:
+    assert BUNDLES
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_each_engine_passes_its_self_test(folder: Path, engine: str, tmp_path: Path) -> None:
+    sealed = open_bundle(folder, CONFIG.trusted_keys)
+    assert self_test(open_engine(engine, sealed, 2, tmp_path), sealed).best_ms > 0
+
+
+def test_the_bundle_is_small_and_complete(folder: Path) -> None:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    sealed = open_bundle(folder, CONFIG.trusted_keys)
+    assert sum(path.stat().st_size for path in files) < 10_000_000
+    listed = {folder / name for name in sealed.bundle.files} | {folder / "bundle.yaml", folder / "bundle.yaml.sig"}
+    assert set(files) == listed
+    assert {row.engine for row in sealed.bundle.measured} >= set(ENGINES)
+    assert all(row.auroc.low <= row.auroc.value <= row.auroc.high for row in sealed.bundle.measured)
+
+
+def test_one_changed_byte_in_any_file_is_refused(folder: Path, tmp_path: Path) -> None:
+    for original in (path for path in folder.rglob("*") if path.is_file()):
+        copy = tmp_path / "bundle"
+        shutil.copytree(folder, copy)
+        changed = copy / original.relative_to(folder)
+        content = bytearray(changed.read_bytes())
+        content[len(content) // 2] ^= 0x01
+        changed.write_bytes(content)
+        with pytest.raises(BundleError):
+            open_bundle(copy, CONFIG.trusted_keys)
+        shutil.rmtree(copy)
+
+
+def test_a_missing_file_and_an_unknown_key_are_refused(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(folder, copy)
+    (copy / "model.onnx").unlink()
+    with pytest.raises(BundleError, match=r"model\.onnx"):
+        open_bundle(copy, CONFIG.trusted_keys)
+    stranger = tmp_path / "stranger.pub"
+    key = Ed25519PrivateKey.generate().public_key()
+    stranger.write_bytes(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    for keys in ([], [stranger]):
+        with pytest.raises(BundleError, match="no trusted key"):
+            open_bundle(folder, keys)
+
+
+def _with_other_golden(folder: Path, target: Path) -> SealedBundle:
+    """The same bundle whose golden outputs are those of another CPU, so to say."""
+    shutil.copytree(folder, target)
+    sealed = open_bundle(target, CONFIG.trusted_keys)
+    with np.load(target / GOLDEN_FILE) as golden:
+        arrays = {name: golden[name] for name in golden.files}
+    for engine in ENGINES:
+        arrays[f"{engine}_logits"] = arrays[f"{engine}_logits"] + 1.0
+    np.savez_compressed(target / GOLDEN_FILE, **arrays)
+    return sealed
+
+
+@pytest.mark.parametrize("wanted", [*ENGINES, "auto"])
+def test_an_engine_that_answers_differently_is_not_served(wanted: str, tmp_path: Path) -> None:
+    sealed = _with_other_golden(BUNDLES[0], tmp_path / "bundle")
+    with pytest.raises(EngineError):
+        serve_bundle(wanted, sealed, 2, tmp_path / "cache", CONFIG.trusted_keys)
+
+
+def test_auto_serves_one_that_passed_and_remembers_it(tmp_path: Path) -> None:
+    sealed = open_bundle(BUNDLES[0], CONFIG.trusted_keys)
+    first = serve_bundle("auto", sealed, 2, tmp_path, CONFIG.trusted_keys)
+    kept = (tmp_path / "engine_choice.json").read_bytes()
+    again = serve_bundle("auto", sealed, 2, tmp_path, CONFIG.trusted_keys)
+    assert first.engine.name in ENGINES
+    assert again.engine.name == first.engine.name
+    assert (tmp_path / "engine_choice.json").read_bytes() == kept

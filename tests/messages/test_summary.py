@@ -1,0 +1,183 @@
+"""What leaves the box about one image."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from edge.messages.summary import UNLISTED, band, summarise
+from edge.records import (
+    Finding,
+    Level,
+    ModelUsed,
+    Priority,
+    QualityFinding,
+    Reason,
+    Result,
+    Status,
+    Summary,
+    Timings,
+)
+from tests.messages.schemas import check
+
+MODEL = ModelUsed(
+    id="cxr-pneumonia",
+    version="1.0.0",
+    digest="sha256:" + "0f" * 32,
+    engine="openvino",
+    precision="int8",
+)
+FLAGGED = Result(
+    source="dicom",
+    sop_instance_uid="1.2.826.0.1.3680043.8.498.1",
+    status=Status.FLAGGED,
+    reason=None,
+    priority=Priority.URGENT,
+    findings=(
+        Finding(
+            code="233604007",
+            scheme="SCT",
+            meaning="Pneumonia",
+            score=0.97,
+            probability=0.94,
+            threshold=0.62,
+            flagged=True,
+            box=(1, 2, 3, 4),
+        ),
+    ),
+    quality=(
+        QualityFinding(check="lung_cut_off", level=Level.WARN, code="111209", scheme="DCM", message="left lung"),
+        QualityFinding(check="again", level=Level.INFO, code="111209", scheme="DCM", message="right lung"),
+    ),
+    model=MODEL,
+    timings_ms=Timings(total=24.0),
+)
+
+# 2026-11-20T23:42:11Z
+COMMITTED = 1_795_218_131.25
+
+
+def _summary(result: Result) -> Summary:
+    return summarise(result, message_id="5f" * 16, received_at=COMMITTED - 0.2504, committed_at=COMMITTED)
+
+
+def test_a_flagged_image() -> None:
+    assert msgspec.json.decode(msgspec.json.encode(_summary(FLAGGED))) == {
+        "schema": "scanside.summary/1",
+        "message_id": "5f" * 16,
+        "hour": "2026-11-20T23",
+        "status": "flagged",
+        "reason": None,
+        "priority": "urgent",
+        "findings": [{"code": "233604007", "scheme": "SCT", "flagged": True, "band": "high"}],
+        "quality": ["DCM:111209"],
+        "model": {
+            "id": "cxr-pneumonia",
+            "version": "1.0.0",
+            "digest": "sha256:" + "0f" * 32,
+            "engine": "openvino",
+            "precision": "int8",
+        },
+        "latency_ms": 250,
+    }
+
+
+def test_an_image_that_was_not_analysed() -> None:
+    result = Result(
+        source="file",
+        sop_instance_uid=None,
+        status=Status.NOT_ANALYSED,
+        reason=Reason.UNDER_AGE,
+        priority=Priority.ROUTINE,
+        timings_ms=Timings(),
+    )
+    summary = _summary(result)
+    assert (summary.status, summary.reason, summary.findings, summary.model) == ("not_analysed", "under_age", (), None)
+    check("summary", msgspec.json.encode(summary))
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_latency() -> None:
+    assert summarise(FLAGGED, message_id="a", received_at=COMMITTED + 60, committed_at=COMMITTED).latency_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("probability", "threshold", "expected"),
+    [
+        (0.0, 0.62, "low"),
+        (0.309, 0.62, "low"),
+        (0.31, 0.62, "moderate"),
+        (0.62, 0.62, "moderate"),
+        (0.809, 0.62, "moderate"),
+        (0.81, 0.62, "high"),
+        (1.0, 0.62, "high"),
+        (1.0, 1.0, "high"),
+        (0.0, 0.0, "moderate"),
+    ],
+)
+def test_bands_are_relative_to_the_threshold(probability: float, threshold: float, expected: str) -> None:
+    assert band(probability, threshold) == expected
+
+
+# What tags of a DICOM object, file names and peers look like: names, UIDs, record numbers, dates, free text.
+_PERSONAL = (
+    st.from_regex(r"[A-Z]{4,10}\^[A-Z]{4,10}(\^[A-Z])?", fullmatch=True)
+    | st.from_regex(r"[12](\.[1-9][0-9]{1,9}){5,8}", fullmatch=True)
+    | st.from_regex(r"[A-Z]{2,3}[-_ ][0-9]{6,9}", fullmatch=True)
+    | st.from_regex(r"/[a-z]{4,8}/[A-Z][a-z]{4,8}_[0-9]{4}\.dcm", fullmatch=True)
+    | st.from_regex(r"(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]", fullmatch=True)
+    | st.text(alphabet="ÄÖÜßéñ漢字 ", min_size=6, max_size=20).filter(lambda text: len(text.strip()) > 5)
+)
+# Where a number alone could be a code; a record number of digits cannot be told from one, so it is planted elsewhere.
+_NUMBER = st.from_regex(r"[1-9][0-9]{6,9}", fullmatch=True)
+
+_STATUSES = st.sampled_from([(status, None) for status in Status if status != "not_analysed"]) | st.sampled_from(
+    [(Status.NOT_ANALYSED, reason) for reason in Reason]
+)
+
+
+# A counterexample says it all as it is found, and regular expressions shrink slowly.
+@settings(phases=(Phase.explicit, Phase.reuse, Phase.generate), deadline=None)
+@given(
+    st.lists(_PERSONAL, min_size=13, max_size=13, unique=True),
+    st.lists(_NUMBER, min_size=4, max_size=4, unique=True),
+    _STATUSES,
+)
+def test_nothing_that_identifies_gets_through(
+    planted: list[str], numbers: list[str], answer: tuple[Status, Reason | None]
+) -> None:
+    result = Result(
+        source=planted[0],
+        sop_instance_uid=planted[1],
+        status=answer[0],
+        reason=answer[1],
+        priority=Priority.ROUTINE,
+        findings=(
+            Finding(
+                code=planted[2],
+                scheme=planted[3],
+                meaning=planted[4] + numbers[0],
+                score=0.123456,
+                probability=0.654321,
+                threshold=0.5,
+                flagged=True,
+                box=(1717, 1818, 1919, 2020),
+            ),
+        ),
+        quality=(
+            QualityFinding(
+                check=planted[5] + numbers[1], level=Level.WARN, code=planted[6], scheme="DCM", message=planted[7]
+            ),
+        ),
+        model=ModelUsed(
+            id=planted[8], version=planted[9], digest=planted[10], engine=planted[11], precision=planted[12]
+        ),
+        timings_ms=Timings(decode=3.14159),
+    )
+    body = msgspec.json.encode(_summary(result))
+    text = body.decode()
+    secrets = [*planted, *numbers, "0.123456", "0.654321", "1717", "3.14159", "23:42", "42:11"]
+    assert [secret for secret in secrets if secret in text] == []
+    assert text.count(UNLISTED) == 8
+    check("summary", body)

@@ -1,0 +1,252 @@
+"""A real Mosquitto, a second client that watches it, and the sync service as its own process."""
+
+from __future__ import annotations
+
+import getpass
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import paho.mqtt.client as paho
+import pytest
+import yaml
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from edge.messages.summary import summarise
+from edge.records import Priority, Reason, Result, Status, Timings
+from edge.store import Outbox
+from tests.system.conftest import PATIENCE, await_until, free_port
+
+SITE, BOX = "clinic", "box-1"
+PREFIX = f"scanside/1/{SITE}/{BOX}/"
+
+
+class Mosquitto:
+    """A broker that can be stopped and started again; its memory lasts, as in the field."""
+
+    def __init__(self, program: str, folder: Path, *lines: str) -> None:
+        self.port = free_port()
+        self._program = program
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self.configure("allow_anonymous true", *lines)
+
+    def configure(self, *lines: str) -> None:
+        """Write the configuration; takes effect at the next start."""
+        settings = [
+            f"listener {self.port} 127.0.0.1",
+            f"user {getpass.getuser()}",
+            "persistence true",
+            f"persistence_location {self._folder}/",
+            "max_queued_messages 0",
+            "log_type all",
+            f"log_dest file {self._folder}/mosquitto.log",
+            *lines,
+        ]
+        (self._folder / "mosquitto.conf").write_text("\n".join(settings) + "\n", encoding="ascii")
+
+    def start(self) -> None:
+        self._process = subprocess.Popen([self._program, "-c", str(self._folder / "mosquitto.conf")])
+        await_until(lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0, "Mosquitto listening")
+
+    def stop(self) -> None:
+        if self._process:
+            self._process.terminate()
+            self._process.wait(PATIENCE)
+            self._process = None
+
+    def reload(self) -> None:
+        """Read the files with passwords and rights again."""
+        assert self._process
+        self._process.send_signal(signal.SIGHUP)
+
+    def log(self) -> str:
+        return (self._folder / "mosquitto.log").read_text(encoding="utf-8")
+
+
+class Watcher:
+    """A client that sees everything of Scanside's, over broker restarts, with nothing in between lost."""
+
+    def __init__(self, port: int, name: str = "watcher", username: str | None = None, **tls: str) -> None:
+        self.seen: list[paho.MQTTMessage] = []
+        self._messages: queue.SimpleQueue[paho.MQTTMessage] = queue.SimpleQueue()
+        granted: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe([("scanside/#", 1), ("marker", 1)])
+        self._client.on_subscribe = lambda _c, _u, _mid, reasons, _p: granted.put(not reasons[0].is_failure)
+        self._client.on_message = lambda _c, _u, message: self._messages.put(message)
+        if username:
+            self._client.username_pw_set(username, "watches")
+        if tls:
+            self._client.tls_set(**tls)
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = 3600
+        self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
+        self._client.loop_start()
+        assert granted.get(timeout=PATIENCE)
+
+    def until(self, enough: Callable[[list[paho.MQTTMessage]], Any], what: str) -> Any:
+        """Wait for messages until `enough(all so far)` is true; gives its value."""
+        deadline = time.monotonic() + PATIENCE
+        while not (value := enough(self.seen)):
+            try:
+                self.seen.append(self._messages.get(timeout=max(0.0, deadline - time.monotonic())))
+            except queue.Empty:
+                topics = [message.topic for message in self.seen]
+                pytest.fail(f"never came: {what}; {len(topics)} messages came, the last on {topics[-5:]}")
+        return value
+
+    def first(self, tail: str, **fields: object) -> paho.MQTTMessage:
+        """Wait for the first message on a topic that has these fields."""
+
+        def found(seen: list[paho.MQTTMessage]) -> paho.MQTTMessage | None:
+            for message in seen:
+                if message.topic == PREFIX + tail and fields.items() <= msgspec.json.decode(message.payload).items():
+                    return message
+            return None
+
+        message: paho.MQTTMessage = self.until(found, f"{fields} on {tail}")
+        return message
+
+    def findings(self, count: int) -> list[str]:
+        """Wait until `count` different summaries have come; the ids of all, in order, repetitions too."""
+        self.until(lambda seen: len(set(_ids(seen))) >= count, f"{count} summaries")
+        return _ids(self.seen)
+
+    def settle(self) -> None:
+        """Wait until everything that the broker has sent so far has arrived, by a message of our own behind it."""
+        marker = uuid.uuid4().bytes
+        self._client.publish("marker", marker, qos=1)
+        self.until(lambda seen: any(message.payload == marker for message in seen), "our own marker")
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def _ids(messages: Sequence[paho.MQTTMessage]) -> list[str]:
+    prefix = f"{PREFIX}inference/find/image/"
+    return [message.topic.removeprefix(prefix) for message in messages if message.topic.startswith(prefix)]
+
+
+class SyncProcess:
+    """`scanside run sync`, as systemd would start it."""
+
+    def __init__(self, folder: Path, port: int, **mqtt: object) -> None:
+        self.state_dir = folder / "state"
+        self.state_dir.mkdir(exist_ok=True)
+        self._log = folder / "sync.log"
+        self._config = folder / "scanside.yaml"
+        self._port = port
+        self.configure(**mqtt)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.outbox = Outbox(self.state_dir)
+
+    def configure(self, **mqtt: object) -> None:
+        section = {"host": "127.0.0.1", "port": self._port, "tls": False, "health_interval_seconds": 1} | mqtt
+        document = {"site": SITE, "box": BOX, "state_dir": str(self.state_dir), "mqtt": section}
+        self._config.write_text(yaml.safe_dump(document), encoding="utf-8")
+
+    def start(self, *python: str) -> None:
+        command = [sys.executable, *(python or ("-m", "edge.cli")), "run", "sync", "--config", str(self._config)]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(command, stderr=log)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        assert self.process
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL, as a power cut would."""
+        assert self.process
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    def await_log(self, *words: str) -> None:
+        """Wait until each of these stands in its log."""
+        await_until(lambda: all(word in self.log() for word in words), f"{words} in the log of sync:\n{self.log()}")
+
+    def put(self, count: int) -> list[str]:
+        """Put summaries in the outbox; their ids, in order."""
+        ids = [uuid.uuid4().hex for _ in range(count)]
+        self.outbox.put((message_id, "summary", summary_body(message_id)) for message_id in ids)
+        return ids
+
+    def await_empty_outbox(self) -> None:
+        await_until(lambda: self.outbox.depth()[0] == 0, "the outbox empty")
+
+
+def summary_body(message_id: str) -> bytes:
+    """A summary as inference makes it."""
+    result = Result(
+        source="dicom",
+        sop_instance_uid="1.2.3",
+        status=Status.NOT_ANALYSED,
+        reason=Reason.UNDER_AGE,
+        priority=Priority.ROUTINE,
+        timings_ms=Timings(),
+    )
+    return msgspec.json.encode(summarise(result, message_id=message_id, received_at=1e9, committed_at=1e9 + 0.1))
+
+
+@pytest.fixture
+def mosquitto(program: Callable[[str], str], tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker, not started yet."""
+    broker = Mosquitto(program("mosquitto"), tmp_path)
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def broker(mosquitto: Mosquitto) -> Mosquitto:
+    """A running broker."""
+    mosquitto.start()
+    return mosquitto
+
+
+@pytest.fixture
+def watcher(broker: Mosquitto) -> Iterator[Watcher]:
+    """A client that sees everything."""
+    client = Watcher(broker.port)
+    yield client
+    client.stop()
+
+
+@pytest.fixture
+def make_sync(tmp_path: Path) -> Iterator[Callable[..., SyncProcess]]:
+    """Makes a sync service for a port; not started yet. Its log is shown when the test fails."""
+    made: list[SyncProcess] = []
+
+    def make(port: int, **mqtt: object) -> SyncProcess:
+        made.append(SyncProcess(tmp_path, port, **mqtt))
+        return made[-1]
+
+    yield make
+    for sync in made:
+        if sync.process and sync.process.poll() is None:
+            sync.kill()
+        sync.outbox.close()
+        if sync.process:
+            sys.stderr.write(sync.log())
+
+
+@pytest.fixture
+def sync(broker: Mosquitto, make_sync: Callable[..., SyncProcess]) -> SyncProcess:
+    """A sync service for the running broker; not started yet."""
+    return make_sync(broker.port)

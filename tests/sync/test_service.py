@@ -1,0 +1,271 @@
+"""The link to a real Mosquitto: what is said on it, and that nothing is lost, whoever is killed."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import paho.mqtt.client as paho
+import pytest
+
+from edge.config import Config, ConfigError
+from edge.device.health import HealthFile, State
+from edge.sync.link import WINDOW
+from edge.sync.service import serve
+from tests.messages.schemas import check
+from tests.sync.conftest import PREFIX, Mosquitto, SyncProcess, Watcher
+
+pytestmark = pytest.mark.system
+
+FINDING = "inference/find/image/"
+
+
+def _tail(message: paho.MQTTMessage) -> str:
+    return message.topic.removeprefix(PREFIX)
+
+
+def _schema(tail: str) -> str:
+    """The name of the schema that the contract gives to a topic."""
+    service, channel, name, _ = tail.split("/")
+    by_channel = {"find": "summary", "m": "health"}
+    return by_channel.get(channel) or (name if service == "-" else "service")
+
+
+def _said_at_birth(seen: list[paho.MQTTMessage]) -> bool:
+    wanted = {"-/status/state/-", "-/status/about/-", "intake/status/health/-", "sync/status/health/-", "-/m/health/-"}
+    return wanted <= {_tail(message) for message in seen}
+
+
+def _outbox_depths(seen: list[paho.MQTTMessage]) -> list[int]:
+    healths = [msgspec.json.decode(message.payload) for message in seen if _tail(message) == "-/m/health/-"]
+    return [health["outbox"]["depth"] for health in healths]
+
+
+def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None:
+    sync.put(3)
+    HealthFile(sync.state_dir, "intake").report(State.UP)
+    sync.start()
+    watcher.until(_said_at_birth, "everything of the birth")
+    watcher.findings(3)
+    ours = [message for message in watcher.seen if message.topic.startswith(PREFIX)]
+    bodies = [check(_schema(_tail(message)), message.payload) for message in ours]
+    assert {body["schema"].split(".")[1] for body in bodies} == {
+        "state/1",
+        "about/1",
+        "service/1",
+        "health/1",
+        "summary/1",
+    }
+    assert _tail(ours[0]) == "-/status/state/-"
+    assert _tail(ours[1]) == "-/status/about/-"
+    assert len({body["session"] for body in bodies if "session" in body}) == 1
+    assert {message.qos for message in ours} == {1}
+    for message in ours:
+        assert message.properties is not None
+        assert message.properties.ContentType == "application/json"
+        if FINDING in message.topic:
+            assert 30 * 86400 - 60 <= message.properties.MessageExpiryInterval <= 30 * 86400
+
+
+def test_only_what_is_a_state_is_retained(broker: Mosquitto, watcher: Watcher, sync: SyncProcess) -> None:
+    sync.put(1)
+    sync.start()
+    watcher.first("-/m/health/-")
+    watcher.findings(1)
+    late = Watcher(broker.port, "late")
+    late.settle()
+    retained = {_tail(message) for message in late.seen if message.retain}
+    late.stop()
+    assert retained == {"-/status/state/-", "-/status/about/-", "sync/status/health/-"}
+
+
+def test_a_change_of_a_service_is_told_once_it_happens(watcher: Watcher, sync: SyncProcess) -> None:
+    intake = HealthFile(sync.state_dir, "intake")
+    intake.report(State.UP)
+    sync.start()
+    watcher.first("intake/status/health/-", state="up")
+    intake.report(State.DEGRADED, "the disk is full")
+    watcher.first("intake/status/health/-", state="degraded", reason="the disk is full")
+    told = Counter(message.payload for message in watcher.seen if _tail(message) == "intake/status/health/-")
+    assert set(told.values()) == {1}
+
+
+def test_killed_the_broker_says_lost_of_that_session(
+    broker: Mosquitto, watcher: Watcher, make_sync: Callable[..., SyncProcess]
+) -> None:
+    """The will waits for its delay or the session's end, whichever is first (MQTT 5, 3.1.2.5): here no session stays."""
+    sync = make_sync(broker.port, session_expiry_hours=0)
+    sync.start()
+    ready = msgspec.json.decode(watcher.first("-/status/state/-", state="ready").payload)
+    sync.kill()
+    lost = watcher.first("-/status/state/-", state="lost")
+    assert msgspec.json.decode(lost.payload)["session"] == ready["session"]
+    check("state", lost.payload)
+    late = Watcher(broker.port, "late")
+    assert late.first("-/status/state/-").payload == lost.payload
+    late.stop()
+
+
+def test_back_within_the_delay_nobody_hears_of_it(watcher: Watcher, sync: SyncProcess) -> None:
+    sync.start()
+    first = watcher.first("-/status/state/-", state="ready")
+    sync.kill()
+    sync.start()
+    watcher.until(
+        lambda seen: len({m.payload for m in seen if _tail(m) == "-/status/state/-"}) == 2, "the second session's state"
+    )
+    watcher.settle()
+    states = [msgspec.json.decode(m.payload) for m in watcher.seen if _tail(m) == "-/status/state/-"]
+    assert [state["state"] for state in states] == ["ready", "ready"]
+    assert states[1]["session"] != msgspec.json.decode(first.payload)["session"]
+
+
+def test_stopped_it_says_so_and_the_will_is_forgotten(
+    broker: Mosquitto, watcher: Watcher, make_sync: Callable[..., SyncProcess]
+) -> None:
+    sync = make_sync(broker.port, session_expiry_hours=0)
+    sync.start()
+    watcher.first("-/status/state/-", state="ready")
+    assert sync.stop() == 0
+    watcher.first("-/status/state/-", state="stopping")
+    watcher.settle()
+    states = [msgspec.json.decode(m.payload) for m in watcher.seen if _tail(m) == "-/status/state/-"]
+    assert [state["state"] for state in states] == ["ready", "stopping"]
+    assert len({state["session"] for state in states}) == 1
+    sync.await_log("SC506")
+
+
+def test_stopped_while_the_broker_is_away(mosquitto: Mosquitto, make_sync: Callable[..., SyncProcess]) -> None:
+    sync = make_sync(mosquitto.port)
+    ids = sync.put(2)
+    sync.start()
+    sync.await_log("SC501", "Connection refused")
+    assert sync.stop() == 0
+    assert [message.message_id for message in sync.outbox.waiting()] == ids
+
+
+def test_the_outbox_is_drained_in_order(watcher: Watcher, sync: SyncProcess) -> None:
+    ids = sync.put(500)
+    sync.start()
+    assert watcher.findings(500) == ids
+    sync.await_empty_outbox()
+    more = sync.put(1)
+    assert watcher.findings(501) == ids + more
+
+
+def test_a_broker_that_wants_few_in_flight_gets_few(
+    mosquitto: Mosquitto, make_sync: Callable[..., SyncProcess]
+) -> None:
+    """Mosquitto announces its `max_inflight_messages` as Receive Maximum, which paho does not keep."""
+    mosquitto.configure("allow_anonymous true", "max_inflight_messages 3")
+    mosquitto.start()
+    watcher = Watcher(mosquitto.port)
+    sync = make_sync(mosquitto.port)
+    ids = sync.put(100)
+    sync.start()
+    assert watcher.findings(100) == ids
+    sync.await_empty_outbox()
+    watcher.stop()
+    assert sync.log().count("SC500") == 1
+
+
+def test_the_broker_is_restarted_in_the_middle(broker: Mosquitto, watcher: Watcher, sync: SyncProcess) -> None:
+    ids = sync.put(3000)
+    sync.start()
+    watcher.findings(200)
+    broker.stop()
+    sync.await_log("SC501")
+    ids += sync.put(10)
+    broker.start()
+    arrived = watcher.findings(3010)
+    sync.await_empty_outbox()
+    assert set(arrived) == set(ids)
+    assert len(arrived) - len(ids) <= WINDOW
+
+
+def test_sync_is_killed_again_and_again_in_the_middle(watcher: Watcher, sync: SyncProcess) -> None:
+    chance, kills = random.Random(2), 8
+    ids = sync.put(3000)
+    for _ in range(kills):
+        before = len(set(watcher.findings(0)))
+        sync.start()
+        watcher.findings(min(before + chance.randrange(1, 250), 2500))
+        sync.kill()
+    assert sync.outbox.depth()[0] > 0, "the kills came too late to test anything"
+    sync.start()
+    watcher.findings(3000)
+    sync.await_empty_outbox()
+    watcher.settle()
+    arrived = Counter(watcher.findings(3000))
+    assert set(arrived) == set(ids)
+    assert max(arrived.values()) <= 1 + kills
+    assert sum(arrived.values()) - len(ids) <= kills * WINDOW
+
+
+def test_what_is_not_a_summary_stays_and_holds_up_nothing(watcher: Watcher, sync: SyncProcess) -> None:
+    body = msgspec.json.encode({"schema": "scanside.summary/1", "patient_name": "DOE^JANE"})
+    bad = [("1", "summary", body), ("2", "note", b"DOE^JANE"), ("3", "summary", b"\xff\xfe"), ("4", "summary", b"")]
+    sync.outbox.put(bad)
+    ids = sync.put(3)
+    sync.start()
+    assert watcher.findings(3) == ids
+    sync.await_log("SC504")
+    watcher.until(lambda seen: 4 in _outbox_depths(seen), "four messages in the outbox, in health")
+    assert [message.message_id for message in sync.outbox.waiting()] == ["1", "2", "3", "4"]
+    assert not any(b"DOE" in message.payload for message in watcher.seen)
+    assert "DOE" not in sync.log()
+
+
+def test_an_outbox_that_fails_is_told_and_heals(watcher: Watcher, sync: SyncProcess) -> None:
+    sync.start()
+    watcher.first("sync/status/health/-", state="up")
+    sync.outbox._connection.execute("ALTER TABLE messages RENAME TO away")
+    sync.await_log("SC505")
+    watcher.first("sync/status/health/-", state="degraded", reason="the outbox cannot be used")
+    watcher.first("-/m/health/-", outbox=None)
+    sync.outbox._connection.execute("ALTER TABLE away RENAME TO messages")
+    ids = sync.put(2)
+    assert watcher.findings(2) == ids
+    sync.await_empty_outbox()
+
+
+def test_it_opens_nothing_but_outbox_health_and_doorbells(watcher: Watcher, sync: SyncProcess, tmp_path: Path) -> None:
+    """An audit hook sees each file that the process opens; journal and spool are not even there to be read."""
+    (sync.state_dir / "journal.sqlite").mkdir()
+    hook = (
+        "import sys\n"
+        "def look(event, arguments):\n"
+        "    if event in ('open', 'sqlite3.connect', 'os.listdir', 'os.scandir'):\n"
+        "        sys.stderr.write(f'LOOKED {arguments[0]!s}\\n')\n"
+        "sys.addaudithook(look)\n"
+        "from edge.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    program = tmp_path / "watched.py"
+    program.write_text(hook, encoding="utf-8")
+    ids = sync.put(5)
+    sync.start(str(program))
+    assert watcher.findings(5) == ids
+    watcher.first("-/m/health/-")
+    assert sync.stop() == 0
+    looked = {line.removeprefix("LOOKED ") for line in sync.log().splitlines() if line.startswith("LOOKED ")}
+    state = f"{sync.state_dir}/"
+    rooms = {path.removeprefix(state).split("/")[0] for path in looked if path.startswith(state)}
+    assert rooms == {"outbox", "health", "doorbells"}
+
+
+def test_it_loads_nothing_that_it_does_not_need() -> None:
+    code = "import sys, edge.sync.service; print(*sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "paho.mqtt.client" in loaded
+    assert not {"numpy", "cv2", "pydicom", "pynetdicom", "onnxruntime", "openvino", "flask", "torch"} & set(loaded)
+
+
+def test_without_a_broker_in_the_configuration_it_does_not_start(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mqtt"):
+        serve(Config(state_dir=tmp_path))

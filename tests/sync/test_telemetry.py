@@ -1,0 +1,145 @@
+"""What the box says about itself."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.device.health import Health, State
+from edge.device.vitals import Vitals
+from edge.sync import telemetry
+from edge.sync.retry import Protocol
+from tests.messages.schemas import check
+
+NOW = 1_795_218_131.75
+SESSION = "0" * 32
+VITALS = Vitals(
+    disk_total=100,
+    disk_free=25,
+    disk_used_share=0.75,
+    memory_available=5,
+    load_1min=0.5,
+    temperature_celsius=None,
+)
+DIGEST = "sha256:" + "0f" * 32
+INFERENCE: dict[str, str | int | float | bool | None] = {
+    "queue_depth": 3,
+    "oldest_received_at": NOW - 12.9,
+    "model": "cxr-pneumonia",
+    "model_version": "1.0.0",
+    "model_digest": DIGEST,
+    "engine": "openvino",
+    "infer_median_ms": 11.9,
+    "p50_ms": 90.1,
+    "p95_ms": 120.2,
+    "p99_ms": 150.3,
+}
+
+
+def _account(service: str, details: dict[str, str | int | float | bool | None], reason: str = "") -> Health:
+    return Health(
+        service=service, state=State.UP, reason=reason, since=NOW - 60, updated_at=NOW, pid=1, details=details
+    )
+
+
+def _figures(account: Health, outbox: tuple[int, float | None] | None = (7, NOW - 3600.5)) -> dict[str, object]:
+    message = telemetry.figures(
+        session=SESSION, accounts={account.service: account}, box=VITALS, outbox=outbox, uptime=99.9, now=NOW
+    )
+    return check("health", msgspec.json.encode(message))
+
+
+def test_health() -> None:
+    assert _figures(_account("inference", INFERENCE)) == {
+        "schema": "scanside.health/1",
+        "ts": "2026-11-20T23:42:11Z",
+        "session": SESSION,
+        "uptime_seconds": 99,
+        "services": [
+            {
+                "schema": "scanside.service/1",
+                "service": "inference",
+                "state": "up",
+                "reason": "",
+                "since": "2026-11-20T23:41:11Z",
+            }
+        ],
+        "queue": {"depth": 3, "oldest_seconds": 12},
+        "latency": {"p50_ms": 90.1, "p95_ms": 120.2, "p99_ms": 150.3},
+        "outbox": {"depth": 7, "oldest_seconds": 3600},
+        "disk": {"total_bytes": 100, "free_bytes": 25, "used": 0.75},
+        "memory_available_bytes": 5,
+        "load": 0.5,
+        "temperature_celsius": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("details", "queue", "latency"),
+    [
+        ({}, None, None),
+        ({"queue_depth": 0, "oldest_received_at": None}, {"depth": 0, "oldest_seconds": None}, None),
+        ({"queue_depth": "many"}, None, None),
+        ({"queue_depth": -1}, None, None),
+        ({"p50_ms": 1.0, "p95_ms": 2.0}, None, None),
+        ({"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": "fast"}, None, None),
+        ({"queue_depth": 1, "oldest_received_at": NOW + 60}, {"depth": 1, "oldest_seconds": 0}, None),
+    ],
+)
+def test_figures_that_are_not_there_are_none(
+    details: dict[str, str | int | float | bool | None], queue: object, latency: object
+) -> None:
+    health = _figures(_account("inference", details), outbox=None)
+    assert (health["queue"], health["latency"], health["outbox"]) == (queue, latency, None)
+
+
+def test_the_birth() -> None:
+    message = telemetry.about(SESSION, "0.1.0", Protocol.MQTT_5, {"inference": _account("inference", INFERENCE)})
+    birth = check("about", msgspec.json.encode(message))
+    assert birth["models"] == [
+        {"id": "cxr-pneumonia", "version": "1.0.0", "digest": DIGEST, "engine": "openvino"},
+    ]
+    assert (birth["software"], birth["protocol"], birth["capabilities"]) == ("0.1.0", "5", [])
+    assert birth["schemas"] == [f"scanside.{name}/1" for name in ("about", "health", "service", "state", "summary")]
+
+
+def test_a_birth_before_the_models_are_loaded() -> None:
+    assert telemetry.about(SESSION, "0.1.0", Protocol.MQTT_3_1_1, {}).models == ()
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("", ""),
+        ("no model passed its checks", "no model passed its checks"),
+        ("DOE^JANE", "unlisted"),
+        ("1.2.840.113619.2", "unlisted"),
+        ("cannot read /var/lib/scanside/x.dcm", "unlisted"),
+        ("two\nlines", "unlisted"),
+        ("a trailing line\n", "unlisted"),
+        ("x" * 81, "unlisted"),
+    ],
+)
+def test_only_plain_words_leave_the_box_as_reasons(reason: str, said: str) -> None:
+    message = telemetry.service(_account("intake", {}, reason))
+    assert message.reason == said
+    check("service", msgspec.json.encode(message))
+
+
+@given(
+    details=st.dictionaries(
+        st.sampled_from([*INFERENCE, "patient"]),
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    ),
+    reason=st.text(),
+    since=st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_whatever_a_service_says_the_messages_are_valid(
+    details: dict[str, str | int | float | bool | None], reason: str, since: float
+) -> None:
+    account = msgspec.structs.replace(_account("inference", details, reason), since=since)
+    _figures(account)
+    birth = telemetry.about(SESSION, "0.1.0", Protocol.MQTT_5, {"inference": account})
+    check("about", msgspec.json.encode(birth))

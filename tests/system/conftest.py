@@ -1,0 +1,181 @@
+"""The whole appliance as a subprocess, with a real broker and real senders."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+import yaml
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge import config
+from edge.config import Config
+from edge.device.health import State, read_health
+from edge.store import Store
+
+SERVICES = ("intake", "inference", "web", "sync")
+PATIENCE = 90.0
+
+
+def await_until(happened: Callable[[], Any], what: str) -> Any:
+    """Wait for an event that can only be looked for; fails by name when it never comes."""
+    deadline = time.monotonic() + PATIENCE
+    while not (value := happened()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"never happened: {what}")
+        time.sleep(0.02)
+    return value
+
+
+@dataclass
+class Appliance:
+    """A running `scanside run`."""
+
+    process: subprocess.Popen[str]
+    settings: Config
+    folder: Path
+    console: list[str] = field(default_factory=list)
+
+    @property
+    def page(self) -> str:
+        return f"http://127.0.0.1:{self.settings.web.port}"
+
+    @property
+    def dicom_port(self) -> str:
+        return str(self.settings.intake.dicom.port)
+
+    def first_boot_code(self) -> str:
+        """The code as a person reads it off the console."""
+        pattern = re.compile(r"\b[0-9A-Z]{4}(?:-[0-9A-Z]{4}){3}\b")
+        console = self.folder / "console"
+        found = await_until(lambda: pattern.findall(console.read_text(encoding="utf-8")), "a first-boot code")
+        return str(found[-1])
+
+    def pids(self) -> dict[str, int]:
+        """Each service's process, as its health file says."""
+        health = read_health(self.settings.state_dir, time.time()) if self.settings.state_dir.is_dir() else {}
+        return {name: health[name].pid for name in SERVICES if name in health and health[name].state is State.UP}
+
+    def await_ready(self) -> None:
+        """Until all four services are up."""
+        await_until(lambda: len(self.pids()) == len(SERVICES), "all services up")
+
+    def results(self) -> list[Any]:
+        store = Store(self.settings.state_dir)
+        try:
+            return store.results(limit=1000)
+        finally:
+            store.close()
+
+    def stop(self) -> float:
+        """SIGTERM, and the seconds until everything has ended."""
+        start = time.monotonic()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self.process.wait(timeout=PATIENCE)
+        return time.monotonic() - start
+
+
+@dataclass
+class Subscriber:
+    """What a fleet manager's client sees."""
+
+    messages: queue.SimpleQueue[tuple[str, dict[str, Any]]]
+    seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def await_findings(self, count: int) -> list[dict[str, Any]]:
+        """Wait until `count` summaries with different ids have come."""
+
+        def enough() -> list[dict[str, Any]]:
+            while not self.messages.empty():
+                self.seen.append(self.messages.get())
+            found = {body["message_id"]: body for topic, body in self.seen if "/find/" in topic}
+            return list(found.values()) if len(found) >= count else []
+
+        found: list[dict[str, Any]] = await_until(enough, f"{count} summaries over MQTT")
+        return found
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The choice of the engine and its compiled model, made once for all appliances of the run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[int]:
+    """A real Mosquitto on a free port of this machine."""
+    port = free_port()
+    settings = tmp_path / "mosquitto.conf"
+    settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n", encoding="ascii")
+    with subprocess.Popen([program("mosquitto"), "-c", str(settings)], stderr=subprocess.DEVNULL) as process:
+        await_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "Mosquitto listening")
+        yield port
+        process.terminate()
+
+
+@pytest.fixture
+def subscriber(broker: int) -> Iterator[Subscriber]:
+    """A second MQTT client that subscribes to everything of Scanside's."""
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    messages: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
+    subscribed: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    client.on_message = lambda _c, _u, message: messages.put((message.topic, json.loads(message.payload or b"{}")))
+    client.on_subscribe = lambda *_: subscribed.put(True)
+    client.connect("127.0.0.1", broker)
+    client.loop_start()
+    client.subscribe("scanside/1/#", qos=1)
+    subscribed.get(timeout=PATIENCE)
+    yield Subscriber(messages)
+    client.disconnect()
+    client.loop_stop()
+
+
+@pytest.fixture
+def appliance(broker: int, tmp_path: Path, model_cache: Path) -> Iterator[Appliance]:
+    """`scanside run` as a person would start it, ready."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    (state / "cache").symlink_to(model_cache)
+    file = tmp_path / "scanside.yaml"
+    document = {
+        "site": "test",
+        "box": "box-1",
+        "state_dir": str(state),
+        "intake": {"dicom": {"port": free_port()}, "watch_folder": str(tmp_path / "watched")},
+        "web": {"port": free_port()},
+        "mqtt": {"host": "127.0.0.1", "port": broker, "tls": False, "health_interval_seconds": 1},
+    }
+    (tmp_path / "watched").mkdir()
+    file.write_text(yaml.safe_dump(document), encoding="utf-8")
+    with (tmp_path / "console").open("w", encoding="utf-8") as console:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "edge.cli", "run", "--config", str(file)],
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+    running = Appliance(process, config.load(file), tmp_path)
+    try:
+        running.await_ready()
+        yield running
+    finally:
+        running.stop()
+        sys.stderr.write((tmp_path / "console").read_text(encoding="utf-8"))
