@@ -49,7 +49,7 @@ def main() -> None:
         with _running(file, settings):
             pass  # fills the model caches and chooses the engine
         with _running(file, settings) as (appliance, ready_seconds), _usual_stack() as (peer, peer_port):
-            heading(f"The whole way, 2500 x 2048 x 16 bit DX, {IMAGES} images each, one association each")
+            heading(f"The whole way, 2048 x 2500 x 16 bit DX, {IMAGES} images each, one association each")
             print(f"ready after {ready_seconds:.2f} s (model caches warm)")
             for title, syntax in _SYNTAXES.items():
                 _compare(title, syntax, settings, peer_port)
@@ -60,7 +60,7 @@ def _compare(title: str, syntax: str, settings: Config, peer_port: int) -> None:
     store = Store(settings.state_dir)
     ours, peer, server_side = [], [], []
     for number in range(IMAGES):
-        pixels = radiograph(Kind.OPACITY, number, 2500, 2048)
+        pixels = radiograph(Kind.OPACITY, number, 2048, 2500)
         data = dx_file(pixels, seed=1000 * len(title) + number, transfer_syntax=syntax)
         path = settings.state_dir.parent / "image.dcm"
         path.write_bytes(data)

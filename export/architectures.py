@@ -96,7 +96,7 @@ class _SameConv2d(nn.Conv2d):
         symmetric = kernel // 2 if stride == 1 else 0
         super().__init__(channels, width, kernel, stride=stride, padding=symmetric, groups=groups)
         # He initialisation, for networks that start without ImageNet weights.
-        nn.init.kaiming_normal_(self.weight, mode="fan_out")
+        nn.init.kaiming_normal_(self.weight)
         nn.init.zeros_(cast("nn.Parameter", self.bias))
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  the name is nn.Conv2d's

@@ -133,7 +133,7 @@ def split(
         if any(rows[index].patient in reserved for index in members):
             chosen |= dict.fromkeys(members, "test")
         else:
-            strata[rows[members[0]].label].append(members)
+            strata[min((rows[index] for index in members), key=lambda row: row.path).label].append(members)
     bounds = np.cumsum(shares)
     for label in sorted(strata):
         ordered = sorted(strata[label], key=lambda members: _draw(seed, min(rows[index].path for index in members)))

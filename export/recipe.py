@@ -125,6 +125,8 @@ class OpenVinoRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     """Post-training quantization for OpenVINO through NNCF."""
 
     preset: Literal["performance", "mixed"] = "performance"
+    bias_correction: bool = True
+    """Whether NNCF shifts biases to make up for the mean error of each layer."""
     fast_bias_correction: bool = True
     float_convolutions: tuple[str, ...] = ()
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Condition, Thread
-from types import TracebackType
 from typing import Self
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 _HANGS_AFTER = 60.0
@@ -33,9 +35,7 @@ class RunningProgram:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -79,3 +79,13 @@ class RunningProgram:
 def scanside(*arguments: str) -> list[str]:
     """The command line of `scanside` from this checkout."""
     return [sys.executable, "-m", "edge.cli", *arguments]
+
+
+def with_tmpfs(folder: Path, megabytes: int) -> list[str]:
+    """A command prefix that mounts a small tmpfs over a folder, seen by that command alone."""
+    unshare = shutil.which("unshare")
+    mount = f'mount -t tmpfs -o size={megabytes}m tmpfs "{folder}"'
+    for options in (["--mount"], ["--map-root-user", "--mount"]):
+        if unshare and not subprocess.run([unshare, *options, "sh", "-c", mount], check=False).returncode:
+            return [unshare, *options, "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    pytest.skip("needs the right to mount a tmpfs, as root or in a user namespace")

@@ -31,8 +31,9 @@ def embedded_broker(port: int) -> Iterator[str]:
     """Run a broker on 127.0.0.1 while the context lasts; gives its name for people (`Mosquitto`, `amqtt`).
 
     Raises:
-        ScansideError: None is installed, or it did not accept connections on this port within 20 s.
+        ScansideError: The port is taken, no broker is installed, or it did not accept connections within 20 s.
     """
+    _require_free(port)
     with tempfile.TemporaryDirectory(prefix="scanside-broker-") as folder:
         name, command = _command(port, Path(folder))
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -57,13 +58,23 @@ def _command(port: int, folder: Path) -> tuple[str, list[str]]:
     return "Mosquitto", [mosquitto, "-c", str(file)]
 
 
+def _require_free(port: int) -> None:
+    """A connection to a port that somebody else holds would look like a broker that is ready."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ScansideError(f"port {port} on 127.0.0.1: {error.strerror}: give a free one") from error
+
+
 def _wait(process: subprocess.Popen[bytes], name: str, port: int) -> None:
     deadline = time.monotonic() + START_WITHIN
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ScansideError(
-                f"{name} ended with exit status {process.returncode}: port {port} must be free, and where Mosquitto is"
-                " not installed, amqtt must be (pip install 'scanside[demo]')"
+                f"{name} ended with exit status {process.returncode}: where Mosquitto is not installed, amqtt must be"
+                " (pip install 'scanside[demo]')"
             )
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1.0).close()

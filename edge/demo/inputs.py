@@ -12,7 +12,7 @@ import numpy as np
 from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file, wrap
 
-DETECTOR = (2500, 2048)
+DETECTOR = (2048, 2500)
 OWN_AGE = "003Y"
 _PICTURES = {".png", ".jpg", ".jpeg"}
 

@@ -28,7 +28,7 @@ WINDOW = 20
 WILL_DELAY = 30
 """Seconds that the broker waits for the box to come back before it says `lost` (MQTT 5, 3.1.3.2.2)."""
 
-ANSWER_WITHIN = 10.0
+ANSWER_WITHIN = 5.0
 """Seconds within which a broker must answer CONNECT."""
 
 _JSON = "application/json"
@@ -56,7 +56,6 @@ class Opened(NamedTuple):
     """The broker accepted the connection."""
 
     protocol: Protocol
-    session_present: bool
 
 
 class Acknowledged(NamedTuple):
@@ -189,7 +188,7 @@ class Link:
 
     def _take(self, arrived: paho.Client | Exception) -> None:
         if isinstance(arrived, Exception):
-            self._happened.append(Ending(hung_up=False, code=None, lived=0.0, error=_words(arrived)))
+            self._happened.append(Ending(unanswered=False, code=None, lived=0.0, error=_words(arrived)))
             return
         self._client = arrived
         self._reached_at = time.monotonic()
@@ -207,24 +206,24 @@ class Link:
             self._end(client, _words(error))
             return
         if client.socket() is None:
-            self._end(client, self._error or "closed by the broker", hung_up=not self._answered)
+            self._end(client, self._error or "closed by the broker")
         elif not self._answered and time.monotonic() - self._reached_at > ANSWER_WITHIN:
             self._end(client, f"no answer to CONNECT within {ANSWER_WITHIN:.0f} s")
 
-    def _end(self, client: paho.Client, error: str, *, hung_up: bool = False) -> None:
+    def _end(self, client: paho.Client, error: str) -> None:
         self._client = None
         sock = client.socket()
         if sock is not None:
             sock.close()
         lived = time.monotonic() - self._opened_at if self._opened_at is not None else 0.0
         self._opened_at = None
-        self._happened.append(Ending(hung_up, self._code, lived, error))
+        self._happened.append(Ending(not self._answered, self._code, lived, error))
 
     def _on_connect(
         self,
         _client: paho.Client,
         _data: object,
-        flags: paho.ConnectFlags,
+        _flags: paho.ConnectFlags,
         reason: ReasonCode,
         properties: Properties | None,
     ) -> None:
@@ -234,7 +233,7 @@ class Link:
             return
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self._opened_at = time.monotonic()
-        self._happened.append(Opened(self._protocol, flags.session_present))
+        self._happened.append(Opened(self._protocol))
 
     def _on_disconnect(
         self, _client: paho.Client, _data: object, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object

@@ -31,13 +31,13 @@ class Ending(NamedTuple):
     """How an attempt or a connection ended.
 
     Attributes:
-        hung_up: The broker could be reached, and closed the connection instead of answering CONNECT.
+        unanswered: The broker could be reached, but hung up on CONNECT or kept silent.
         code: The reason code of its CONNACK or DISCONNECT; None when it sent none.
         lived: Seconds from CONNACK to the end.
         error: What happened, in words, for the log.
     """
 
-    hung_up: bool
+    unanswered: bool
     code: int | None
     lived: float
     error: str
@@ -54,8 +54,9 @@ class Attempt(NamedTuple):
 def next_attempt(protocol: Protocol, ending: Ending, failures: int, jitter: float) -> Attempt:
     """Decide the next attempt.
 
-    A broker that refuses MQTT 5, or hangs up on its CONNECT without an answer, is asked with MQTT 3.1.1 at once. Every
-    other attempt begins with MQTT 5, so that a broker that was replaced by a better one is found out.
+    A broker that refuses MQTT 5, or does not answer its CONNECT (amqtt 0.12.1 takes the properties for the client id
+    and waits for the rest of it), is asked with MQTT 3.1.1 at once. Every other attempt begins with MQTT 5, so that a
+    broker that was replaced by a better one is found out.
 
     Args:
         protocol: What the attempt or connection that ended had spoken.
@@ -63,7 +64,7 @@ def next_attempt(protocol: Protocol, ending: Ending, failures: int, jitter: floa
         failures: Failures in a row before it.
         jitter: Uniform in [0, 1): full jitter spreads the boxes of a fleet over the whole delay.
     """
-    if protocol is Protocol.MQTT_5 and (ending.hung_up or ending.code == UNSUPPORTED_PROTOCOL_VERSION):
+    if protocol is Protocol.MQTT_5 and (ending.unanswered or ending.code == UNSUPPORTED_PROTOCOL_VERSION):
         return Attempt(Protocol.MQTT_3_1_1, 0.0, failures)
     failures = 0 if ending.lived >= STABLE_AFTER else failures
     if ending.code in _FOR_A_PERSON:

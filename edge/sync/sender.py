@@ -108,7 +108,8 @@ class Sender:
             yield
             self.trouble = ""
         except sqlite3.Error as error:
-            emit(events.OUTBOX_FAILED, error=error, delay=AGAIN_AFTER)
+            if not self.trouble:
+                emit(events.OUTBOX_FAILED, error=error, delay=AGAIN_AFTER)
             self.trouble = "the outbox cannot be used"
             self._again_at = time.monotonic() + AGAIN_AFTER
             self._drain.start_over()

@@ -85,7 +85,7 @@ def models() -> Response:
 @blueprint.get("/api/v1/openapi.json")
 def openapi() -> Response:
     """This API's description."""
-    return json_response(openapi_document())
+    return Response(openapi_document(), mimetype="application/json")
 
 
 @blueprint.get("/healthz")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 import msgspec
 
@@ -16,10 +15,9 @@ _RECORDS = (ResultPage, ResultView, AcknowledgeRequest, Condition, Models, Liven
 
 
 @cache
-def openapi_document() -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
-    text = files("edge.web").joinpath("openapi.json").read_bytes()
-    document: dict[str, Any] = msgspec.json.decode(text, type=dict[str, Any])
+def openapi_document() -> bytes:
+    """The OpenAPI 3.1 document as JSON."""
+    document = msgspec.json.decode(files("edge.web").joinpath("openapi.json").read_bytes())
     _, schemas = msgspec.json.schema_components(_RECORDS, ref_template="#/components/schemas/{name}")
     document["components"]["schemas"] = schemas
-    return document
+    return msgspec.json.encode(document)

@@ -6,10 +6,12 @@ import ctypes
 import gc
 import logging
 import socket
+import struct
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +23,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from edge import events
 from edge.config import Config
-from edge.device.health import HealthFile
+from edge.device.health import HealthFile, State
 from edge.events import emit
 from edge.store import Doorbell, Store
 from edge.web.accounts import Accounts
@@ -36,8 +38,9 @@ from edge.web.streams import MAX_STREAMS, Streams, Watcher
 
 _THREADS = MAX_STREAMS + 8
 _GRACE_SECONDS = 2
-_PEER_GONE_AFTER_MS = 15_000
+_STALLED_AFTER_SECONDS = 10
 _BACKLOG = 128
+_LARGEST_REST = 1 << 16
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # from malloc.h
 
 
@@ -69,6 +72,7 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
         return read_condition(store, config.state_dir, services, clock())
 
     bell, health = Doorbell(config.state_dir, "web"), HealthFile(config.state_dir, "web", clock)
+    health.report(State.UP, port=port, streams=0)
     watcher = Watcher(store, streams, condition, bell, health, port=port)
     dependencies = Dependencies(
         site=config.site,
@@ -102,11 +106,13 @@ def _give_back_freed_memory() -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A bound socket. A page whose tablet walked out of the network frees its thread after a quarter of a minute."""
+    """A listening socket, whose connections (they inherit its options) end when the other side stalls or is gone."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _PEER_GONE_AFTER_MS)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STALLED_AFTER_SECONDS * 1000)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        listener.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", _STALLED_AFTER_SECONDS, 0))
     listener.bind(address)
     listener.listen(_BACKLOG)
     return listener
@@ -176,8 +182,12 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
 
     handle_quit = handle_exit
 
-    def finish_request(self, conn: object, fs: object) -> None:
-        """Keep no connection for a next request when stopping."""
+    def finish_request(self, conn: Any, fs: Future[object]) -> None:
+        """Close what is over without waiting for the other side, for which gunicorn holds up everybody for 2 s."""
+        if fs.cancelled() or fs.exception() or fs.result() is False:
+            self.nr_conns -= 1
+            _close(conn.sock)
+            return
         super().finish_request(conn, fs)
         if not self.alive:
             self.murder_keepalived(force=True)
@@ -185,6 +195,15 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def _let_go(self) -> None:
         self.app.end_streams()
         self.murder_keepalived(force=True)
+
+
+def _close(connection: socket.socket) -> None:
+    """Close after an answer. A request's unread rest is taken first, or the answer would be lost (RFC 9112, 9.6)."""
+    with suppress(OSError):
+        connection.setblocking(False)
+        connection.shutdown(socket.SHUT_WR)
+        connection.recv(_LARGEST_REST)
+    connection.close()
 
 
 class _EventLog(Logger):  # type: ignore[misc]
@@ -202,8 +221,8 @@ class _ToEvents(logging.Handler):
     """Logs the template of a record alone: its values may hold what a browser sent."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One event, unless a browser simply went away."""
+        """One event, unless a browser simply went away or stalled."""
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, TimeoutError | ConnectionError):
+        if not isinstance(error, TimeoutError | ConnectionError | BlockingIOError):
             where = f"{type(error).__name__} in {place(error)}" if error else "no exception"
             emit(events.WEB_SERVER_FAILED, message=str(record.msg).splitlines()[0], error=where)

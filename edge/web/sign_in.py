@@ -65,8 +65,6 @@ def first_account() -> BaseResponse:
     """Creates the first administrator with the code that stands on the console, and signs in."""
     _check_lock(_CODE_SUBJECT)
     form = request.form
-    if form.get("password", "") != form.get("password_again", ""):
-        raise _Refused("The two passwords differ.", HTTPStatus.UNPROCESSABLE_ENTITY)
     account = given().accounts.create_first(form.get("code", ""), form.get("name", ""), form.get("password", ""))
     if account is None:
         raise _failure(_CODE_SUBJECT, "This is not the code on the console.")

@@ -17,7 +17,7 @@ from edge.synthetic.dicom import dx_file
 
 from edge.records import Reason, Result, Status
 
-SIZE = (600, 500)
+SIZE = (500, 600)
 
 
 @pytest.fixture(scope="module")

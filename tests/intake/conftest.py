@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from edge.intake.dicom_listener import DicomListener
 from edge.intake.reception import Reception
 from edge.store import Store
 from tests.running import RunningProgram, scanside
+
+_STATUS = re.compile(r"DIMSE Status\s*:\s*(.+)")
 
 
 class IntakeProcess(RunningProgram):
@@ -72,6 +75,19 @@ class Sender:
     def store(self, port: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """C-STORE of the files given as paths, all in one association; strings are options."""
         return _finished(self.command("storescu", port, *arguments))
+
+    def send(self, port: int, file: Path) -> str:
+        """C-STORE of one file as it is, under its file meta information's UIDs: the status in `dcmsend`'s words."""
+        report = file.with_suffix(".report")
+        report.unlink(missing_ok=True)
+        # -dn: send the pixels as they are stored; -nuc: DCMTK's own check of UIDs is not what is tested
+        subprocess.run(
+            [self._program("dcmsend"), "-dn", "-nuc", "+crf", report, "-aec", "SCANSIDE", "127.0.0.1", str(port), file],
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        statuses = _STATUS.findall(report.read_text(encoding="latin-1")) if report.exists() else []
+        return str(statuses[0]) if statuses else "not sent by DCMTK"
 
 
 @pytest.fixture

@@ -1,16 +1,13 @@
-"""The listener as modalities meet it: DCMTK's programs where they can, a hand-made peer where DCMTK is too well-behaved."""
+"""The listener as modalities meet it: DCMTK where it can, a hand-made peer where DCMTK is too well-behaved."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -20,7 +17,6 @@ from pydicom.uid import (
     JPEG2000Lossless,
 )
 from pynetdicom import AE, AllStoragePresentationContexts
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
 from edge.config import Dicom
@@ -38,6 +34,7 @@ from edge.records import Instance, Priority
 from edge.store import Store
 from tests.intake.conftest import Sender
 from tests.intake.objects import DX_FOR_PRESENTATION, dx, report, save
+from tests.intake.peer import association_with, c_store, encoded
 from tests.system.conftest import await_until
 
 
@@ -98,7 +95,9 @@ def test_every_storage_class_is_accepted_in_every_syntax_that_is_decoded(listene
     classes = [context.abstract_syntax for context in AllStoragePresentationContexts]
     assert len(classes) > 128
     for start in range(0, len(classes), 128):
-        with _association(listener, classes[start : start + 128], list(reversed(DECODED_SYNTAXES))) as association:
+        with association_with(
+            listener.port, classes[start : start + 128], list(reversed(DECODED_SYNTAXES))
+        ) as association:
             accepted = association.accepted_contexts
             assert [context.abstract_syntax for context in accepted] == classes[start : start + 128]
             assert {str(context.transfer_syntax[0]) for context in accepted} == {DECODED_SYNTAXES[0]}
@@ -106,7 +105,9 @@ def test_every_storage_class_is_accepted_in_every_syntax_that_is_decoded(listene
 
 def test_a_syntax_that_is_not_decoded_is_not_accepted(listener: DicomListener) -> None:
     mpeg2 = "1.2.840.10008.1.2.4.100"
-    with _association(listener, [DX_FOR_PRESENTATION, "1.2.840.10008.1.1"], [mpeg2, ImplicitVRLittleEndian]) as both:
+    with association_with(
+        listener.port, [DX_FOR_PRESENTATION, "1.2.840.10008.1.1"], [mpeg2, ImplicitVRLittleEndian]
+    ) as both:
         assert {str(context.transfer_syntax[0]) for context in both.accepted_contexts} == {ImplicitVRLittleEndian}
     entity = AE()
     entity.add_requested_context(DX_FOR_PRESENTATION, mpeg2)
@@ -119,7 +120,7 @@ def test_a_syntax_that_is_not_decoded_is_not_accepted(listener: DicomListener) -
 def test_the_largest_pdu_is_offered_as_configured(store: Store) -> None:
     for size in (0, 65536):
         listener = DicomListener(Dicom(port=0, max_pdu_bytes=size), Reception(store))
-        with _association(listener, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
+        with association_with(listener.port, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
             assert association.acceptor.maximum_length == size
         listener.stop(0.0)
 
@@ -127,41 +128,36 @@ def test_the_largest_pdu_is_offered_as_configured(store: Store) -> None:
 def _without(keyword: str) -> bytes:
     dataset = dx()
     delattr(dataset, keyword)
-    return _encoded(dataset)
-
-
-def _encoded(dataset: Dataset) -> bytes:
-    data = encode(dataset, is_implicit_vr=False, is_little_endian=True)
-    assert data is not None
-    return data
+    return encoded(dataset)
 
 
 _GOOD = dx()
-REFUSED = {
-    "nothing": (b"", CANNOT_UNDERSTAND, "empty"),
-    "noise": (bytes(range(256)) * 4, CANNOT_UNDERSTAND, "cannot be read"),
-    "text": (b"GET / HTTP/1.1\r\nHost: scanside\r\n\r\n", CANNOT_UNDERSTAND, "cannot be read"),
+REFUSED: dict[str, tuple[bytes | None, int, str]] = {
+    "no data set": (None, CANNOT_UNDERSTAND, "empty"),
+    "an empty data set": (b"", CANNOT_UNDERSTAND, "empty"),
+    "noise": (bytes(range(256)) * 4, CANNOT_UNDERSTAND, "no SOP Class or Instance UID"),
+    "text": (b"GET / HTTP/1.1\r\nHost: scanside\r\n\r\n", CANNOT_UNDERSTAND, ""),
     "zeros": (bytes(4096), CANNOT_UNDERSTAND, ""),
-    "cut in the first element": (_encoded(_GOOD)[:7], CANNOT_UNDERSTAND, ""),
-    "cut in the UID": (_encoded(_GOOD)[:20], CANNOT_UNDERSTAND, ""),
+    "cut in the first element": (encoded(_GOOD)[:7], CANNOT_UNDERSTAND, ""),
+    "cut in the UID": (encoded(_GOOD)[:20], CANNOT_UNDERSTAND, ""),
     "sequences without end": (b"\x08\x00\x06\x00SQ\x00\x00\xff\xff\xff\xff" * 5000, CANNOT_UNDERSTAND, ""),
     "an element of 4 GiB": (b"\x08\x00\x05\x00UN\x00\x00\xf0\xff\xff\xff" + bytes(64), CANNOT_UNDERSTAND, ""),
     "no SOP Class UID": (_without("SOPClassUID"), CANNOT_UNDERSTAND, "no SOP Class or Instance UID"),
     "no SOP Instance UID": (_without("SOPInstanceUID"), CANNOT_UNDERSTAND, "no SOP Class or Instance UID"),
-    "another SOP Class": (_encoded(report()), DATA_SET_DOES_NOT_MATCH, "SOP Class UID"),
-    "another SOP Instance": (_encoded(dx(seed=3)), DATA_SET_DOES_NOT_MATCH, "SOP Instance UID"),
+    "another SOP Class": (encoded(report()), DATA_SET_DOES_NOT_MATCH, "SOP Class UID"),
+    "another SOP Instance": (encoded(dx(seed=3)), DATA_SET_DOES_NOT_MATCH, "SOP Instance UID"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_an_object_is_refused_with_its_reason(listener: DicomListener, store: Store, case: str) -> None:
     data, status, comment = REFUSED[case]
-    with _association(listener, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
-        answer = _c_store(association, _GOOD, data)
+    with association_with(listener.port, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
+        answer = c_store(association, _GOOD, data)
         assert answer.Status == status, f"{answer.Status:#06x}"
         assert comment in answer.ErrorComment
         assert store.queue().depth == 0
-        assert _c_store(association, _GOOD, _encoded(_GOOD)).Status == SUCCESS, "the association goes on"
+        assert c_store(association, _GOOD, encoded(_GOOD)).Status == SUCCESS, "the association goes on"
     assert store.queue().depth == 1
 
 
@@ -171,37 +167,37 @@ def test_what_cannot_be_an_object_is_refused_with_its_reason(listener: DicomList
 def test_the_uids_are_found_in_every_encoding(listener: DicomListener, store: Store, syntax: UID) -> None:
     dataset = dx()
     data = encode(dataset, syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
-    assert data is not None
-    with _association(listener, [DX_FOR_PRESENTATION], [syntax]) as association:
-        assert _c_store(association, dataset, data).Status == SUCCESS
-        assert _c_store(association, dx(seed=1), data).Status == DATA_SET_DOES_NOT_MATCH
+    assert data
+    with association_with(listener.port, [DX_FOR_PRESENTATION], [syntax]) as association:
+        assert c_store(association, dataset, data).Status == SUCCESS
+        assert c_store(association, dx(seed=1), data).Status == DATA_SET_DOES_NOT_MATCH
     assert _only(store).arrival.transfer_syntax_uid == syntax
 
 
 def test_a_failing_disk_is_answered_as_processing_failure(listener: DicomListener, store: Store) -> None:
     incoming = store.state_dir / "spool" / "incoming"
     shutil.rmtree(incoming)
-    with _association(listener, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
-        assert _c_store(association, _GOOD, _encoded(_GOOD)).Status == PROCESSING_FAILURE
+    with association_with(listener.port, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
+        assert c_store(association, _GOOD, encoded(_GOOD)).Status == PROCESSING_FAILURE
         incoming.mkdir()
-        assert _c_store(association, _GOOD, _encoded(_GOOD)).Status == SUCCESS
+        assert c_store(association, _GOOD, encoded(_GOOD)).Status == SUCCESS
     assert store.queue().depth == 1
 
 
 def test_a_closed_journal_is_answered_as_processing_failure(listener: DicomListener, store: Store) -> None:
     store.close()
-    with _association(listener, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
-        assert _c_store(association, _GOOD, _encoded(_GOOD)).Status == PROCESSING_FAILURE
+    with association_with(listener.port, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
+        assert c_store(association, _GOOD, encoded(_GOOD)).Status == PROCESSING_FAILURE
     assert list((store.state_dir / "spool").glob("*")) == [store.state_dir / "spool" / "incoming"]
 
 
 def test_the_priority_of_the_request_is_the_place_in_the_queue(listener: DicomListener, store: Store) -> None:
     sent = {}
-    with _association(listener, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
+    with association_with(listener.port, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
         for priority in (2, 0, 1):  # low, medium, high (PS3.7 table 9.3-1)
             dataset = dx(seed=priority)
             sent[dataset.SOPInstanceUID] = priority
-            assert _c_store(association, dataset, _encoded(dataset), priority).Status == SUCCESS
+            assert c_store(association, dataset, encoded(dataset), priority).Status == SUCCESS
     claimed = [store.claim() for _ in sent]
     order = [sent[str(instance.arrival.sop_instance_uid)] for instance in claimed if instance]
     assert order == [1, 0, 2]
@@ -237,37 +233,6 @@ def test_a_called_ae_title_is_required_only_when_configured(store: Store, sender
 def test_a_taken_port_is_an_os_error(listener: DicomListener, store: Store) -> None:
     with pytest.raises(OSError, match="in use"):
         DicomListener(Dicom(port=listener.port), Reception(store))
-
-
-@contextmanager
-def _association(listener: DicomListener, classes: list[Any], syntaxes: list[str]) -> Iterator[Any]:
-    entity = AE(ae_title="MODALITY")
-    entity.maximum_pdu_size = 0
-    for abstract_syntax in classes:
-        entity.add_requested_context(abstract_syntax, syntaxes)
-    association = entity.associate("127.0.0.1", listener.port, ae_title="SCANSIDE", max_pdu=0)
-    assert association.is_established
-    try:
-        yield association
-    finally:
-        association.release()
-
-
-def _c_store(association: Any, dataset: Dataset, data: bytes, priority: int = 0) -> Any:
-    """C-STORE with any bytes as the data set of `dataset`'s UIDs: what pynetdicom's own sender would not send."""
-    context = association.accepted_contexts[0]
-    request = C_STORE()
-    request.MessageID = 1
-    request.AffectedSOPClassUID = dataset.SOPClassUID
-    request.AffectedSOPInstanceUID = dataset.SOPInstanceUID
-    request.Priority = priority
-    request.DataSet = BytesIO(data)
-    association._reactor_checkpoint.clear()
-    await_until(lambda: association._is_paused, "the pause of the sender's own reactor")
-    association.dimse.send_msg(request, context.context_id)
-    _, answer = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    return answer
 
 
 def _only(store: Store) -> Instance:

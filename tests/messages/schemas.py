@@ -16,7 +16,7 @@ def document(name: str) -> dict[str, Any]:
     return content
 
 
-def check(name: str, payload: bytes) -> dict[str, Any]:
+def check(name: str, payload: bytes | bytearray) -> dict[str, Any]:
     """The message, after it has been found valid; raises `jsonschema.ValidationError` otherwise."""
     message: dict[str, Any] = json.loads(payload)
     validator = Draft202012Validator(document(name), format_checker=Draft202012Validator.FORMAT_CHECKER)

@@ -6,6 +6,7 @@ import getpass
 import queue
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from paho.mqtt.properties import Properties
 from edge.messages.summary import summarise
 from edge.records import Priority, Reason, Result, Status, Timings
 from edge.store import Outbox
+from tests.running import RunningProgram, scanside
 from tests.system.conftest import PATIENCE, await_until, free_port
 
 SITE, BOX = "clinic", "box-1"
@@ -48,7 +50,7 @@ class Mosquitto:
             f"user {getpass.getuser()}",
             "persistence true",
             f"persistence_location {self._folder}/",
-            "max_queued_messages 0",
+            "max_queued_messages 100000",  # with 0 (no limit) 2.0.11 cuts off those to whom it denies a message
             "log_type all",
             f"log_dest file {self._folder}/mosquitto.log",
             *lines,
@@ -77,7 +79,9 @@ class Mosquitto:
 class Watcher:
     """A client that sees everything of Scanside's, over broker restarts, with nothing in between lost."""
 
-    def __init__(self, port: int, name: str = "watcher", username: str | None = None, **tls: str) -> None:
+    def __init__(
+        self, port: int, name: str = "watcher", username: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.seen: list[paho.MQTTMessage] = []
         self._messages: queue.SimpleQueue[paho.MQTTMessage] = queue.SimpleQueue()
         granted: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -89,7 +93,7 @@ class Watcher:
         if username:
             self._client.username_pw_set(username, "watches")
         if tls:
-            self._client.tls_set(**tls)
+            self._client.tls_set_context(tls)
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 3600
         self._client.connect("127.0.0.1", port, clean_start=False, properties=properties)
@@ -141,46 +145,51 @@ def _ids(messages: Sequence[paho.MQTTMessage]) -> list[str]:
 
 
 class SyncProcess:
-    """`scanside run sync`, as systemd would start it."""
+    """`scanside run sync`, as systemd would start it; may be started more than once."""
 
     def __init__(self, folder: Path, port: int, **mqtt: object) -> None:
         self.state_dir = folder / "state"
         self.state_dir.mkdir(exist_ok=True)
-        self._log = folder / "sync.log"
-        self._config = folder / "scanside.yaml"
-        self._port = port
-        self.configure(**mqtt)
-        self.process: subprocess.Popen[bytes] | None = None
         self.outbox = Outbox(self.state_dir)
-
-    def configure(self, **mqtt: object) -> None:
-        section = {"host": "127.0.0.1", "port": self._port, "tls": False, "health_interval_seconds": 1} | mqtt
+        self._config = folder / "scanside.yaml"
+        section = {"host": "127.0.0.1", "port": port, "tls": False, "health_interval_seconds": 1} | mqtt
         document = {"site": SITE, "box": BOX, "state_dir": str(self.state_dir), "mqtt": section}
         self._config.write_text(yaml.safe_dump(document), encoding="utf-8")
+        self._programs: list[RunningProgram] = []
 
-    def start(self, *python: str) -> None:
-        command = [sys.executable, *(python or ("-m", "edge.cli")), "run", "sync", "--config", str(self._config)]
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, stderr=log)
+    @property
+    def program(self) -> RunningProgram:
+        """The one that was started last."""
+        return self._programs[-1]
+
+    def start(self, script: Path | None = None) -> None:
+        """Start it, or a script that starts it in its own way."""
+        command = scanside("run", "sync", "--config", str(self._config))
+        if script:
+            command[1:3] = [str(script)]
+        self._programs.append(RunningProgram(command))
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
-        assert self.process
-        self.process.terminate()
-        return self.process.wait(PATIENCE)
+        return self.program.stop()
 
     def kill(self) -> None:
         """SIGKILL, as a power cut would."""
-        assert self.process
-        self.process.kill()
-        self.process.wait(PATIENCE)
+        self.program.stop(signal.SIGKILL)
+
+    def wait_for(self, event: str) -> str:
+        """Wait until the program has logged an event (`SC500`); its line."""
+        return self.program.wait_for(event)
 
     def log(self) -> str:
-        return self._log.read_text(encoding="utf-8")
+        """What all of them have logged."""
+        return "".join(program.log for program in self._programs)
 
-    def await_log(self, *words: str) -> None:
-        """Wait until each of these stands in its log."""
-        await_until(lambda: all(word in self.log() for word in words), f"{words} in the log of sync:\n{self.log()}")
+    def close(self) -> None:
+        """Kill what still runs."""
+        self.outbox.close()
+        for program in self._programs:
+            program.__exit__()
 
     def put(self, count: int) -> list[str]:
         """Put summaries in the outbox; their ids, in order."""
@@ -239,11 +248,8 @@ def make_sync(tmp_path: Path) -> Iterator[Callable[..., SyncProcess]]:
 
     yield make
     for sync in made:
-        if sync.process and sync.process.poll() is None:
-            sync.kill()
-        sync.outbox.close()
-        if sync.process:
-            sys.stderr.write(sync.log())
+        sync.close()
+        sys.stderr.write(sync.log())
 
 
 @pytest.fixture

@@ -18,14 +18,14 @@ from edge.sync.retry import (
 )
 
 FIVE, THREE = Protocol.MQTT_5, Protocol.MQTT_3_1_1
-UNREACHABLE = Ending(hung_up=False, code=None, lived=0.0, error="ConnectionRefusedError")
-HUNG_UP = Ending(hung_up=True, code=None, lived=0.0, error="closed by the broker")
-DROPPED = Ending(hung_up=False, code=None, lived=5.0, error="closed by the broker")
-DROPPED_LATE = Ending(hung_up=False, code=None, lived=STABLE_AFTER, error="closed by the broker")
+UNREACHABLE = Ending(unanswered=False, code=None, lived=0.0, error="ConnectionRefusedError")
+UNANSWERED = Ending(unanswered=True, code=None, lived=0.0, error="closed by the broker")
+DROPPED = Ending(unanswered=False, code=None, lived=5.0, error="closed by the broker")
+DROPPED_LATE = Ending(unanswered=False, code=None, lived=STABLE_AFTER, error="closed by the broker")
 
 
 def _refused(code: int, lived: float = 0.0) -> Ending:
-    return Ending(hung_up=False, code=code, lived=lived, error="refused")
+    return Ending(unanswered=False, code=code, lived=lived, error="refused")
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def _refused(code: int, lived: float = 0.0) -> Ending:
         (FIVE, UNREACHABLE, 1000, Attempt(FIVE, LONGEST_DELAY / 2, 1001)),
         (FIVE, DROPPED, 3, Attempt(FIVE, 4.0, 4)),
         (FIVE, DROPPED_LATE, 3, Attempt(FIVE, 0.5, 1)),
-        # Does not speak MQTT 5: says so, or hangs up. 3.1.1 at once; when that fails too, 5 after a while.
-        (FIVE, HUNG_UP, 2, Attempt(THREE, 0.0, 2)),
+        # Does not speak MQTT 5: says so, hangs up or keeps silent. 3.1.1 at once; when that fails too, 5 after a while.
+        (FIVE, UNANSWERED, 2, Attempt(THREE, 0.0, 2)),
         (FIVE, _refused(0x84), 2, Attempt(THREE, 0.0, 2)),
-        (THREE, HUNG_UP, 2, Attempt(FIVE, 2.0, 3)),
+        (THREE, UNANSWERED, 2, Attempt(FIVE, 2.0, 3)),
         (THREE, _refused(0x84), 2, Attempt(FIVE, 2.0, 3)),
         (THREE, DROPPED_LATE, 0, Attempt(FIVE, 0.5, 1)),
         # Passing troubles of the broker: unavailable, busy, shutting down, quota, connection rate.

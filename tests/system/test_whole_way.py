@@ -13,12 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file, wrap
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from edge.records import Reason, Status
-from tests.conftest import ROOT
+from edge.synthetic.appearance import Kind, radiograph
 from tests.system.conftest import SERVICES, Appliance, Subscriber, await_until
 
 pytestmark = pytest.mark.system
@@ -104,12 +103,12 @@ def test_the_page_in_a_picture(
     expect(page.get_by_text("not a diagnosis", exact=False).first).to_be_visible()
     shot = page.screenshot(full_page=False)
     if "SCANSIDE_SCREENSHOT" in os.environ:
-        (ROOT / "page.png").write_bytes(shot)
+        (Path(__file__).parent / "page.png").write_bytes(shot)
     page.close()
 
 
 def _each_kind() -> list[bytes]:
-    size = (1250, 1024)
+    size = (1024, 1250)
     return [
         dx_file(radiograph(Kind.CLEAR, 0, *size), seed=0),
         dx_file(radiograph(Kind.CLEAR, 1, *size), seed=1, age="045Y"),
@@ -127,7 +126,7 @@ def test_a_killed_service_loses_nothing(
     accepted = 0
     for number in range(8):
         path = tmp_path / f"{number}.dcm"
-        path.write_bytes(dx_file(radiograph(Kind(list(Kind)[number % 2]), number, 1250, 1024), seed=number))
+        path.write_bytes(dx_file(radiograph(Kind(list(Kind)[number % 2]), number, 1024, 1250), seed=number))
         if number in (2, 5):
             os.kill(await_until(lambda: appliance.pids().get(service), f"{service} up"), signal.SIGKILL)
         # A modality whose C-STORE fails sends again; the same image twice is one instance.
@@ -149,8 +148,8 @@ def test_sigterm_stops_all_within_five_seconds(appliance: Appliance) -> None:
 
 BAD = [
     ("text.dcm", b"this is no DICOM file" * 20, Reason.NOT_DICOM),
-    ("adult.dcm", dx_file(radiograph(Kind.CLEAR, 3, 500, 400), seed=3, age="045Y"), Reason.OVER_AGE),
-    ("truncated.dcm", dx_file(radiograph(Kind.CLEAR, 4, 500, 400), seed=4)[:200_000], Reason.UNDECODABLE),
+    ("adult.dcm", dx_file(radiograph(Kind.CLEAR, 3, 400, 500), seed=3, age="045Y"), Reason.OVER_AGE),
+    ("truncated.dcm", dx_file(radiograph(Kind.CLEAR, 4, 400, 500), seed=4)[:200_000], Reason.UNDECODABLE),
 ]
 
 

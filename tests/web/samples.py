@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from typing import Any
 
 import cv2
@@ -81,7 +82,7 @@ def result(status: Status, **fields: Any) -> Result:
     """Any result."""
     defaults: dict[str, Any] = {
         "source": "dicom",
-        "sop_instance_uid": f"1.2.826.0.1.{next(_number)}",
+        "sop_instance_uid": f"2.25.{uuid.uuid4().int}",
         "reason": None,
         "priority": Priority.ROUTINE,
         "model": MODEL,
@@ -94,7 +95,7 @@ def commit(store: Store, answer: Result, subject: Subject = CHILD, *, pictures: 
     """Take one image the whole way through the store; its pictures lie there before the result."""
     number = next(_number)
     arrival = Arrival(source="dicom", peer="MODALITY", sop_instance_uid=answer.sop_instance_uid)
-    store.accept(b"image %d" % number, arrival)
+    store.accept(uuid.uuid4().bytes, arrival)
     instance = store.claim()
     assert instance is not None
     if pictures:

@@ -2,6 +2,7 @@
 
 const LOST_AFTER_MS = 4000; // the box says at least every 2 s that it is alive
 const RETRY_MS = 3000;
+const MAX_ROWS = 200; // a page may stay open for weeks
 const PICTURE_RETRIES_MS = [500, 1000, 2000, 4000, 8000, 16000];
 
 const body = document.body;
@@ -82,8 +83,9 @@ function placeRow(row) {
   } else {
     row.classList.add("fresh");
   }
-  const next = [...rows.children].find((other) => standsBefore(row, other));
-  rows.insertBefore(row, next || null);
+  const others = [...rows.querySelectorAll(".row")];
+  rows.insertBefore(row, others.find((other) => standsBefore(row, other)) || rows.querySelector(".empty"));
+  others.slice(MAX_ROWS).forEach((old) => old.remove());
 }
 
 async function showChange(id) {
@@ -167,10 +169,10 @@ function retryPicture(picture, waits) {
 
 rows.addEventListener("keydown", (event) => {
   const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
-  const next = step && event.target.closest("li")?.[step];
+  const next = step && event.target.closest("li")?.[step]?.querySelector("a");
   if (!next) return;
   event.preventDefault();
-  next.querySelector("a").focus();
+  next.focus();
 });
 
 watchStudy();

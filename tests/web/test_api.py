@@ -1,0 +1,174 @@
+"""The API keeps what openapi.json promises."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+
+from edge.device.health import HealthFile, State
+from edge.web.accounts import Role
+from edge.web.openapi import openapi_document
+from edge.web.permissions import FORM_HEADER
+from tests.web import samples
+from tests.web.conftest import Box, token_of
+
+DOCUMENT: Any = msgspec.json.decode(openapi_document())
+
+
+def check(body: Any, schema: str) -> None:
+    """Validate against a schema of the document."""
+    jsonschema.Draft202012Validator(
+        {"$ref": f"#/components/schemas/{schema}", "components": DOCUMENT["components"]}
+    ).validate(body)
+
+
+def test_the_document_names_every_route_and_nothing_else(box: Box) -> None:
+    documented = {
+        (path, method.upper()) for path, item in DOCUMENT["paths"].items() for method in item.keys() - {"parameters"}
+    }
+    served = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method)
+        for rule in box.app.url_map.iter_rules()
+        if rule.rule.startswith("/api/") or rule.rule == "/healthz"
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert documented == served
+    assert box.signed_in().get("/api/v1/openapi.json").get_json() == DOCUMENT
+
+
+def test_every_reference_in_the_document_leads_somewhere() -> None:
+    def walk(node: Any) -> None:
+        if isinstance(node, dict):
+            if "$ref" in node:
+                target: Any = DOCUMENT
+                for step in node["$ref"].removeprefix("#/").split("/"):
+                    target = target[step]
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(DOCUMENT)
+
+
+@pytest.mark.parametrize("total", [0, 1, 5, 6, 7])
+def test_pages_of_results_follow_each_other_without_gap(box: Box, total: int) -> None:
+    committed = []
+    for number in range(total):
+        box.clock.now += number % 2  # some share their second
+        committed.append(samples.commit(box.store, samples.clear(), pictures=False).id)
+    client, cursor, seen = box.signed_in(), None, []
+    while True:
+        query = {"limit": "3"} | ({"cursor": cursor} if cursor else {})
+        page = client.get("/api/v1/results", query_string=query).get_json()
+        check(page, "ResultPage")
+        assert len(page["results"]) <= 3
+        seen += [result["id"] for result in page["results"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert sorted(seen) == sorted(committed)
+    times = {result.id: result.committed_at for result in box.store.results()}
+    assert [times[found] for found in seen] == sorted(times.values(), reverse=True)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=x", "limit=", "limit=٣", "cursor=none"])
+def test_wrong_parameters_are_problems(box: Box, query: str) -> None:
+    response = box.signed_in().get(f"/api/v1/results?{query}")
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    assert response.mimetype == "application/problem+json"
+    check(response.get_json(), "ProblemDetails")
+
+
+def test_a_result_carries_the_contract(box: Box) -> None:
+    stored = samples.commit(box.store, samples.flagged(quality=(samples.CUT_OFF,)))
+    body = box.signed_in().get(f"/api/v1/results/{stored.id}").get_json()
+    check(body, "ResultView")
+    assert body["result"]["schema"] == "scanside.result/1"
+    assert body["result"]["status"] == "flagged"
+    assert body["patient"]["id_end"] == "…417"
+    assert body["acknowledged"] is None
+
+
+def test_pictures(box: Box) -> None:
+    stored = samples.commit(box.store, samples.flagged(), pictures=False)
+    client = box.signed_in()
+    for name in ("image", "overlay"):
+        missing = client.get(f"/api/v1/results/{stored.id}/{name}")
+        assert missing.status_code == HTTPStatus.NOT_FOUND
+        check(missing.get_json(), "ProblemDetails")
+    box.store.write_picture(stored.instance_id, "preview.jpg", samples.preview())
+    box.store.write_picture(stored.instance_id, "overlay.png", samples.overlay())
+    image = client.get(f"/api/v1/results/{stored.id}/image")
+    assert (image.mimetype, image.data) == ("image/jpeg", samples.preview())
+    overlay = client.get(f"/api/v1/results/{stored.id}/overlay")
+    assert (overlay.mimetype, overlay.data) == ("image/png", samples.overlay())
+    assert client.get("/api/v1/results/none/image").status_code == HTTPStatus.NOT_FOUND
+
+
+def test_acknowledging(box: Box) -> None:
+    stored = samples.commit(box.store, samples.flagged())
+    path = f"/api/v1/results/{stored.id}/acknowledge"
+    client, other = box.signed_in(Role.TECHNICIAN), box.signed_in(Role.CLINICIAN)
+
+    def send(who: Any, body: Any, to: str = path) -> Any:
+        return who.post(to, json=body, headers={FORM_HEADER: token_of(who)})
+
+    assert send(client, {"response": "unsure"}, "/api/v1/results/none/acknowledge").status_code == HTTPStatus.NOT_FOUND
+    bodies: list[Any] = [{"response": "normal"}, {}, {"response": "agree", "x": 1}, [], "agree", None]
+    for wrong in bodies:
+        refused = send(client, wrong)
+        assert refused.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+        check(refused.get_json(), "ProblemDetails")
+    done = send(client, {"response": "unsure"})
+    check(done.get_json(), "ResultView")
+    assert done.get_json()["acknowledged"] == {"at": box.clock(), "by": "technician", "response": "unsure"}
+    assert send(client, {"response": "unsure"}).status_code == HTTPStatus.OK
+    assert send(client, {"response": "agree"}).status_code == HTTPStatus.CONFLICT
+    assert send(other, {"response": "unsure"}).status_code == HTTPStatus.CONFLICT
+
+
+def test_health_and_models(box: Box) -> None:
+    client = box.signed_in(Role.SERVICE)
+    assert client.get("/api/v1/models").get_json() == {"models": []}
+    box.services_up()
+    model = {"model": "cxr", "model_version": "1.0.0", "model_digest": "sha256:0f", "engine": "openvino"}
+    HealthFile(box.state_dir, "inference", box.clock).report(State.UP, p50_ms=31.2, p95_ms=58.0, **model)
+    models = client.get("/api/v1/models").get_json()
+    check(models, "Models")
+    assert models["models"] == [{"id": "cxr", "version": "1.0.0", "digest": "sha256:0f", "engine": "openvino"}]
+    health = client.get("/api/v1/health").get_json()
+    check(health, "Condition")
+    assert (health["state"], health["latency_ms"]) == ("up", {"p50": 31.2, "p95": 58.0})
+
+
+def test_healthz_tells_anybody_whether_the_store_is_read(box: Box) -> None:
+    response = box.app.test_client().get("/healthz")
+    assert response.get_json() == {"status": "ok"}
+    check(response.get_json(), "Liveness")
+    box.store.close()
+    response = box.app.test_client().get("/healthz")
+    assert response.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    check(response.get_json(), "ProblemDetails")
+
+
+def test_other_methods_say_what_is_possible(box: Box) -> None:
+    client = box.signed_in()
+    response = client.delete("/api/v1/results", headers={FORM_HEADER: token_of(client)})
+    assert response.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+    assert "GET" in response.headers["Allow"]
+    check(response.get_json(), "ProblemDetails")
+
+
+def test_too_large_a_body_is_refused(box: Box) -> None:
+    stored = samples.commit(box.store, samples.flagged())
+    client = box.signed_in()
+    headers = {FORM_HEADER: token_of(client)}
+    response = client.post(f"/api/v1/results/{stored.id}/acknowledge", data=b"x" * 70_000, headers=headers)
+    assert response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE

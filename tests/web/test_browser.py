@@ -1,0 +1,312 @@
+"""The page in real Chromium: what a technician sees and does."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from edge.device.health import Health
+from edge.records import Subject
+from edge.store import Store
+from edge.web.accounts import Accounts, Role
+from edge.web.accounts_file import AccountsFile
+from tests.web import samples
+from tests.web.conftest import PASSWORD, Service, start_service
+
+pytestmark = pytest.mark.system
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 20_000
+
+
+@pytest.fixture(scope="module")
+def browser(program: Callable[[str], str]) -> Iterator[Browser]:
+    executable = program("chromium")
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
+        opened = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+class Clinic:
+    """A running service, a store to commit results to, and browsers that look at it."""
+
+    def __init__(self, service: Service, browser: Browser) -> None:
+        self.service = service
+        self.browser = browser
+        self.store = Store(service.state_dir)
+        self.base = f"http://127.0.0.1:{service.port}"
+        self.complaints: list[str] = []
+        self.contexts: list[BrowserContext] = []
+
+    def look(self, **options: Any) -> Page:
+        """A new browser without session. What it complains about, or asks of others, is collected."""
+        context = self.browser.new_context(**({"viewport": {"width": 1440, "height": 900}} | options))
+        context.set_default_timeout(PATIENCE_MS)
+        self.contexts.append(context)
+        context.on("page", self._watch)
+        return context.new_page()
+
+    def sign_in(self, role: Role = Role.TECHNICIAN, path: str = "/", **options: Any) -> Page:
+        """A browser that has signed in with a form, at a page."""
+        file = AccountsFile(self.service.state_dir)
+        accounts = Accounts(file)
+        if role not in [account.name for account in accounts.list()]:
+            accounts.add(role.value, PASSWORD, role)
+        file.close()
+        page = self.look(**options)
+        page.goto(self.base + path)
+        page.get_by_label("User name").fill(role.value)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        return page
+
+    def _watch(self, page: Page) -> None:
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("console", lambda message: self._console(message.type, message.text))
+        page.on("request", lambda request: self._request(request.url))
+
+    def _console(self, kind: str, text: str) -> None:
+        expected = re.search(r"404 \(NOT FOUND\)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|401|net::ERR_", text)
+        if kind == "error" and not expected:
+            self.complaints.append(text)
+
+    def _request(self, url: str) -> None:
+        if not url.startswith(self.base):
+            self.complaints.append(f"foreign request: {url}")
+
+    def close(self) -> None:
+        """Close the browsers; nothing may have been complained about."""
+        for context in self.contexts:
+            context.close()
+        self.store.close()
+        assert self.complaints == []
+
+
+@pytest.fixture
+def clinic(service: Service, browser: Browser) -> Iterator[Clinic]:
+    opened = Clinic(service, browser)
+    yield opened
+    opened.close()
+
+
+def live(page: Page) -> None:
+    """Wait until the page says that it is live."""
+    expect(page.locator("#live")).to_contain_text("live, ")
+
+
+def width_of(picture: str) -> str:
+    return f"() => document.querySelector('{picture}') && document.querySelector('{picture}').naturalWidth > 0"
+
+
+def test_a_new_box_from_its_console_to_its_first_result(clinic: Clinic) -> None:
+    assert clinic.service.process.stdout
+    line = next(line for line in clinic.service.process.stdout if "First account" in line)
+    code = next(word for word in line.split() if word.count("-") == 3)
+    page = clinic.look()
+    page.goto(clinic.base)
+    page.get_by_label("Code on the console").fill(code.lower())
+    page.get_by_label("User name").fill("ada")
+    page.get_by_label("Password, at least 12 characters").fill(PASSWORD)
+    page.get_by_role("button", name="Create the administrator").click()
+    expect(page.get_by_text("Nothing received yet.")).to_be_visible()
+    live(page)
+    page.evaluate("window.sameDocument = true")
+    samples.commit(clinic.store, samples.flagged())
+    expect(page.locator("#rows .headline")).to_have_text("Flagged: pneumonia, very likely")
+    expect(page.locator("#study h2")).to_have_text("Flagged: pneumonia, very likely")
+    assert page.evaluate("window.sameDocument")
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(page.get_by_text("1 flagged image waits for a person.")).to_be_visible()
+
+
+def test_a_flag_appears_without_reload_and_stays_until_answered(clinic: Clinic) -> None:
+    seen = samples.commit(clinic.store, samples.clear())
+    page, other = clinic.sign_in(), clinic.sign_in(Role.CLINICIAN)
+    live(page)
+    live(other)
+    page.evaluate("window.sameDocument = true")
+    flagged = samples.commit(clinic.store, samples.flagged())
+    for screen in (page, other):
+        expect(screen.locator(".alarm")).to_contain_text("Call the clinician now: …417 · child 3 y · female")
+        expect(screen).to_have_title(re.compile(r"^\(1\) flagged · "))
+        expect(screen.locator("#rows li").first).to_have_attribute("data-id", flagged.id)
+        expect(screen.locator("#study")).to_have_attribute("data-id", seen.id)  # nothing moves under a finger
+    samples.commit(clinic.store, samples.not_analysed())
+    expect(page.locator("#rows li").nth(1)).to_contain_text("Not analysed: side view")
+    assert page.evaluate("window.sameDocument")
+    page.get_by_role("link", name="See it and answer").click()
+    page.get_by_role("button", name="Disagree").click()
+    expect(page.locator("#answer")).to_contain_text("technician disagrees")
+    for screen in (page, other):
+        expect(screen.locator(".alarm")).to_have_count(0)
+        expect(screen).to_have_title(re.compile(r"^clinic-12"))
+        expect(screen.locator("#rows li").first).to_contain_text("Not analysed")
+    expect(other.locator(f'[data-id="{flagged.id}"]')).to_contain_text("technician disagrees")
+
+
+def test_the_explanation_is_off_until_asked_for(clinic: Clinic) -> None:
+    samples.commit(clinic.store, samples.flagged())
+    page = clinic.sign_in()
+    overlay, preview = page.locator(".overlay"), page.locator(".preview")
+    page.wait_for_function(width_of(".preview"))
+    page.wait_for_function(width_of(".overlay"))
+    expect(overlay).to_be_hidden()
+    page.get_by_text("Show where the software looked").click()
+    expect(overlay).to_be_visible()
+    assert overlay.bounding_box() == pytest.approx(preview.bounding_box(), abs=0.5)
+    page.get_by_label("Strength").fill("30")
+    expect(overlay).to_have_css("opacity", "0.3")
+    page.get_by_text("Hide where the software looked").click()
+    expect(overlay).to_be_hidden()
+
+
+def test_pictures_that_come_after_their_result_appear(clinic: Clinic) -> None:
+    page = clinic.sign_in()
+    live(page)
+    stored = samples.commit(clinic.store, samples.flagged(), pictures=False)
+    expect(page.locator(".preview")).to_have_js_property("naturalWidth", 0)
+    clinic.store.write_picture(stored.instance_id, "preview.jpg", samples.preview())
+    clinic.store.write_picture(stored.instance_id, "overlay.png", samples.overlay())
+    page.wait_for_function(width_of(".preview"))
+    page.wait_for_function(width_of(".overlay"))
+
+
+def test_it_reads_and_answers_without_any_script(clinic: Clinic) -> None:
+    samples.commit(clinic.store, samples.flagged())
+    samples.commit(clinic.store, samples.indeterminate(quality=(samples.CUT_OFF,)))
+    page = clinic.sign_in(java_script_enabled=False)
+    expect(page.locator("#rows .headline")).to_have_text(["Flagged: pneumonia, very likely", "Indeterminate"])
+    expect(page.locator("#live")).to_contain_text("reload to see what is new")
+    expect(page.locator("#rows time").first).to_have_text(re.compile(r"\d\d:\d\d:\d\d"))
+    page.get_by_text("Show where the software looked").click()
+    expect(page.locator(".overlay")).to_be_visible()
+    page.get_by_role("link", name="See it and answer").click()
+    page.get_by_role("button", name="Unsure").click()
+    expect(page.locator("#answer")).to_contain_text("technician is unsure")
+    expect(page.locator(".alarm")).to_have_count(0)
+
+
+def test_it_can_be_used_with_the_keyboard_alone(clinic: Clinic) -> None:
+    samples.commit(clinic.store, samples.clear())
+    samples.commit(clinic.store, samples.flagged())
+    page = clinic.sign_in()
+    live(page)
+    page.locator("#rows a").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#rows a").nth(1)).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(page.locator("#study h2")).to_have_text("Flagged: pneumonia, very likely")
+    page.locator("#explain").focus()
+    page.keyboard.press("Space")
+    expect(page.locator(".overlay")).to_be_visible()
+    for _ in range(3):  # strength, agree, disagree
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).to_contain_text("technician disagrees")
+
+
+def test_a_lost_connection_is_said_and_made_good(clinic: Clinic, tmp_path: Path) -> None:
+    samples.commit(clinic.store, samples.clear())
+    page = clinic.sign_in()
+    live(page)
+    port = clinic.service.port
+    clinic.service.stop()
+    expect(page.locator("#lost")).to_contain_text("Display not live")
+    expect(page.locator("#live")).to_have_text("display not live")
+    expect(page.locator("body")).to_have_class(re.compile("stale"))
+    missed = samples.commit(clinic.store, samples.flagged())
+    again = start_service(tmp_path / "box", port)
+    expect(page.locator("#lost")).to_be_hidden()
+    live(page)
+    expect(page.locator("#rows li").first).to_have_attribute("data-id", missed.id)
+    again.stop()
+
+
+def test_a_service_that_hangs_is_noticed_too(clinic: Clinic) -> None:
+    page = clinic.sign_in()
+    live(page)
+    worker = msgspec.json.decode((clinic.service.state_dir / "health/web.json").read_bytes(), type=Health).pid
+    os.kill(worker, signal.SIGSTOP)
+    expect(page.locator("#lost")).to_contain_text("Display not live")
+    os.kill(worker, signal.SIGCONT)
+    expect(page.locator("#lost")).to_be_hidden()
+    live(page)
+
+
+def test_a_session_that_ends_takes_the_page_along(clinic: Clinic) -> None:
+    samples.commit(clinic.store, samples.flagged())
+    page = clinic.sign_in()
+    live(page)
+    file = AccountsFile(clinic.service.state_dir)
+    Accounts(file).set_password("technician", "another long secret")
+    file.close()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+    expect(page.get_by_text("…417")).to_have_count(0)
+
+
+def test_a_duplicated_tab_and_its_twin_are_both_live(clinic: Clinic) -> None:
+    first = clinic.sign_in()
+    live(first)
+    name = first.evaluate("sessionStorage.getItem('page')")
+    second = first.context.new_page()
+    second.add_init_script(f"sessionStorage.getItem('page') || sessionStorage.setItem('page', '{name}')")
+    second.goto(clinic.base)
+    live(second)
+    samples.commit(clinic.store, samples.flagged())
+    for page in (first, second):
+        expect(page.locator("#rows li")).to_have_count(1)
+    assert first.evaluate("sessionStorage.getItem('page')") != second.evaluate("sessionStorage.getItem('page')")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_shows_all_of_it_without_scrolling_sideways(clinic: Clinic, scheme: str) -> None:
+    wide = "W" * 64
+    samples.commit(clinic.store, samples.flagged(), Subject(patient_id=wide, body_part=wide, view=wide, modality=wide))
+    stored = samples.commit(clinic.store, samples.indeterminate(quality=(samples.CUT_OFF,)))
+    page = clinic.sign_in(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True)
+    for path in ("/", f"/results/{stored.id}", "/device", "/nowhere"):
+        page.goto(clinic.base + path)
+        assert page.evaluate("document.documentElement.scrollWidth") == 360, path
+        standing = page.get_by_text("Research use; not a diagnosis.")
+        expect(standing).to_be_in_viewport()
+    page.goto(clinic.base)
+    expect(page.locator("#study")).to_be_hidden()
+    page.locator("#rows a").nth(1).tap()
+    expect(page.locator("#study h2")).to_have_text("Indeterminate")
+    expect(page.locator("#rows")).to_be_hidden()
+    for target in page.locator("main button, main .button:visible").all():
+        box = target.bounding_box()
+        assert box is None or box["height"] >= 44
+    page.get_by_role("link", name="← Worklist").tap()
+    expect(page.locator("#rows")).to_be_visible()
+
+
+def test_what_came_with_an_image_never_runs(clinic: Clinic) -> None:
+    text = '"><img src=x onerror="window.ran=1"><script>window.ran=1</script>'
+    hostile = Subject(patient_id=text, body_part=text, view=text, modality=text, sex=text)
+    samples.commit(clinic.store, samples.flagged(), hostile)
+    page = clinic.sign_in()
+    live(page)
+    samples.commit(clinic.store, samples.indeterminate(), hostile)
+    expect(page.locator("#rows li")).to_have_count(2)
+    assert page.evaluate("window.ran") is None
+    assert page.locator("img[src=x]").count() == 0
