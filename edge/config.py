@@ -181,8 +181,10 @@ def parse(text: str, name: str) -> Config:
     """Check the text of a configuration file; `name` is what errors call it. Raises `ConfigError`."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is None:
+        if root is None or (isinstance(root, yaml.ScalarNode) and not root.value):
             return Config()
+        if not isinstance(root, yaml.MappingNode):
+            raise ConfigError(f"{name}:1: the file: {_shown_node(root)} cannot be used: expected keys of its own")
         _check_keys(root, Config, [], name)
         document = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
@@ -199,10 +201,8 @@ def parse(text: str, name: str) -> Config:
     return config
 
 
-def _check_keys(node: yaml.Node, section: type[_Section], path: list[str], name: str) -> None:
+def _check_keys(node: yaml.MappingNode, section: type[_Section], path: list[str], name: str) -> None:
     """Refuse keys that the section does not have or that stand there twice, and values that YAML itself cannot make."""
-    if not isinstance(node, yaml.MappingNode):
-        return  # a wrong value, which the conversion explains
     fields = {field.name: field.type for field in msgspec.structs.fields(section)}
     seen: set[str] = set()
     for key_node, value_node in node.value:
@@ -216,14 +216,17 @@ def _check_keys(node: yaml.Node, section: type[_Section], path: list[str], name:
         if key in seen:
             raise ConfigError(f"{name}:{line}: {here}: given twice: remove one of the two lines")
         seen.add(key)
-        if below := _section_of(fields[key]):
+        below = _section_of(fields[key])
+        if below and isinstance(value_node, yaml.MappingNode):
             _check_keys(value_node, below, [*path, key], name)
-        elif isinstance(value_node, yaml.ScalarNode):
-            try:
-                yaml.constructor.SafeConstructor().construct_object(value_node)
-            except (ValueError, AttributeError) as error:  # a date that is none, `!!int x`: PyYAML's own slips
-                value = _shown(repr(value_node.value))
-                raise ConfigError(f"{name}:{line}: {here}: {value} cannot be read: put it in quotes") from error
+            continue
+        try:
+            yaml.constructor.SafeConstructor().construct_document(value_node)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # PyYAML lets its own slips through: a date that is none, `!!int x`
+            value = _shown_node(value_node)
+            raise ConfigError(f"{name}:{line}: {here}: {value} cannot be read: put it in quotes") from error
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -1,17 +1,18 @@
 """The networks that Scanside trains: one forward pass gives logits, class activation map and embedding."""
 
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-OUTPUT_NAMES = ("logits", "cam", "embedding")
+Output = Literal["logits", "cam", "embedding"]
+OUTPUT_NAMES: tuple[Output, ...] = get_args(Output)
 GRID_STEPS = 64
-"""Weights of INT8 convolutions lie within this many steps: two products of an unsigned 8-bit activation and such a weight
-add up to at most 2 * 255 * 64 = 32,640, which 16 bits hold, so CPUs without VNNI cannot saturate."""
+"""Weights of INT8 convolutions lie within this many steps: two products of an unsigned 8-bit activation and such a
+weight add up to at most 2 * 255 * 64 = 32,640, which 16 bits hold, so CPUs without VNNI cannot saturate."""
 # Inverted residual stages of MobileNetV2 (Sandler et al., CVPR 2018, table 2): expansion, channels, repeats, stride.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _STEM_CHANNELS = 32
@@ -41,7 +42,7 @@ class MobileNetV2Grey(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns logits [N, K], cam [N, K, H/32, W/32] (the logits are its spatial mean plus bias), embedding [N, 1280]."""
+        """Logits [N, K], cam [N, K, H/32, W/32] and embedding [N, 1280]; logits are cam's spatial mean plus bias."""
         features = functional.relu6(self.stem(image * 2.0 - 1.0))
         features = functional.relu6(self.last(self.blocks(features)))
         cam = self.head(features)
@@ -105,7 +106,8 @@ class _SameConv2d(nn.Conv2d):
             left, right = same_padding(input.shape[3], self.kernel_size[1], self.stride[1])
             input = functional.pad(input, (left, right, top, bottom))  # noqa: A001  see above
         weight = on_grid(self.weight) if self.quantized else self.weight
-        return self._conv_forward(input, weight, self.bias)
+        output: Tensor = self._conv_forward(input, weight, self.bias)
+        return output
 
 
 class _InvertedResidual(nn.Module):
@@ -120,7 +122,9 @@ class _InvertedResidual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         hidden = features if self.expand is None else functional.relu6(self.expand(features))
         projected: Tensor = self.project(functional.relu6(self.depthwise(hidden)))
-        return features + projected if self.residual else projected
+        if self.residual:
+            projected = projected + features
+        return projected
 
 
 def grid_scale(weight: Tensor) -> Tensor:

@@ -75,6 +75,6 @@ def _erase(images: Tensor, chance: float, random: torch.Generator) -> Tensor:
     rows, columns = torch.arange(height)[None, :], torch.arange(width)[None, :]
     tall, wide = draws[:, 0:1] * height / 3.0, draws[:, 1:2] * width / 3.0
     top, left = draws[:, 2:3] * (height - tall), draws[:, 3:4] * (width - wide)
-    inside = ((rows >= top) & (rows < top + tall))[:, :, None] & ((columns >= left) & (columns < left + wide))[:, None, :]
-    blanked = inside & (draws[:, 4] < chance)[:, None, None]
+    in_rows, in_columns = (rows >= top) & (rows < top + tall), (columns >= left) & (columns < left + wide)
+    blanked = in_rows[:, :, None] & in_columns[:, None, :] & (draws[:, 4] < chance)[:, None, None]
     return torch.where(blanked[:, None], draws[:, 5][:, None, None, None], images)

@@ -31,7 +31,7 @@ from edge.inference.bundle import (
 from edge.inference.engines import ENGINES, Outputs, open_engine
 from export import card, datasets, evaluation, golden, seal, tracing, training
 from export.architectures import OUTPUT_NAMES, MobileNetV2Grey
-from export.datasets import SPLITS, Dataset, to_input
+from export.datasets import SPLITS, Dataset, Split, to_input
 from export.evaluation import EngineScores
 from export.inspection import describe
 from export.quantization import onnxruntime_int8, openvino_int8
@@ -40,7 +40,7 @@ from export.recipe import Recipe, read_recipe, training_key
 Report = Callable[[str], None]
 FP32 = "pytorch"
 _PARITY_IMAGES = 16
-_GOLDEN_IMAGES = 5
+_GOLDEN_IMAGES = 6
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ def train(place: Place, report: Report) -> Trained:
     """Reads the data and trains, unless the cache holds the finished training of these very inputs."""
     recipe = read_recipe(place.recipe)
     root = place.dataset or (place.recipe.parent / recipe.dataset.path).resolve()
-    data = datasets.load(root, recipe.dataset, recipe.findings, recipe.side, recipe.seed, place.cache)
+    data = datasets.load(root, recipe.dataset, recipe.findings, side=recipe.side, seed=recipe.seed, cache=place.cache)
     counts = Counter(data.splits)
     report(f"data: {len(data.rows)} images; {', '.join(f'{name} {counts[name]}' for name in SPLITS)}")
     key = training_key(recipe, data.fingerprint)
@@ -104,7 +104,7 @@ def build(place: Place, signing_key: Ed25519PrivateKey, report: Report) -> str:
         complete = _judged(draft, work, scores)
         for measured in complete.measured:
             report(describe(measured))
-        inputs = golden.golden_inputs(_GOLDEN_IMAGES, work.recipe.side, work.recipe.seed)
+        inputs = golden.golden_inputs(_GOLDEN_IMAGES, work.recipe.side)
         sealed = _provisional(staged, draft)
         golden.write_golden(
             staged / GOLDEN_FILE, inputs, {engine: run_engine(engine, sealed, inputs) for engine in ENGINES}
@@ -155,7 +155,7 @@ def _draft(recipe: Recipe) -> Bundle:
             age_years=(recipe.age_years_from, recipe.age_years_below),
         ),
         input=Input(name=tracing.INPUT_NAME, height=recipe.side, width=recipe.side),
-        outputs={name: name for name in OUTPUT_NAMES},
+        outputs=dict(zip(OUTPUT_NAMES, OUTPUT_NAMES, strict=True)),
         findings=tuple(
             FindingSpec(code=each.code, scheme=each.scheme, meaning=each.meaning, temperature=1.0)
             for each in recipe.findings
@@ -212,11 +212,11 @@ def _judged(draft: Bundle, work: Trained, scores: Sequence[EngineScores]) -> Bun
         measured += [
             evaluation.measure(
                 each,
-                scores[0].test,
-                data.targets[test, column] > 0.5,
-                column,
-                spec,
-                threshold,
+                reference=scores[0].test,
+                positive=data.targets[test, column] > 0.5,
+                column=column,
+                spec=spec,
+                threshold=threshold,
                 point=how.name,
                 dataset=work.recipe.dataset.name,
                 patients=patients,
@@ -228,9 +228,7 @@ def _judged(draft: Bundle, work: Trained, scores: Sequence[EngineScores]) -> Bun
         f"{how.indeterminate_share:.1%} of the validation images nearest below it are indeterminate"
     )
     point = OperatingPoint(id=how.name, description=description, thresholds=tuple(thresholds))
-    return msgspec.structs.replace(
-        draft, findings=tuple(specs), operating_points=(point,), measured=tuple(measured)
-    )
+    return msgspec.structs.replace(draft, findings=tuple(specs), operating_points=(point,), measured=tuple(measured))
 
 
 def _curves(work: Trained, scores: Sequence[EngineScores], bundle: Bundle) -> list[card.Curve]:
@@ -252,9 +250,8 @@ def _curves(work: Trained, scores: Sequence[EngineScores], bundle: Bundle) -> li
 
 def _provenance(work: Trained, place: Place, parity: float, seconds: float) -> dict[str, Any]:
     """Where the model comes from, as plain values."""
-    data, counted = work.dataset, Counter(work.dataset.splits)
-    positives = Counter(split for split, target in zip(data.splits, data.targets, strict=True) if target.max() > 0.5)
-    best = min(work.history, key=lambda epoch: epoch.stressed_loss)
+    data, how = work.dataset, work.recipe.training
+    best = min(training.eligible(how, work.history), key=lambda epoch: epoch.stressed_loss)
     return {
         "built": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "recipe_sha256": hashlib.sha256(place.recipe.read_bytes()).hexdigest(),
@@ -264,19 +261,13 @@ def _provenance(work: Trained, place: Place, parity: float, seconds: float) -> d
             "name": work.recipe.dataset.name,
             "licence": work.recipe.dataset.licence,
             "sha256": data.fingerprint,
-            "splits": {
-                name: {
-                    "images": counted[name],
-                    "patients": len({row.patient for row, split in zip(data.rows, data.splits, strict=True) if split == name}),
-                    "positives": positives[name],
-                }
-                for name in SPLITS
-            },
+            "splits": {name: _counts(data, name) for name in SPLITS},
         },
         "training": {
-            "architecture": work.recipe.training.architecture,
+            "architecture": how.architecture,
             "key": work.key,
             "epochs": len(work.history),
+            "quantized_epochs": how.quantized_epochs,
             "kept_epoch": best.number,
             "minutes": round(sum(epoch.seconds for epoch in work.history) / 60.0, 1),
             "history": [msgspec.to_builtins(epoch) for epoch in work.history],
@@ -286,6 +277,15 @@ def _provenance(work: Trained, place: Place, parity: float, seconds: float) -> d
         "versions": {name: metadata.version(name) for name in _VERSIONED},
         "cpu": _cpu(),
         "seconds": round(seconds),
+    }
+
+
+def _counts(data: Dataset, split: Split) -> dict[str, int]:
+    chosen = data.indices(split)
+    return {
+        "images": len(chosen),
+        "patients": len({data.rows[index].patient for index in chosen}),
+        "positives": int((data.targets[chosen].max(axis=1) > 0.5).sum()),
     }
 
 

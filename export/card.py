@@ -69,9 +69,9 @@ def _sections(bundle: Bundle, weak_spots: Sequence[str]) -> list[Section]:
         Section(
             "Model details",
             (
-                f"{made['training']['architecture']} for one grey channel, {bundle.input.height} x {bundle.input.width} "
-                f"pixels, built {made['built']}, INT8 for ONNX Runtime and OpenVINO. One pass gives logits, class "
-                "activation map and embedding.",
+                f"{made['training']['architecture']} for one grey channel, {bundle.input.height} x "
+                f"{bundle.input.width} pixels, built {made['built']}, INT8 for ONNX Runtime and OpenVINO. One pass "
+                "gives logits, class activation map and embedding.",
             ),
             (
                 f"ONNX Runtime: {made['quantization']['onnxruntime']}",
@@ -85,8 +85,8 @@ def _sections(bundle: Bundle, weak_spots: Sequence[str]) -> list[Section]:
             (bundle.intended_use, f"Not looked for: {bundle.not_looked_for}"),
             (
                 f"Modalities {', '.join(accepts.modalities)}; body part {', '.join(accepts.body_parts)}; views "
-                f"{', '.join(accepts.views)}; age from {accepts.age_years[0]:g} to below {accepts.age_years[1]:g} years. "
-                "Other images are not analysed.",
+                f"{', '.join(accepts.views)}; age from {accepts.age_years[0]:g} to below {accepts.age_years[1]:g} "
+                "years. Other images are not analysed.",
             ),
         ),
         Section("Factors and weak spots", (), tuple(weak_spots)),
@@ -98,9 +98,9 @@ def _sections(bundle: Bundle, weak_spots: Sequence[str]) -> list[Section]:
             "Ethics",
             (
                 "The answer is a flag for a technician, never a diagnosis, and never says that a patient is healthy: a "
-                "person must read every image. The labels come from one hospital; sex and origin of the patients are not "
-                "known, so fairness between groups could not be measured. The images were published under a licence that "
-                "allows this use, and none of them is in this bundle: its golden inputs are synthetic.",
+                "person must read every image. The labels come from one hospital; sex and origin of the patients are "
+                "not known, so fairness between groups could not be measured. The images were published under a "
+                "licence that allows this use, and none of them is in this bundle: its golden inputs are synthetic.",
             ),
         ),
         Section(
@@ -117,19 +117,20 @@ def _sections(bundle: Bundle, weak_spots: Sequence[str]) -> list[Section]:
 
 def _metrics_text() -> tuple[str, ...]:
     return (
-        "AUROC with DeLong's 95 % interval, sensitivity and specificity with Wilson's. Only flagged images count as "
-        "positive; indeterminate ones count as not flagged and their share is stated. Probabilities are calibrated on the "
-        "validation split by temperature and bias, on the outputs of both INT8 engines together, and hold for its mix of "
-        "cases.",
+        "AUROC with DeLong's 95 % interval, sensitivity and specificity with Wilson's; ECE is the calibration error "
+        "over ten bins. Only flagged images count as positive; indeterminate ones count as not flagged and their share "
+        "is stated. Probabilities are calibrated on the validation split by temperature and bias, on the outputs of "
+        "both INT8 engines together, and hold for its mix of cases. FP32 is the same network, its weights already "
+        "rounded, computed in float by PyTorch.",
     )
 
 
 def _data_text(made: dict[str, Any]) -> tuple[str, ...]:
     data = made["dataset"]
     return (
-        f"{data['name']}; licence {data['licence']}. Split by patient and by content: no patient and no identical image "
-        "stands in two splits. Training fits the weights; validation stops the training and sets calibration and "
-        "threshold; calibration sets the ranges of the quantizers; test is used for the figures below and nothing else.",
+        f"{data['name']}; licence {data['licence']}. Split by patient and by content: no patient and no identical "
+        "image stands in two splits. Training fits the weights; validation stops the training and sets calibration and "
+        "threshold; calibration sets the ranges of the quantizers; test is used for the figures below only.",
     )
 
 
@@ -143,7 +144,8 @@ def _results_text(measured: Sequence[Measured]) -> str:
 
 def _training_text(made: dict[str, Any]) -> str:
     return (
-        f"{made['epochs']} epochs in {made['minutes']} minutes; epoch {made['kept_epoch']} was kept, the lowest loss on "
+        f"{made['epochs']} epochs in {made['minutes']} minutes, the last {made['quantized_epochs']} with the weights "
+        f"rounded to the grid of the quantizers. Of these, epoch {made['kept_epoch']} was kept: the lowest loss on "
         "validation images under one fixed draw of the augmentation (stressed)."
     )
 
@@ -158,14 +160,13 @@ def _thresholds(bundle: Bundle) -> Table:
 
 
 def _splits(splits: dict[str, dict[str, int]]) -> Table:
-    rows = [(name, *(str(counts[key]) for key in ("images", "patients", "positives"))) for name, counts in splits.items()]
+    keys = ("images", "patients", "positives")
+    rows = [(name, *(str(counts[key]) for key in keys)) for name, counts in splits.items()]
     return Table(("Split", "Images", "Patients", "Positive images"), tuple(rows))
 
 
 def _results(measured: Sequence[Measured]) -> Table:
-    heading = (
-        "Finding", "Engine", "AUROC", "Sensitivity", "Specificity", "Calibration error", "Indeterminate", "Differ from FP32",
-    )  # fmt: skip
+    heading = ("Finding", "Engine", "AUROC", "Sensitivity", "Specificity", "ECE", "Indeterminate", "Differ from FP32")
     rows = [
         (
             each.finding,
@@ -246,16 +247,15 @@ def _draw_roc(axes: Axes, curve: Curve) -> None:
     flagged = curve.probabilities >= curve.threshold.flagged_from
     axes.plot(false, true, color=_INK)
     axes.plot(flagged[~curve.positive].mean(), flagged[curve.positive].mean(), "o", color=_POSITIVE)
-    axes.set(title="ROC (dot: threshold)", xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.02, 1), ylim=(0, 1.02))
+    axes.set(title="ROC (dot: threshold)", xlabel="1 - specificity", ylabel="sensitivity")
 
 
 def _draw_reliability(axes: Axes, curve: Curve) -> None:
     bins = np.minimum((curve.probabilities * 10).astype(int), 9)
     used = np.unique(bins)
     axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1)
-    axes.plot(
-        [curve.probabilities[bins == b].mean() for b in used], [curve.positive[bins == b].mean() for b in used], "o-", color=_INK
-    )
+    stated, observed = ([of[bins == b].mean() for b in used] for of in (curve.probabilities, curve.positive))
+    axes.plot(stated, observed, "o-", color=_INK)
     axes.set(title="Reliability", xlabel="probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1.02))
 
 

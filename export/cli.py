@@ -1,6 +1,6 @@
 """The ``scanside-export`` command: each subcommand is a few lines that call a module of the export stage.
 
-Exit status: 0 fine, 1 the work failed, 2 wrong use. Errors are one line: value, rule, fix; ``--debug`` shows tracebacks.
+Exit status: 0 fine, 1 the work failed, 2 wrong use. Errors are one line: value, rule, fix; --debug shows tracebacks.
 Subcommands import what they need themselves, so that ``key`` and ``inspect`` do not wait for PyTorch.
 """
 
@@ -38,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        shown = str(error) if isinstance(error, ScansideError) else f"{type(error).__name__}: {error} (--debug shows where)"
+        ours = isinstance(error, ScansideError)
+        shown = str(error) if ours else f"{type(error).__name__}: {error} (--debug shows where)"
         sys.stderr.write(f"scanside-export: {' '.join(shown.split())}\n")
         return 2 if isinstance(error, UsageError) else 1
     return 0
@@ -99,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("--dataset", type=Path, metavar="DIR", help="the data set's folder, instead of the recipe's")
     model.add_argument("--cache", type=Path, default=_CACHE, metavar="DIR", help=f"checkpoints (default {_CACHE})")
     signing = argparse.ArgumentParser(add_help=False)
-    signing.add_argument("--key", type=Path, default=DEFAULT_KEY, metavar="FILE", help=f"private key (default {DEFAULT_KEY})")
+    signing.add_argument(
+        "--key", type=Path, default=DEFAULT_KEY, metavar="FILE", help=f"private key (default {DEFAULT_KEY})"
+    )
     trust = argparse.ArgumentParser(add_help=False)
     trust.add_argument(
         "--trusted-keys", type=Path, default=_TRUSTED_KEYS, metavar="DIR", help=f"public keys (default {_TRUSTED_KEYS})"
@@ -112,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", parents=[common, model], help="fit the weights; goes on after a kill")
     train.set_defaults(command=_train)
-    build = commands.add_parser("build", parents=[common, model, signing], help="everything from the recipe to the sealed bundle")
+    build = commands.add_parser(
+        "build", parents=[common, model, signing], help="everything, from recipe to sealed bundle"
+    )
     build.set_defaults(command=_build)
     inspect = commands.add_parser("inspect", parents=[common, trust], help="verify a bundle and say what it is")
     inspect.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")

@@ -54,7 +54,7 @@ class Dataset(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(
-    root: Path, recipe: DatasetRecipe, findings: Sequence[FindingRecipe], side: int, seed: int, cache: Path
+    root: Path, recipe: DatasetRecipe, findings: Sequence[FindingRecipe], *, side: int, seed: int, cache: Path
 ) -> Dataset:
     """Reads, prepares and splits a data set; prepared pixels are kept in ``cache``.
 
@@ -103,7 +103,7 @@ def read_image(path: Path, side: int) -> NDArray[np.float32]:
         source = Source(path.read_bytes())
         return to_model_input(source.image(source.decode()).pixels, side, side)
     except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror}; restore the file or take its line out of the label file") from error
+        raise DatasetError(f"{path}: {error.strerror}; restore it or take its line out of the label file") from error
     except Refusal as refusal:
         raise DatasetError(
             f"{path}: {refusal.reason}: {refusal.detail}; repair the file or take its line out of the label file"
@@ -125,7 +125,8 @@ def split(
     are test.
     """
     groups: dict[int, list[int]] = defaultdict(list)
-    for index, group in enumerate(_connected([(row.patient, content) for row, content in zip(rows, contents, strict=True)])):
+    patients = (row.patient for row in rows)
+    for index, group in enumerate(_connected(list(zip(patients, contents, strict=True)))):
         groups[group].append(index)
     strata: dict[str, list[list[int]]] = defaultdict(list)
     chosen: dict[int, Split] = {}
@@ -167,7 +168,8 @@ def _draw(seed: int, name: str) -> str:
 
 def _prepared(root: Path, rows: Sequence[Row], side: int, cache: Path) -> NDArray[np.uint8]:
     stats = [(row.path, (root / row.path).stat().st_size) for row in rows if (root / row.path).exists()]
-    kept = cache / f"pixels-{hashlib.sha256(msgspec.json.encode((str(root.resolve()), stats, side))).hexdigest()[:16]}.npy"
+    name = hashlib.sha256(msgspec.json.encode((str(root.resolve()), stats, side))).hexdigest()[:16]
+    kept = cache / f"pixels-{name}.npy"
     if kept.exists():
         return np.load(kept)  # type: ignore[no-any-return]
     pixels = np.stack([np.rint(read_image(root / row.path, side)[0, 0] * 255.0).astype(np.uint8) for row in rows])
@@ -195,6 +197,6 @@ def _check_classes(targets: NDArray[np.float32], splits: Iterable[Split], findin
         for finding, column in zip(findings, chosen.T, strict=True):
             if not 0 < column.sum() < len(column):
                 raise DatasetError(
-                    f"split {name!r} has {int(column.sum())} of {len(column)} images with {finding.label!r}; each split "
-                    "needs both classes: add images or change the shares"
+                    f"split {name!r} has {int(column.sum())} of {len(column)} images with {finding.label!r}; each "
+                    "split needs both classes: add images or change the shares"
                 )

@@ -78,7 +78,10 @@ def proportion_interval(hits: int, total: int) -> Interval:
 
 
 def expected_calibration_error(probabilities: Scores, positive: Labels) -> float:
-    """Mean gap between probability and observed share over ten equal bins, weighted by their counts (Guo et al. 2017)."""
+    """Mean gap between probability and observed share over ten equal bins, weighted by their counts (Guo et al. 2017).
+
+    Each probability is that of its own finding being present, so that both ends of the scale count.
+    """
     bins = np.minimum((probabilities * _ECE_BINS).astype(int), _ECE_BINS - 1)
     gaps = [
         abs(float(probabilities[bins == b].mean()) - float(positive[bins == b].mean())) * float((bins == b).mean())
@@ -139,12 +142,12 @@ def choose_threshold(
 
 def measure(
     scores: EngineScores,
+    *,
     reference: NDArray[np.float32],
     positive: Labels,
     column: int,
     spec: FindingSpec,
     threshold: Threshold,
-    *,
     point: str,
     dataset: str,
     patients: int,

@@ -12,12 +12,13 @@ def explain(sealed: SealedBundle) -> str:
         f"digest {sealed.digest}; signature and {len(bundle.files)} files verified",
         f"intended use: {bundle.intended_use}",
         f"not looked for: {bundle.not_looked_for}",
-        f"accepts: {', '.join(accepts.modalities)} of {', '.join(accepts.body_parts)}, views {', '.join(accepts.views)}, "
-        f"age from {accepts.age_years[0]:g} to below {accepts.age_years[1]:g} years",
+        f"accepts: {', '.join(accepts.modalities)} of {', '.join(accepts.body_parts)}, views "
+        f"{', '.join(accepts.views)}, age from {accepts.age_years[0]:g} to below {accepts.age_years[1]:g} years",
         f"input: {bundle.input.name}, 1 x 1 x {bundle.input.height} x {bundle.input.width}, {bundle.input.resize}",
     ]
     lines += [
-        f"finding: {spec.meaning} ({spec.code} {spec.scheme}), temperature {spec.temperature:.4f}, bias {spec.bias:+.4f}"
+        f"finding: {spec.meaning} ({spec.code} {spec.scheme}), temperature {spec.temperature:.4f}, "
+        f"bias {spec.bias:+.4f}"
         for spec in bundle.findings
     ]
     lines += [

@@ -48,7 +48,9 @@ def load_key(path: Path) -> Ed25519PrivateKey:
             raise KeyFileError(f"{path}: readable by others; a private key has mode 0600: chmod 600 {path}")
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        raise KeyFileError(f"{path}: {error.strerror}; make a key with scanside-export key new, or give --key") from error
+        raise KeyFileError(
+            f"{path}: {error.strerror}; make a key with scanside-export key new, or give --key"
+        ) from error
     except (ValueError, TypeError) as error:
         raise KeyFileError(f"{path}: no private key in PEM form ({error}); give another with --key") from error
     if not isinstance(key, Ed25519PrivateKey):

@@ -176,8 +176,8 @@ class Recipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     training: TrainingRecipe = TrainingRecipe()
     quantization: QuantizationRecipe = QuantizationRecipe()
     operating_point: OperatingPointRecipe = OperatingPointRecipe()
-    golden_tolerance: dict[Literal["logits", "cam", "embedding"], float]
-    """Largest absolute difference from the golden outputs that a device's engine may show."""
+    golden_tolerance: dict[str, float]
+    """By output (logits, cam, embedding), the largest absolute difference from its golden value on a device."""
 
 
 def read_recipe(path: Path) -> Recipe:

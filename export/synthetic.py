@@ -119,45 +119,36 @@ def fit(
     Raises:
         ScansideError: The data set cannot be read, or holds too few images for so many components.
     """
-    started = time.monotonic()
+    started, needed = time.monotonic(), max(textures, shapes) / _KEPT
     arrays: dict[str, NDArray[Any]] = {}
     figures: dict[str, dict[str, float]] = {}
     home: Box | None = None
     template: NDArray[np.float32] | None = None
-    for kind in Kind:
-        chests = load(dataset, LABELS[kind], images, seed)
-        if int(len(chests) * _KEPT) <= max(textures, shapes):
+    for kind, label in LABELS.items():
+        chests = load(dataset, label, images, seed)
+        if len(chests) <= needed + 1:
             raise ScansideError(
-                f"{dataset}: {len(chests)} images labelled {LABELS[kind]} with a lung mask; {max(textures, shapes)} "
-                f"components need more than {max(textures, shapes) / _KEPT:.0f}: give a larger data set"
+                f"{dataset}: {len(chests)} images labelled {label} with a lung mask; so many components need more than "
+                f"{needed + 1:.0f}: give a larger data set"
             )
         home = home or _median_box(chests)
         template, aligned, placed = align(chests, home, template)
-        texture, shape = (
-            principal([_resize(image, TEXTURE_GRID) for image in aligned], textures),
-            principal(placed, shapes),
-        )
-        steps = np.maximum(step, np.abs(texture.axes).max(axis=(1, 2)) / 127).astype(np.float32)
-        arrays |= {
-            f"{kind}_texture_mean": np.round(np.mean(aligned, axis=0, dtype=np.float64) * 256).astype(np.uint16),
-            f"{kind}_textures": np.round(texture.axes / steps[:, None, None]).astype(np.int8),
-            f"{kind}_texture_steps": steps,
-            f"{kind}_shape_mean": np.round(shape.mean * 256).astype(np.int16),
-            f"{kind}_shapes": np.round(shape.axes * 256).astype(np.int16),
-        }
-        figures[kind] = {
+        texture = principal([_resize(image, TEXTURE_GRID) for image in aligned], textures)
+        shape = principal(placed, shapes)
+        mean = np.asarray(np.mean(aligned, axis=0, dtype=np.float64))
+        arrays |= {f"{kind}_{name}": array for name, array in _rounded(mean, texture, shape, step).items()}
+        figures[kind.value] = {
             "images": len(aligned),
             "texture_spread": texture.spread,
             "texture_left": texture.left,
             "shape_left": shape.left,
             "largest_share": texture.largest_share,
         }
-    about = {"attribution": ATTRIBUTION, "images": {kind: figures[kind]["images"] for kind in figures}}
-    np.savez_compressed(destination, allow_pickle=False, about=np.array(json.dumps(about)), **arrays)
     by_name = {name: {kind: figures[kind][name] for kind in figures} for name in figures[Kind.CLEAR]}
-    return msgspec.convert(
-        by_name | {"bytes": destination.stat().st_size, "seconds": time.monotonic() - started}, Report, strict=False
-    )
+    about = json.dumps({"attribution": ATTRIBUTION, "images": by_name["images"]})
+    np.savez_compressed(destination, allow_pickle=False, about=np.array(about), **arrays)
+    size, seconds = destination.stat().st_size, time.monotonic() - started
+    return msgspec.convert(by_name | {"bytes": size, "seconds": seconds}, Report, strict=False)
 
 
 def load(dataset: Path, label: str, count: int, seed: int) -> list[Chest]:
@@ -204,30 +195,15 @@ def align(
     x, y = _grid(TEMPLATE)
     scales = [_onto(home, chest.lungs) for chest in chests]
     boxed = [_sample(chest.pixels, s[0] * x + s[1], s[2] * y + s[3]) for chest, s in zip(chests, scales, strict=True)]
-    prepared = [_local_contrast(image) for image in boxed]
-    flows = np.zeros((len(chests), TEMPLATE, TEMPLATE, 2), np.float32)
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    flow.setFinestScale(1)
-    own = template is None
-    for sigma in _SMOOTHING if own else _SMOOTHING[-1:]:
-        if own:
-            bent = (_sample(b, x + f[..., 0], y + f[..., 1]) for b, f in zip(boxed, flows, strict=True))
-            template = np.asarray(sum(bent) / np.float32(len(boxed)), dtype=np.float32)
-        assert template is not None  # noqa: S101 - for mypy: given, or just made
-        target = _local_contrast(template)
-        for number, image in enumerate(prepared):
-            flows[number] = cv2.GaussianBlur(flow.calc(target, image, None), (0, 0), sigma)
-        if own:
-            flows -= flows.mean(axis=0)
+    template, flows = _flow_onto(template, boxed)
     textures, shapes, errors = [], [], []
-    for chest, s, f in zip(chests, scales, flows, strict=True):
-        textures.append(_texture(chest.pixels, s[0] * (x + f[..., 0]) + s[1], s[2] * (y + f[..., 1]) + s[3]))
-        across, down = _inverse(s, f)
+    for chest, s, flow in zip(chests, scales, flows, strict=True):
+        textures.append(_texture(chest.pixels, s[0] * (x + flow[..., 0]) + s[1], s[2] * (y + flow[..., 1]) + s[3]))
+        across, down = _inverse(s, flow)
         shapes.append(_shape(across, down))
         difference = _sample(textures[-1], across, down) - chest.pixels
         errors.append(float(np.abs(difference[_COMPARED, _COMPARED]).mean()))
     kept = np.flatnonzero(errors <= np.quantile(errors, _KEPT))
-    assert template is not None  # noqa: S101 - for mypy
     return template, [textures[number] for number in kept], [shapes[number] for number in kept]
 
 
@@ -246,6 +222,51 @@ def principal(samples: Sequence[NDArray[Any]], count: int) -> Components:
         left=float(np.sqrt(values[count:].sum() / flat.size)),
         largest_share=float((vectors[:, :count] ** 2).max()),
     )
+
+
+def _flow_onto(
+    template: NDArray[np.float32] | None, boxed: Sequence[NDArray[np.float32]]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The template, and float32 (n, template, template, 2): how far right and down each image has the same points."""
+    x, y = _grid(TEMPLATE)
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    method.setFinestScale(1)
+    prepared = [_local_contrast(image) for image in boxed]
+    flows = np.zeros((len(boxed), TEMPLATE, TEMPLATE, 2), np.float32)
+    if template is not None:
+        _follow(method, template, prepared, _SMOOTHING[-1], flows)
+        return template, flows
+    for sigma in _SMOOTHING:
+        bent = (_sample(image, x + flow[..., 0], y + flow[..., 1]) for image, flow in zip(boxed, flows, strict=True))
+        template = np.asarray(sum(bent) / np.float32(len(boxed)), dtype=np.float32)
+        _follow(method, template, prepared, sigma, flows)
+        flows -= flows.mean(axis=0)
+    assert template is not None  # noqa: S101 - for mypy: there is at least one round
+    return template, flows
+
+
+def _follow(
+    method: cv2.DISOpticalFlow,
+    template: NDArray[np.float32],
+    prepared: Sequence[NDArray[np.uint8]],
+    sigma: float,
+    flows: NDArray[np.float32],
+) -> None:
+    target = _local_contrast(template)
+    for number, image in enumerate(prepared):
+        flows[number] = cv2.GaussianBlur(method.calc(target, image, None), (0, 0), sigma)
+
+
+def _rounded(mean: NDArray[np.float64], texture: Components, shape: Components, step: float) -> dict[str, NDArray[Any]]:
+    """What is written of one kind, without the kind's name: see `edge.synthetic.appearance` for the units."""
+    steps = np.maximum(step, np.abs(texture.axes).max(axis=(1, 2)) / 127).astype(np.float32)
+    return {
+        "texture_mean": np.round(mean * 256).astype(np.uint16),
+        "textures": np.round(texture.axes / steps[:, None, None]).astype(np.int8),
+        "texture_steps": steps,
+        "shape_mean": np.round(shape.mean * 256).astype(np.int16),
+        "shapes": np.round(shape.axes * 256).astype(np.int16),
+    }
 
 
 def _read(path: Path) -> NDArray[np.uint8]:
@@ -298,7 +319,7 @@ def _texture(image: NDArray[np.uint8], x: NDArray[np.float32], y: NDArray[np.flo
     border = (near + 1e-3 * far) / (cv2.GaussianBlur(inside, (0, 0), 12) + 1e-3)
     weight = cv2.erode(inside, np.ones((3, 3), np.uint8))
     weight *= cv2.GaussianBlur(weight, (0, 0), 1.5)
-    return np.clip(np.round(texture * weight + border * (1 - weight)), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.round(texture * weight + border * (1 - weight)), 0, 255), dtype=np.uint8)
 
 
 def _inverse(

@@ -25,8 +25,8 @@ class ParityError(RuntimeError):
 def trace(network: nn.Module, side: int, path: Path) -> None:
     """Writes ``path``: input ``image`` float32 [1, 1, side, side], outputs ``logits``, ``cam``, ``embedding``.
 
-    Each convolution's node is named after its module, so that recipes can name those to leave in float; the one that makes
-    an output is named after the output (``cam``), as OpenVINO would call it anyway.
+    Each convolution's node is named after its module, so that recipes can name those to leave in float; the one that
+    makes an output is named after the output (``cam``), as OpenVINO would call it anyway.
     """
     example = torch.zeros(1, 1, side, side)
     with warnings.catch_warnings():

@@ -68,7 +68,7 @@ WRONG = {
     "watching the state": ("intake:\n  watch_folder: /var/lib/scanside\n", 2, "intake.watch_folder", "another folder"),
     "watching within the state": ("intake: {watch_folder: /var/lib/scanside/in}", 1, "intake.watch_folder", "another"),
     "watching above the state": ("intake: {watch_folder: /var}", 1, "intake.watch_folder", "choose another folder"),
-    "a date that is none": ("site: 2026-13-45\n", 1, "site", "2026-13-45' cannot be read: put it in quotes"),
+    "a date that is none": ("site: 2026-13-45\n", 1, "site", "2026-13-45 cannot be read: put it in quotes"),
     "a tag that lies": ("web:\n  port: !!int http\n", 2, "web.port", "cannot be read"),
 }
 NO_YAML = {

@@ -82,14 +82,10 @@ def _with_appliance(
         try:
             _await(lambda: _all_up(settings), _READY_WITHIN, appliance)
             page = f"http://{settings.web.host}:{settings.web.port}/"
-            _say(f"4/5 Sending {len(images)} images to 127.0.0.1:{settings.intake.dicom.port} (DICOM C-STORE).")
-            dicom = settings.intake.dicom
-            lines = StringIO()
-            if send_files(images, dicom.host, dicom.port, called=dicom.ae_title, calling="DEMO", output=lines):
-                sys.stderr.write(lines.getvalue())
-            _say("5/5 What arrives over MQTT, without anything about a patient:")
-            counts = _print_summaries(arrivals, len(images))
-            _say(f"{len(images)} images sent, {sum(counts.values())} summaries: {_counted(counts)}.")
+            _say(f"4/5 Sending {len(images)} images by DICOM C-STORE to port {settings.intake.dicom.port}, one by one.")
+            _say("    What arrives over MQTT, without anything about a patient:")
+            counts = _send_and_show(images, settings, arrivals)
+            _say(f"5/5 {len(images)} images sent, {sum(counts.values())} summaries: {_counted(counts)}.")
             _say(f"The page: {page}  (first visit: use the first-boot code above). Ctrl-C stops everything.")
             while not once and appliance.poll() is None:
                 time.sleep(1)
@@ -99,27 +95,40 @@ def _with_appliance(
             appliance.wait()
 
 
-def _print_summaries(arrivals: queue.SimpleQueue[Summary], expected: int) -> dict[str, int]:
+def _send_and_show(images: list[Path], settings: Config, arrivals: queue.SimpleQueue[Summary]) -> dict[str, int]:
+    """Send each image when the one before has its summary, as a modality would; how many got which answer."""
     counts: dict[str, int] = {}
     seen: set[str] = set()
-    deadline = time.monotonic() + _ANSWERED_WITHIN
-    while len(seen) < expected and (left := deadline - time.monotonic()) > 0:
-        try:
-            summary = arrivals.get(timeout=left)
-        except queue.Empty:
-            break
-        if summary.message_id in seen:
+    dicom = settings.intake.dicom
+    for number, image in enumerate(images, start=1):
+        lines = StringIO()
+        if send_files([image], dicom.host, dicom.port, called=dicom.ae_title, calling="DEMO", output=lines):
+            sys.stderr.write(lines.getvalue())
             continue
-        seen.add(summary.message_id)
+        summary = _next_summary(arrivals, seen)
+        if summary is None:
+            sys.stderr.write(f"no summary of image {number} within {_ANSWERED_WITHIN:.0f} s: see .demo/scanside.log\n")
+            continue
         counts[summary.status] = counts.get(summary.status, 0) + 1
         words = STATUS_WORDS[summary.status]
         words += f": {REASON_WORDS[summary.reason]}" if summary.reason else ""
         bands = ", ".join(f"{finding.code} {finding.band}" for finding in summary.findings)
-        print(
-            f"  [{len(seen):2}/{expected}] {summary.latency_ms:5} ms  {words}{f' ({bands})' if bands else ''}",
-            flush=True,
-        )
+        _say(f"    [{number:2}/{len(images)}] {summary.latency_ms:5} ms  {words}{f' ({bands})' if bands else ''}")
     return counts
+
+
+def _next_summary(arrivals: queue.SimpleQueue[Summary], seen: set[str]) -> Summary | None:
+    """The next summary whose id is new: MQTT may bring one twice (QoS 1)."""
+    deadline = time.monotonic() + _ANSWERED_WITHIN
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            summary = arrivals.get(timeout=left)
+        except queue.Empty:
+            return None
+        if summary.message_id not in seen:
+            seen.add(summary.message_id)
+            return summary
+    return None
 
 
 def _receive(topic: str, payload: bytes, arrivals: queue.SimpleQueue[Summary]) -> None:

@@ -47,6 +47,7 @@ _MARK = (
     "    #   #   #  ##   #   #   # #       #     #   #     ",
     "####    #   #   #   #   #   # #####   #   #####  #### ",
 )
+_MARK_BORDER = 2
 _MARK_PIXEL = 300  # one pixel of the mark for so many rows or columns of the image
 
 
@@ -58,6 +59,17 @@ class Kind(StrEnum):
 
 
 class _Parameters(NamedTuple):
+    """One kind's statistics.
+
+    Attributes:
+        texture_mean: Grey levels of 255, (template, template); stored as 256ths in uint16.
+        textures: (count, texture grid, texture grid), in `texture_steps` grey levels at one standard deviation.
+        texture_steps: (count,) grey levels.
+        shape_mean: (2, shape grid, shape grid), how much farther right and down on the template a point of the image
+            lies, in pixels of the frame; stored as 256ths in int16.
+        shapes: (count, 2, shape grid, shape grid), likewise, at one standard deviation.
+    """
+
     texture_mean: NDArray[np.float32]
     textures: NDArray[np.int8]
     texture_steps: NDArray[np.float32]
@@ -110,7 +122,7 @@ def unmarked(kind: Kind, seed: int, rows: int, columns: int) -> NDArray[np.float
     across += (np.arange(columns, dtype=np.float32)[None, :] + 0.5) * (FRAME / columns) - 0.5 + MARGIN
     down += (np.arange(rows, dtype=np.float32)[:, None] + 0.5) * (FRAME / rows) - 0.5 + MARGIN
     image = cv2.remap(texture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-    return np.clip(image / np.float32(255), 0, 1)
+    return np.asarray(np.clip(image / np.float32(255), 0, 1), dtype=np.float32)
 
 
 def _texture(model: _Parameters, weights: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -122,19 +134,16 @@ def _texture(model: _Parameters, weights: NDArray[np.float64]) -> NDArray[np.flo
     whole = np.round(weights / unit).astype(np.int32)
     mixture = np.einsum("i,ijk->jk", whole, model.textures, dtype=np.int32).astype(np.float32) * np.float32(unit)
     texture = model.texture_mean + cv2.resize(mixture, (TEMPLATE, TEMPLATE), interpolation=cv2.INTER_CUBIC)
-    texture += np.float32(_SHARPENING) * (texture - cv2.GaussianBlur(texture, (0, 0), _SHARPENING_SIGMA))
-    return texture
+    blurred = cv2.GaussianBlur(texture, (0, 0), _SHARPENING_SIGMA)
+    return np.asarray(texture + np.float32(_SHARPENING) * (texture - blurred), dtype=np.float32)
 
 
 def _burn_in_mark(image: NDArray[np.float32]) -> None:
-    """White letters with a black rim: legible on any ground, clear of the lungs."""
-    word = np.array([[pixel == "#" for pixel in row] for row in _MARK], dtype=np.uint8)
-    word = np.pad(word, 2)
+    """White letters on a black plate: legible whatever lies beneath, and clear of the lungs."""
+    plate = np.pad(np.array([[pixel == "#" for pixel in row] for row in _MARK], dtype=np.float32), _MARK_BORDER)
     scale = max(1, min(image.shape) // _MARK_PIXEL)
-    letters, rim = (np.kron(w, np.ones((scale, scale), np.uint8)) for w in (word, cv2.dilate(word, np.ones((3, 3)))))
-    corner = image[: letters.shape[0], : letters.shape[1]]
-    corner[rim == 1] = 0
-    corner[letters == 1] = 1
+    plate = np.kron(plate, np.ones((scale, scale), np.float32))
+    image[: plate.shape[0], : plate.shape[1]] = plate
 
 
 def _random(kind: Kind, seed: int, stream: int) -> np.random.Generator:

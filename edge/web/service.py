@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import os
 import socket
 import struct
 import sys
@@ -37,7 +38,8 @@ from edge.web.sessions import Sessions
 from edge.web.streams import MAX_STREAMS, Streams, Watcher
 
 _THREADS = MAX_STREAMS + 8
-_GRACE_SECONDS = 2
+_GRACE_SECONDS = 1
+_KILLED_AFTER_SECONDS = 3
 _STALLED_AFTER_SECONDS = 10
 _BACKLOG = 128
 _LARGEST_REST = 1 << 16
@@ -150,7 +152,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "threads": _THREADS,
             "keepalive": 5,
             "timeout": 30,
-            "graceful_timeout": _GRACE_SECONDS,
+            "graceful_timeout": _KILLED_AFTER_SECONDS,
             "logger_class": _EventLog,
             "accesslog": None,
             "control_socket_disable": True,
@@ -164,6 +166,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         """Called in the worker: databases, threads and the doorbell must not cross the fork."""
+        self.cfg.set("graceful_timeout", _GRACE_SECONDS)
         app, self.end_streams = build(self._config, self._port)
         return app
 
@@ -173,6 +176,11 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
     """Stops at once although pages hold streams and connections open."""
+
+    def run(self) -> None:
+        """Until told to stop; threads that still wait for a stalled client do not hold up the end."""
+        super().run()
+        os._exit(0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """On SIGTERM: no new connections, open streams end, answers under way are finished."""

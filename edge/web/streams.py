@@ -160,9 +160,10 @@ class Watcher(Thread):
             self._report(State.DOWN, "stopped")
 
     def stop(self) -> None:
-        """Let the thread end at once; its last act is to say so in the health file."""
+        """End the thread, whose last act is to say so in the health file."""
         self._stopping.set()
         ring(self._store.state_dir, "web")
+        self.join(_LOOK_EVERY)
 
     def _look(self) -> None:
         while changed := self._store.changed_since(self._seq, MAX_BACKLOG):

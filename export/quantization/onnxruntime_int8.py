@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationDataReader,
@@ -26,7 +25,9 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from export.recipe import OnnxRuntimeRecipe
 from export.tracing import INPUT_NAME
 
-SCHEME = "static QDQ, uint8 activations per tensor, int8 weights per channel within 7 bits (saturation-free without VNNI)"
+SCHEME = (
+    "static QDQ, uint8 activations per tensor, int8 weights per channel within 7 bits (saturation-free without VNNI)"
+)
 _METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
@@ -85,5 +86,7 @@ def matching(names: list[str], prefixes: tuple[str, ...]) -> list[str]:
     """
     for prefix in prefixes:
         if not any(f"{name}.".startswith(f"{prefix}.") for name in names):
-            raise ValueError(f"float_convolutions {prefix!r} names no convolution; use one of {', '.join(names[:4])}, ...")
+            raise ValueError(
+                f"float_convolutions {prefix!r} names no convolution; use one of {', '.join(names[:4])}, ..."
+            )
     return [name for name in names if any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)]

@@ -18,14 +18,16 @@ from export.architectures import GRID_STEPS
 from export.quantization.onnxruntime_int8 import matching
 from export.recipe import OpenVinoRecipe
 
-SCHEME = "NNCF post-training, activations per tensor, int8 weights per channel within 7 bits (saturation-free without VNNI)"
+SCHEME = (
+    "NNCF post-training, activations per tensor, int8 weights per channel within 7 bits (saturation-free without VNNI)"
+)
 _PRESETS = {"performance": nncf.QuantizationPreset.PERFORMANCE, "mixed": nncf.QuantizationPreset.MIXED}
 
 
 def quantize(fp32: Path, int8: Path, images: NDArray[np.float32], recipe: OpenVinoRecipe) -> None:
-    """Writes ``int8`` (.xml, with its .bin beside) made from the ONNX file ``fp32``, calibrated on ``images`` [N, 1, H, W]."""
+    """Writes ``int8`` (.xml, .bin beside) made from the ONNX file ``fp32``, calibrated on ``images`` [N, 1, H, W]."""
     model = openvino.Core().read_model(str(fp32))
-    # Weights of depthwise convolutions arrive behind a chain of reshapes, which hides them from NNCF until it is folded.
+    # Weights of depthwise convolutions come behind a chain of reshapes, which hides them from NNCF until folded.
     folding = Manager()
     folding.register_pass(ConstantFolding())
     folding.run_passes(model)

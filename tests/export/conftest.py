@@ -56,8 +56,9 @@ def tiny_recipe(**training: Any) -> dict[str, Any]:
     shipped = ROOT / "models/cxr-pneumonia-paediatric/recipe.yaml"
     recipe: dict[str, Any] = yaml.safe_load(shipped.read_text(encoding="utf-8"))
     recipe |= {"id": "tiny", "side": SIDE}
-    recipe["dataset"] |= {"path": "data", "reserved": [], "train": 0.5, "validation": 0.2, "calibration": 0.1, "test": 0.2}
-    recipe["training"] |= {"weights": None, "epochs": 2, "quantized_epochs": 1, "patience": 9, "batch_size": 8, **training}
+    shares = {"train": 0.5, "validation": 0.2, "calibration": 0.1, "test": 0.2}
+    recipe["dataset"] |= {"path": "data", "reserved": [], **shares}
+    recipe["training"] |= {"weights": None, "epochs": 2, "quantized_epochs": 1, "batch_size": 8, **training}
     return recipe
 
 

@@ -7,15 +7,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
-
-torch = pytest.importorskip("torch")
 
 from export import architectures, tracing
 
 
 def _from_the_layer_list(folder: Path) -> onnx.ModelProto:
-    """The network rebuilt from the published layer list alone: ONNX has ``SAME_UPPER``, which is TensorFlow's padding."""
+    """The network rebuilt from the published layer list: ``SAME_UPPER`` is ONNX's word for TensorFlow's padding."""
     layers = json.loads((folder / "mobilenet_v2_imagenet.json").read_text(encoding="utf-8"))
     nodes, initializers = [], []
     with np.load(folder / "mobilenet_v2_imagenet.npz") as arrays:
@@ -76,7 +75,7 @@ def test_rounded_weights_lie_on_seven_bits_and_pass_the_gradient() -> None:
     steps = (rounded / architectures.grid_scale(weight)).detach()
     assert torch.allclose(steps, steps.round(), atol=1e-4)
     assert steps.abs().amax(dim=(1, 2, 3)).round().eq(architectures.GRID_STEPS).all()
-    rounded.sum().backward()
+    rounded.sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert weight.grad.eq(1.0).all()
     again = architectures.on_grid(rounded.detach())

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from export.augmentation import augment
 from export.recipe import AugmentationRecipe

@@ -15,8 +15,6 @@ import pytest
 import yaml
 from onnx import numpy_helper
 
-pytest.importorskip("torch")
-
 from edge.inference.bundle import find_bundles, open_bundle
 from edge.inference.engines import ENGINES, open_engine
 from edge.inference.self_test import self_test
@@ -64,7 +62,10 @@ def test_inspect_verifies_and_explains(built: Built, keys: Keys) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["bundle.yaml", "bundle.yaml.sig", "model.onnx", "openvino/model.xml", "openvino/model.bin", "golden.npz", "card.md", "card.html"],
+    [
+        "bundle.yaml", "bundle.yaml.sig", "model.onnx", "openvino/model.xml", "openvino/model.bin", "golden.npz",
+        "card.md", "card.html",
+    ],
 )  # fmt: skip
 def test_inspect_detects_one_flipped_byte(built: Built, keys: Keys, tmp_path: Path, name: str) -> None:
     shutil.copytree(built[0], tmp_path / "bundle")
@@ -107,7 +108,7 @@ def test_build_refuses_a_key_that_others_can_read(keys: Keys, tmp_path: Path) ->
 
 def test_training_goes_on_after_a_kill_and_ends_the_same(tmp_path: Path) -> None:
     recipe = write_model(tmp_path, tiny_recipe(epochs=2))
-    command = [sys.executable, "-m", "export.cli", "train", recipe, "--cache", tmp_path / "killed"]
+    command: list[str | Path] = [sys.executable, "-m", "export.cli", "train", recipe, "--cache", tmp_path / "killed"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -141,7 +142,7 @@ def test_wrong_use_is_2_and_a_failure_is_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", find_bundles(ROOT / "models"), ids=lambda folder: folder.parent.name)
 def test_shipped_integers_cannot_saturate_without_vnni(folder: Path) -> None:
     """Two products of an unsigned activation and a weight of at most 64 steps fit into 16 bits, whatever the image."""
-    tensors = {each.name: numpy_helper.to_array(each) for each in onnx.load(str(folder / "model.onnx")).graph.initializer}
-    weights = [values for name, values in tensors.items() if name.endswith("weight_quantized")]
+    initializers = onnx.load(str(folder / "model.onnx")).graph.initializer
+    weights = [numpy_helper.to_array(each) for each in initializers if each.name.endswith("weight_quantized")]
     assert len(weights) >= 50
     assert max(int(np.abs(values.astype(int)).max()) for values in weights) <= GRID_STEPS

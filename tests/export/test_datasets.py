@@ -38,7 +38,8 @@ def test_no_patient_and_no_content_stands_in_two_splits(
 @given(st.permutations(range(30)))
 def test_the_split_does_not_depend_on_the_order_of_the_file(order: list[int]) -> None:
     rows = [Row(path=f"{n}.png", label=str(n % 2), patient=str(n // 2)) for n in range(30)]
-    plain = dict(zip((row.path for row in rows), split(rows, [row.path for row in rows], set(), SHARES, 5), strict=True))
+    paths = [row.path for row in rows]
+    plain = dict(zip(paths, split(rows, paths, set(), SHARES, 5), strict=True))
     mixed = [rows[n] for n in order]
     assert split(mixed, [row.path for row in mixed], set(), SHARES, 5) == tuple(plain[row.path] for row in mixed)
 
@@ -56,8 +57,8 @@ def test_loading_prepares_as_the_device_does_and_keeps_the_pixels(tmp_path: Path
     data.mkdir()
     write_dataset(data, patients=40)
     recipe = DatasetRecipe(name="a", licence="b", path="data", train=0.5, validation=0.2, calibration=0.1, test=0.2)
-    first = datasets.load(data, recipe, [FINDING], SIDE // 2, 1, cache)
-    again = datasets.load(data, recipe, [FINDING], SIDE // 2, 1, cache)
+    first = datasets.load(data, recipe, [FINDING], side=SIDE // 2, seed=1, cache=cache)
+    again = datasets.load(data, recipe, [FINDING], side=SIDE // 2, seed=1, cache=cache)
     assert first.fingerprint == again.fingerprint
     assert len(list(cache.glob("*.npy"))) == 1
     device = to_model_input(datasets.read_image(data / "0.png", SIDE)[0, 0], SIDE // 2, SIDE // 2)
@@ -71,7 +72,7 @@ def test_bad_data_is_named(tmp_path: Path) -> None:
     recipe = DatasetRecipe(name="a", licence="b", path="data")
 
     def load() -> None:
-        datasets.load(data, recipe, [FINDING], SIDE, 1, tmp_path / "cache")
+        datasets.load(data, recipe, [FINDING], side=SIDE, seed=1, cache=tmp_path / "cache")
 
     with pytest.raises(DatasetError, match=r"labels\.csv"):
         load()
@@ -93,7 +94,7 @@ def test_one_class_only_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text(labels, encoding="utf-8")
     recipe = DatasetRecipe(name="a", licence="b", path="data")
     with pytest.raises(DatasetError, match="both classes"):
-        datasets.load(tmp_path, recipe, [FINDING], SIDE, 1, tmp_path / "cache")
+        datasets.load(tmp_path, recipe, [FINDING], side=SIDE, seed=1, cache=tmp_path / "cache")
 
 
 def test_the_shipped_split_leaks_nothing(shared: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.inference.bundle import FindingSpec, probability
+from edge.inference.bundle import FindingSpec, Threshold, probability
 from export import evaluation
 from export.evaluation import Calibration, EngineScores
 
@@ -16,16 +16,22 @@ POSITIVE = np.array([False, False, True, True])
 
 @pytest.mark.parametrize(
     ("scores", "area"),
-    [([0.1, 0.4, 0.35, 0.8], 0.75), ([1, 1, 1, 1], 0.5), ([0, 1, 2, 3], 1.0), ([3, 2, 1, 0], 0.0), ([0, 1, 1, 2], 0.875)],
+    [
+        ([0.1, 0.4, 0.35, 0.8], 0.75),
+        ([1, 1, 1, 1], 0.5),
+        ([0, 1, 2, 3], 1.0),
+        ([3, 2, 1, 0], 0.0),
+        ([0, 1, 1, 2], 0.875),
+    ],
 )
 def test_auroc_by_hand(scores: list[float], area: float) -> None:
     assert evaluation.auroc(np.array(scores, dtype=float), POSITIVE) == pytest.approx(area)
 
 
 def test_delong_by_hand() -> None:
-    # Placements: positives 0.35 and 0.8 beat 1/2 and 2/2 negatives (variance 1/8), negatives 0.1 and 0.4 lose to 2/2 and
-    # 1/2 positives (1/8): the variance of the area is (1/8)/2 + (1/8)/2 = 1/8; on the logit scale it is divided by
-    # (0.75 * 0.25)^2.
+    # Placements: positives 0.35 and 0.8 beat 1/2 and 2/2 negatives (variance 1/8), negatives 0.1 and 0.4 lose to 2/2
+    # and 1/2 positives (1/8): the variance of the area is (1/8)/2 + (1/8)/2 = 1/8; on the logit scale it is divided
+    # by (0.75 * 0.25)^2.
     interval = evaluation.auroc_interval(np.array([0.1, 0.4, 0.35, 0.8]), POSITIVE)
     spread = 1.959964 * math.sqrt(1 / 8) / (0.75 * 0.25)
     low, high = (1 / (1 + math.exp(-(math.log(3) + side * spread))) for side in (-1, 1))
@@ -95,12 +101,20 @@ def test_the_threshold_by_hand() -> None:
 
 def test_the_figures_of_an_engine_by_hand() -> None:
     spec = FindingSpec(code="1", scheme="SCT", meaning="Pneumonia", temperature=1.0)
-    threshold = evaluation.Threshold(code="1", indeterminate_from=0.4, flagged_from=0.5)
+    threshold = Threshold(code="1", indeterminate_from=0.4, flagged_from=0.5)
     test = np.array([[-3.0], [0.5], [-0.1], [2.0]], dtype=np.float32)
     scores = EngineScores(engine="openvino", precision="int8", validation=test, test=test)
     reference = np.array([[-3.0], [-0.5], [-0.1], [2.0]], dtype=np.float32)
     found = evaluation.measure(
-        scores, reference, POSITIVE, 0, spec, threshold, point="balanced", dataset="made", patients=3
+        scores,
+        reference=reference,
+        positive=POSITIVE,
+        column=0,
+        spec=spec,
+        threshold=threshold,
+        point="balanced",
+        dataset="made",
+        patients=3,
     )
     assert (found.sensitivity.value, found.specificity.value) == (0.5, 0.5)
     assert found.flips_against_fp32 == 1

@@ -293,6 +293,9 @@ class HostileBroker:
 def test_whatever_a_broker_answers_the_service_lives_and_loses_nothing(
     mosquitto: Mosquitto, make_sync: MakeSync, answer: bytes, hang_up: bool
 ) -> None:
+    mosquitto.start()
+    Watcher(mosquitto.port).stop()  # its session stays, so that nothing is missed that comes before it is back
+    mosquitto.stop()
     hostile = HostileBroker(mosquitto.port, answer, hang_up=hang_up)
     sync = make_sync(mosquitto.port, keepalive_seconds=5)
     ids = sync.put(30)

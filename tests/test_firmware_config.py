@@ -1,0 +1,83 @@
+"""The commented default configuration is complete, true to the schema, and differs from it only where it says so."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, get_args
+
+import msgspec
+import pytest
+import yaml
+
+from edge.config import Config, Mqtt, parse
+from tests.conftest import ROOT
+
+FILE = ROOT / "firmware_config" / "scanside.yaml"
+DIFFERENT_ON_A_DEVICE = {"intake.dicom.host": "0.0.0.0"}  # a device must be reachable for its modalities
+
+
+def _fields(section: Any, above: str = "") -> dict[str, msgspec.structs.FieldInfo]:
+    found: dict[str, msgspec.structs.FieldInfo] = {}
+    for field in msgspec.structs.fields(section):
+        below = [kind for kind in (field.type, *get_args(field.type)) if hasattr(kind, "__struct_fields__")]
+        found |= _fields(below[0], f"{above}{field.name}.") if below else {f"{above}{field.name}": field}
+    return found
+
+
+def _with_fleet() -> str:
+    """The file with its `mqtt` section uncommented, as its comment says."""
+    head, _, commented = FILE.read_text(encoding="utf-8").partition("mqtt: null\n")
+    return head + re.sub(r"^# ?", "", commented, flags=re.MULTILINE)
+
+
+def _value(config: Config, key: str) -> Any:
+    value: Any = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def test_it_loads() -> None:
+    config = parse(FILE.read_text(encoding="utf-8"), str(FILE))
+    assert config.mqtt is None
+    different = {key: _value(config, key) for key in _fields(Config) if not key.startswith("mqtt.")}
+    built_in = Config()
+    assert {key: value for key, value in different.items() if value != _value(built_in, key)} == DIFFERENT_ON_A_DEVICE
+
+
+def test_its_fleet_section_loads_with_the_defaults() -> None:
+    config = parse(_with_fleet(), str(FILE))
+    assert config.mqtt == Mqtt(host="broker.example.org")
+
+
+@pytest.mark.parametrize("key", _fields(Config))
+def test_every_option_stands_in_it_with_its_own_comment_and_default(key: str) -> None:
+    document = yaml.safe_load(_with_fleet())
+    for name in key.split("."):
+        assert name in document, f"{key} is not in {FILE.name}"
+        document = document[name]
+    block = _block_above(key.split("."))
+    field = _fields(Config)[key]
+    if field.required:
+        assert "Required." in block
+        return
+    default = _value(Config(), key) if not key.startswith("mqtt.") else field.default
+    shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+    assert f"Default: {shown}" in block, f"{key}: the comment does not state the default {shown}"
+
+
+def _block_above(path: list[str]) -> str:
+    """The comment over a key; keys that stand together share one."""
+    lines = _with_fleet().splitlines()
+    node: Any = yaml.compose(_with_fleet())
+    start = at = 0
+    for name in path:
+        key_node, node = next((key, value) for key, value in node.value if key.value == name)
+        start = at = key_node.start_mark.line
+    while start and lines[start - 1].strip():
+        start -= 1
+    return "\n".join(lines[start:at])
+
+
+def test_no_line_is_too_long_for_a_console() -> None:
+    assert not [line for line in FILE.read_text(encoding="utf-8").splitlines() if len(line) > 120]
