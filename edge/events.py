@@ -73,8 +73,8 @@ OLD_PROTOCOL = Event(
     502,
     logging.WARNING,
     "the broker does not speak MQTT 5: served with MQTT 3.1.1, which has no session expiry (it keeps this box's session"
-    " for ever), no message expiry (old messages are handed on), no will delay (a short drop is told as lost), no reason"
-    " codes (a message that it refuses counts as delivered) and no content type",
+    " for ever), no message expiry (old messages are handed on), no will delay (a short drop is told as lost), no"
+    " reason codes (a message that it refuses counts as delivered) and no content type",
 )
 MESSAGE_REFUSED = Event(
     503, logging.ERROR, "the broker refuses messages on {topics}: {reason} ({code:#04x}); they are kept and tried again"

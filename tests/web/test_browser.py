@@ -146,10 +146,10 @@ def test_a_flag_appears_without_reload_and_stays_until_answered(clinic: Clinic) 
     for screen in (page, other):
         expect(screen.locator(".alarm")).to_contain_text("Call the clinician now: …417 · child 3 y · female")
         expect(screen).to_have_title(re.compile(r"^\(1\) flagged · "))
-        expect(screen.locator("#rows li").first).to_have_attribute("data-id", flagged.id)
+        expect(screen.locator("#rows .row").first).to_have_attribute("data-id", flagged.id)
         expect(screen.locator("#study")).to_have_attribute("data-id", seen.id)  # nothing moves under a finger
     samples.commit(clinic.store, samples.not_analysed())
-    expect(page.locator("#rows li").nth(1)).to_contain_text("Not analysed: side view")
+    expect(page.locator("#rows .row").nth(1)).to_contain_text("Not analysed: side view")
     assert page.evaluate("window.sameDocument")
     page.get_by_role("link", name="See it and answer").click()
     page.get_by_role("button", name="Disagree").click()
@@ -157,7 +157,7 @@ def test_a_flag_appears_without_reload_and_stays_until_answered(clinic: Clinic) 
     for screen in (page, other):
         expect(screen.locator(".alarm")).to_have_count(0)
         expect(screen).to_have_title(re.compile(r"^clinic-12"))
-        expect(screen.locator("#rows li").first).to_contain_text("Not analysed")
+        expect(screen.locator("#rows .row").first).to_contain_text("Not analysed")
     expect(other.locator(f'[data-id="{flagged.id}"]')).to_contain_text("technician disagrees")
 
 
@@ -237,7 +237,7 @@ def test_a_lost_connection_is_said_and_made_good(clinic: Clinic, tmp_path: Path)
     again = start_service(tmp_path / "box", port)
     expect(page.locator("#lost")).to_be_hidden()
     live(page)
-    expect(page.locator("#rows li").first).to_have_attribute("data-id", missed.id)
+    expect(page.locator("#rows .row").first).to_have_attribute("data-id", missed.id)
     again.stop()
 
 
@@ -273,7 +273,7 @@ def test_a_duplicated_tab_and_its_twin_are_both_live(clinic: Clinic) -> None:
     live(second)
     samples.commit(clinic.store, samples.flagged())
     for page in (first, second):
-        expect(page.locator("#rows li")).to_have_count(1)
+        expect(page.locator("#rows .row")).to_have_count(1)
     assert first.evaluate("sessionStorage.getItem('page')") != second.evaluate("sessionStorage.getItem('page')")
 
 
@@ -307,6 +307,6 @@ def test_what_came_with_an_image_never_runs(clinic: Clinic) -> None:
     page = clinic.sign_in()
     live(page)
     samples.commit(clinic.store, samples.indeterminate(), hostile)
-    expect(page.locator("#rows li")).to_have_count(2)
+    expect(page.locator("#rows .row")).to_have_count(2)
     assert page.evaluate("window.ran") is None
     assert page.locator("img[src=x]").count() == 0
