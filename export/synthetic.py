@@ -137,13 +137,7 @@ def fit(
         shape = principal(placed, shapes)
         mean = np.asarray(np.mean(aligned, axis=0, dtype=np.float64))
         arrays |= {f"{kind}_{name}": array for name, array in _rounded(mean, texture, shape, step).items()}
-        figures[kind.value] = {
-            "images": len(aligned),
-            "texture_spread": texture.spread,
-            "texture_left": texture.left,
-            "shape_left": shape.left,
-            "largest_share": texture.largest_share,
-        }
+        figures[kind.value] = _figures(len(aligned), texture, shape)
     by_name = {name: {kind: figures[kind][name] for kind in figures} for name in figures[Kind.CLEAR]}
     about = json.dumps({"attribution": ATTRIBUTION, "images": by_name["images"]})
     np.savez_compressed(destination, allow_pickle=False, about=np.array(about), **arrays)
@@ -266,6 +260,17 @@ def _rounded(mean: NDArray[np.float64], texture: Components, shape: Components, 
         "texture_steps": steps,
         "shape_mean": np.round(shape.mean * 256).astype(np.int16),
         "shapes": np.round(shape.axes * 256).astype(np.int16),
+    }
+
+
+def _figures(images: int, texture: Components, shape: Components) -> dict[str, float]:
+    """One kind's part of the report."""
+    return {
+        "images": images,
+        "texture_spread": texture.spread,
+        "texture_left": texture.left,
+        "shape_left": shape.left,
+        "largest_share": texture.largest_share,
     }
 
 

@@ -60,7 +60,7 @@ def check_pixels(dataset: Dataset) -> None:
 
 
 def decode_first_frame(dataset: Dataset) -> NDArray[Any]:
-    """The first frame's stored values: (rows, columns) or (rows, columns, 3) RGB; sign and unused bits resolved.
+    """The first frame's stored values: (rows, columns) or (rows, columns, 3) RGB, in this CPU's byte order.
 
     Raises:
         Refusal: What `check_pixels` raises, or `undecodable` when the codec fails or its answer has another size.
@@ -79,7 +79,7 @@ def decode_first_frame(dataset: Dataset) -> NDArray[Any]:
     expected = (_count(dataset, "Rows", 0), _count(dataset, "Columns", 0))
     if stored.shape[:2] != expected:
         raise Refusal(Reason.UNDECODABLE, f"decoded to {stored.shape[:2]} where the header says {expected}")
-    return stored
+    return stored.astype(stored.dtype.newbyteorder("="), copy=False)
 
 
 def transfer_syntax(dataset: Dataset) -> UID:

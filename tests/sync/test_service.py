@@ -170,7 +170,8 @@ def test_the_broker_is_restarted_in_the_middle(broker: Mosquitto, watcher: Watch
     arrived = watcher.findings(3010)
     sync.await_empty_outbox()
     assert set(arrived) == set(ids)
-    assert len(arrived) - len(ids) <= WINDOW
+    # A window may be repeated on the way to the broker, and one of Mosquitto's (20 by default) from it to the watcher.
+    assert len(arrived) - len(ids) <= WINDOW + 20
 
 
 def test_sync_is_killed_again_and_again_in_the_middle(watcher: Watcher, sync: SyncProcess) -> None:
