@@ -109,6 +109,14 @@ def emit(event: Event, /, **fields: object) -> None:
     logging.getLogger("scanside").log(event.level, "SC%03d %s", event.number, event.template.format(**fields))
 
 
+def place(error: BaseException) -> str:
+    """The innermost place of an error as function and line: no values, which could come from a patient."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "unknown"
+
+
 def configure(service: str, level: int = logging.INFO) -> None:
     """Send events to stderr (and so to journald), prefixed with the service's name."""
     handler = logging.StreamHandler(sys.stderr)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge.errors import ScansideError
+
 Output = Literal["logits", "cam", "embedding"]
 OUTPUT_NAMES: tuple[Output, ...] = get_args(Output)
 GRID_STEPS = 64
@@ -17,6 +19,10 @@ weight add up to at most 2 * 255 * 64 = 32,640, which 16 bits hold, so CPUs with
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _STEM_CHANNELS = 32
 _EMBEDDING_CHANNELS = 1280
+
+
+class WeightsError(ScansideError):
+    """Weights that do not fit a network; the message is one line."""
 
 
 class MobileNetV2Grey(nn.Module):
@@ -54,15 +60,19 @@ class MobileNetV2Grey(nn.Module):
         The first convolution is summed over its three input channels: a grey image is the same in each.
 
         Raises:
-            ValueError: The file holds other shapes than this network's.
+            WeightsError: The file cannot be read, or holds other shapes than this network's.
         """
-        with np.load(weights) as arrays:
+        try:
+            loaded = np.load(weights)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{weights}: no readable .npz ({error}); correct training.weights") from error
+        with loaded as arrays:
             for index, layer in enumerate(self.convolutions()):
                 weight, bias = arrays[f"w{index:02d}"], arrays[f"b{index:02d}"]
                 if index == 0:
                     weight = weight.sum(axis=1, keepdims=True)
                 if weight.shape != tuple(layer.weight.shape):
-                    raise ValueError(
+                    raise WeightsError(
                         f"{weights.name}: convolution {index} has shape {weight.shape}, MobileNetV2 1.0 has "
                         f"{tuple(layer.weight.shape)}; use weights of MobileNetV2 1.0 with its batch norms folded"
                     )
@@ -145,11 +155,8 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def build(name: str, findings: int) -> MobileNetV2Grey:
-    """The untrained network called ``name`` in a recipe, with one output per finding.
+    """The untrained network called ``name`` in a recipe, with one output per finding."""
+    return _NETWORKS[name](findings)
 
-    Raises:
-        ValueError: No network has that name.
-    """
-    if name != "mobilenet_v2":
-        raise ValueError(f"architecture {name!r}: Scanside trains 'mobilenet_v2'; use that name")
-    return MobileNetV2Grey(findings)
+
+_NETWORKS = {"mobilenet_v2": MobileNetV2Grey}

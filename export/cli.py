@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edge.errors import ScansideError, UsageError
 from edge.inference.bundle import open_bundle
 from export.keys import DEFAULT_KEY, load_key, new_key
@@ -73,9 +75,11 @@ def _key_new(options: argparse.Namespace) -> None:
 
 
 def _synthesize(options: argparse.Namespace) -> None:
+    if not options.dataset.is_dir():
+        raise UsageError(f"{options.dataset}: no such folder; give the one that holds labels.csv")
     from export.synthetic import fit  # noqa: PLC0415
 
-    fit(options.dataset)
+    print(msgspec.json.format(msgspec.json.encode(fit(options.dataset))).decode())
 
 
 def _place(options: argparse.Namespace) -> Place:

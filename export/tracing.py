@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from edge.errors import ScansideError
 from export.architectures import OUTPUT_NAMES
 
 OPSET = 18
@@ -18,7 +19,7 @@ PARITY = 1e-4
 """Largest difference from PyTorch that an output may have, relative to the output's largest magnitude when above 1."""
 
 
-class ParityError(RuntimeError):
+class ParityError(ScansideError):
     """The traced graph does not compute what PyTorch computes."""
 
 

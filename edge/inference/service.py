@@ -15,7 +15,7 @@ import numpy as np
 from edge import events
 from edge.config import Config
 from edge.device.health import Figure, HealthFile, State
-from edge.events import emit
+from edge.events import emit, place
 from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
 from edge.imaging.resample import preview_jpeg
@@ -96,8 +96,7 @@ class Worker:
             emit(events.SPOOL_FILE_MISSING, instance=instance.id)
             return failed(source)
         except Exception as error:  # a defect of ours costs this image, not the service: DESIGN rule 2
-            where = _place(error)
-            emit(events.PIPELINE_FAILED, instance=instance.id, error=type(error).__name__, where=where)
+            emit(events.PIPELINE_FAILED, instance=instance.id, error=type(error).__name__, where=place(error))
             return failed(source)
 
     def _commit(self, instance: Instance, analysis: Analysis) -> None:
@@ -176,11 +175,3 @@ def _read_image(data: bytes) -> Image:
     source = Source(data)
     source.check()
     return source.image(source.decode())
-
-
-def _place(error: BaseException) -> str:
-    """The innermost place of an error, as file and line: no values, which could come from a patient."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "unknown"

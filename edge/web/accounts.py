@@ -18,6 +18,7 @@ from threading import Lock
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from edge.errors import ScansideError
 from edge.records import Record
 from edge.web.accounts_file import AccountsFile
 
@@ -42,7 +43,7 @@ class Role(StrEnum):
     SERVICE = "service"
 
 
-class AccountError(Exception):
+class AccountError(ScansideError):
     """What cannot be done with an account: one line with the value, the rule and the fix; never the password."""
 
 

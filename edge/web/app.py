@@ -36,7 +36,20 @@ def create_app(dependencies: Dependencies) -> Flask:
     problems.register(app)
     for room in (pages, sign_in, live, api):
         app.register_blueprint(room.blueprint)
-    for name in ("ago", "clock", "iso", "headline", "advice", "outcome", "band", "patient", "image", "id_end", "plain"):
+    for name in (
+        "ago",
+        "clock",
+        "iso",
+        "headline",
+        "advice",
+        "outcome",
+        "band",
+        "percent",
+        "patient",
+        "image",
+        "id_end",
+        "plain",
+    ):
         app.add_template_filter(getattr(words, name), name)
     app.context_processor(_for_every_template)
     app.after_request(_add_headers)

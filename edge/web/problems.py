@@ -9,7 +9,7 @@ from flask import Flask, Response, render_template, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from edge import events
-from edge.events import emit
+from edge.events import emit, place
 from edge.records import Record
 from edge.web.json_response import json_response
 
@@ -43,14 +43,6 @@ def register(app: Flask) -> None:
     app.register_error_handler(Problem, _answer)
     app.register_error_handler(HTTPException, lambda error: _answer(_from_http(error)))
     app.register_error_handler(Exception, _answer_defect)
-
-
-def place(error: BaseException) -> str:
-    """The innermost place of an error as function and line: no values, which could come from a patient."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "unknown"
 
 
 def _answer(problem: Problem) -> Response:

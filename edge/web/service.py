@@ -25,7 +25,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from edge import events
 from edge.config import Config
 from edge.device.health import HealthFile, State
-from edge.events import emit
+from edge.events import emit, place
 from edge.store import Doorbell, Store
 from edge.web.accounts import Accounts
 from edge.web.accounts_file import AccountsFile
@@ -33,7 +33,6 @@ from edge.web.app import create_app
 from edge.web.condition import Condition, read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.lockout import Failures
-from edge.web.problems import place
 from edge.web.sessions import Sessions
 from edge.web.streams import MAX_STREAMS, Streams, Watcher
 

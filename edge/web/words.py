@@ -44,6 +44,7 @@ SHAPES: dict[Status, str] = {
 _BANDS = ((0.9, "very likely"), (0.66, "likely"), (0.33, "possible"), (0.0, "low probability"))
 _VIEWS = {"AP": "front", "PA": "front", "LL": "side", "RL": "side", "LATERAL": "side"}
 _SEXES = {"M": "male", "F": "female", "O": "other sex"}
+_ALMOST_ALWAYS, _ALMOST_NEVER = 0.99, 0.01
 _ADULT_FROM = 18
 _MONTHS_UNTIL = 2
 _LONGEST = 40
@@ -52,6 +53,13 @@ _LONGEST = 40
 def band(probability: float) -> str:
     """A calibrated probability (0..1) in words."""
     return next(words for least, words in _BANDS if probability >= least)
+
+
+def percent(share: float) -> str:
+    """A probability (0..1) as a person may take it: no decimals, and never certainty."""
+    if share > _ALMOST_ALWAYS:
+        return "over 99 %"
+    return "under 1 %" if share < _ALMOST_NEVER else f"{share:.0%}".replace("%", " %")
 
 
 def headline(result: Result) -> str:

@@ -22,7 +22,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from export.recipe import OnnxRuntimeRecipe
+from export.recipe import OnnxRuntimeRecipe, RecipeError
 from export.tracing import INPUT_NAME
 
 SCHEME = (
@@ -72,7 +72,7 @@ def _in_float(model: Path, prefixes: tuple[str, ...]) -> list[str]:
     """Nodes of the convolutions whose module path starts with one of ``prefixes``.
 
     Raises:
-        ValueError: A prefix fits no convolution.
+        RecipeError: A prefix fits no convolution.
     """
     names = [node.name for node in onnx.load(str(model)).graph.node if node.op_type == "Conv"]
     return matching(names, prefixes)
@@ -82,11 +82,11 @@ def matching(names: list[str], prefixes: tuple[str, ...]) -> list[str]:
     """The module paths among ``names`` that equal a prefix or continue it after a dot.
 
     Raises:
-        ValueError: A prefix fits none.
+        RecipeError: A prefix fits none.
     """
     for prefix in prefixes:
         if not any(f"{name}.".startswith(f"{prefix}.") for name in names):
-            raise ValueError(
+            raise RecipeError(
                 f"float_convolutions {prefix!r} names no convolution; use one of {', '.join(names[:4])}, ..."
             )
     return [name for name in names if any(f"{name}.".startswith(f"{prefix}.") for prefix in prefixes)]

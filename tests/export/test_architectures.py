@@ -60,8 +60,10 @@ def test_the_loaded_network_is_the_published_one_on_grey(shared: Path, side: int
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, w00=np.zeros((16, 3, 3, 3), np.float32), b00=np.zeros(16, np.float32))
-    with pytest.raises(ValueError, match="convolution 0 has shape"):
+    with pytest.raises(architectures.WeightsError, match="convolution 0 has shape"):
         architectures.build("mobilenet_v2", 1).load_imagenet(wrong)
+    with pytest.raises(architectures.WeightsError, match="missing"):
+        architectures.build("mobilenet_v2", 1).load_imagenet(tmp_path / "missing.npz")
 
 
 @pytest.mark.parametrize(("size", "stride", "expected"), [(224, 2, (0, 1)), (113, 2, (1, 1)), (7, 1, (1, 1))])

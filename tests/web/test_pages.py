@@ -84,7 +84,7 @@ def test_the_study_says_what_was_done_and_what_was_not(box: Box) -> None:
     text = text_of(box.signed_in().get(f"/results/{stored.id}").text)
     for said in (
         "Call the clinician now. The software suggests pneumonia. It can be wrong.",
-        "Probability 94.1 %, flagged from 62.0 %",
+        "Probability 94 %, flagged from 62 %",
         "Right lower lung is cut off: consider repeating",
         "Not looked for: anything else",
         "cxr-pneumonia-paediatric 1.0.0 · openvino int8 · 24.0 ms",

@@ -138,3 +138,11 @@ def test_subjects(subject: Subject, patient: tuple[str, ...], image: tuple[str, 
 )
 def test_spans(seconds: float, expected: str) -> None:
     assert words.ago(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0, "under 1 %"), (0.01, "1 %"), (0.5, "50 %"), (0.941, "94 %"), (0.99, "99 %"), (0.9999, "over 99 %")],
+)
+def test_percentages_are_never_certain(share: float, said: str) -> None:
+    assert words.percent(share) == said
