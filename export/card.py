@@ -25,6 +25,13 @@ _STYLE = (
     "svg{max-width:100%;height:auto}"
 )
 
+_ETHICS = (
+    "The answer is a flag for a technician, never a diagnosis, and never says that a patient is healthy: a "
+    "person must read every image. The labels come from one hospital; sex and origin of the patients are "
+    "not known, so fairness between groups could not be measured. The images were published under a "
+    "licence that allows this use, and none of them is in this bundle: its golden inputs are synthetic."
+)
+
 
 class Curve(msgspec.Struct, frozen=True, kw_only=True):
     """One finding's test results, as the card draws them."""
@@ -94,15 +101,7 @@ def _sections(bundle: Bundle, weak_spots: Sequence[str]) -> list[Section]:
         Section("Data", _data_text(made), (), (_splits(made["dataset"]["splits"]),)),
         Section("Results on the test split", (_results_text(bundle.measured),), (), (_results(bundle.measured),)),
         Section("Training history", (_training_text(made["training"]),), (), (_history(made["training"]["history"]),)),
-        Section(
-            "Ethics",
-            (
-                "The answer is a flag for a technician, never a diagnosis, and never says that a patient is healthy: a "
-                "person must read every image. The labels come from one hospital; sex and origin of the patients are "
-                "not known, so fairness between groups could not be measured. The images were published under a "
-                "licence that allows this use, and none of them is in this bundle: its golden inputs are synthetic.",
-            ),
-        ),
+        Section("Ethics", (_ETHICS,)),
         Section(
             "How to repeat it",
             (),

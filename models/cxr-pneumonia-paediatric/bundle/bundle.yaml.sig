@@ -1,1 +1,1 @@
-sEAzKJDjkeR92FVN9XlQKzp21aqqAcN4oD+0gd2Pf2fh7rv5C6N6pEwfnJeoEGZKdvePUruDkTc8acVUCp3lCw==
+gYgy8DUzvm/YcUgljpqCF221ENxJIxjRXZ1/cilQHXqFIgCSxwKesNfiNfunK4h8AUtkZo1YaaxpSvOouVBMCQ==
