@@ -11,7 +11,7 @@ demo: $(VENV)/.demo  ## set up, then send radiographs through the whole applianc
 	@$(BIN)/python -m edge.demo $(if $(INPUT),--input "$(INPUT)")
 
 test: $(VENV)/.dev  ## set up, then run every test
-	@scripts/install_system_packages
+	@tests/install_system_packages
 	@$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev  ## ruff, ruff format, mypy --strict
@@ -20,7 +20,7 @@ lint: $(VENV)/.dev  ## ruff, ruff format, mypy --strict
 	@$(BIN)/mypy
 
 bench: $(VENV)/.dev  ## measure the README's claims, each beside its peer
-	@scripts/install_system_packages
+	@tests/install_system_packages
 	@$(BIN)/python -m benchmarks
 
 clean:  ## remove what these targets made

@@ -18,9 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from edge.demo.broker import embedded_broker
-from edge.synthetic.appearance import Kind, radiograph
-from edge.synthetic.dicom import dx_file
 from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.association import Association
@@ -28,8 +25,11 @@ from pynetdicom.association import Association
 from benchmarks.report import heading, percentile, ratio, spread
 from edge import config
 from edge.config import Config
+from edge.demo.broker import embedded_broker
 from edge.device.health import State, read_health
 from edge.store import Store
+from edge.synthetic.appearance import Kind, radiograph
+from edge.synthetic.dicom import dx_file
 
 IMAGES = 40
 _KILO = 1024

@@ -25,14 +25,14 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def program() -> Callable[[str], str]:
-    """Finds a system program (DCMTK's in /usr/bin, not pynetdicom's namesakes). Its absence skips outside, fails in CI."""
+    """Finds a system program (DCMTK's, not pynetdicom's namesakes). Its absence skips outside and fails in CI."""
 
     def find(name: str) -> str:
         path = shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin")
         if path is None:
             if os.environ.get("CI") == "true":
-                pytest.fail(f"{name} is missing in CI: scripts/install_system_packages should have installed it")
-            pytest.skip(f"needs {name}: run scripts/install_system_packages")
+                pytest.fail(f"{name} is missing in CI: tests/install_system_packages should have installed it")
+            pytest.skip(f"needs {name}: run tests/install_system_packages")
         return path
 
     return find

@@ -1,10 +1,12 @@
-"""Sleeping until a signal comes. Nothing is done in a handler, so none can meet a half-done step of the main loop."""
+"""Signals as values that a main loop looks at. No handler does work, so none can meet a half-done step."""
 
 from __future__ import annotations
 
 import select
 import signal
 import socket
+from collections.abc import Callable
+from threading import Event
 from types import FrameType
 
 
@@ -25,6 +27,19 @@ class Signals:
         """Sleep until a signal comes, at most `seconds`; those that came since the last call."""
         readable, _, _ = select.select([self._reader], [], [], max(0.0, seconds))
         return {signal.Signals(number) for number in self._reader.recv(4096)} if readable else set()
+
+
+def stop_on_signals(wake: Callable[[], None]) -> Event:
+    """An event that SIGTERM and SIGINT set from now on; `wake` ends the main loop's sleep (it runs in the handler)."""
+    stopping = Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+        wake()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return stopping
 
 
 def _caught(_number: int, _frame: FrameType | None) -> None:

@@ -115,19 +115,20 @@ def _resolve_bits(stored: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
     return extended
 
 
-def _codec(name: str) -> Callable[[bytes], NDArray[Any]]:
+def _codec(name: str, **options: int) -> Callable[[bytes], NDArray[Any]]:
     """A decoder of imagecodecs by name, imported at its first use: each codec is a library of its own."""
 
     def decode(frame: bytes) -> NDArray[Any]:
         import imagecodecs  # noqa: PLC0415 - half a second and 20 MB that a clinic without compressed images never pays
 
-        array: NDArray[Any] = getattr(imagecodecs, name)(frame)
+        array: NDArray[Any] = getattr(imagecodecs, name)(frame, **options)
         return array
 
     return decode
 
 
-_JPEG, _JPEG_LS, _JPEG_2000, _JPEG_XL = map(_codec, ("jpeg8_decode", "jpegls_decode", "jpeg2k_decode", "jpegxl_decode"))
+_JPEG, _JPEG_LS, _JPEG_XL = _codec("jpeg8_decode"), _codec("jpegls_decode"), _codec("jpegxl_decode")
+_JPEG_2000 = _codec("jpeg2k_decode", numthreads=2)
 _CODECS: dict[str, Callable[[bytes], NDArray[Any]]] = {
     "1.2.840.10008.1.2.4.50": _JPEG,
     "1.2.840.10008.1.2.4.51": _JPEG,

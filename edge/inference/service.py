@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from threading import Event
-from types import FrameType
 
 import msgspec
 import numpy as np
@@ -15,6 +12,7 @@ import numpy as np
 from edge import events
 from edge.config import Config
 from edge.device.health import Figure, HealthFile, State
+from edge.device.signals import stop_on_signals
 from edge.events import emit, place
 from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
@@ -26,7 +24,7 @@ from edge.inference.models import Model, load_models
 from edge.inference.pipeline import Analysis, analyse, failed
 from edge.messages.summary import summarise
 from edge.records import Image, Instance
-from edge.store import Doorbell, Outbox, Store
+from edge.store import Doorbell, Outbox, Store, ring
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
@@ -137,7 +135,7 @@ class Worker:
 
 def serve(config: Config) -> int:
     """Load the models, then work until SIGTERM. Exit status 1 when no model can be served."""
-    stopping = _stop_on_signals()
+    stopping = stop_on_signals(partial(ring, config.state_dir, "inference"))
     health = HealthFile(config.state_dir, "inference")
     try:
         models = load_models(config, config.state_dir / "cache")
@@ -158,17 +156,6 @@ def serve(config: Config) -> int:
     health.report(State.DOWN, "stopped")
     store.close()
     return 0
-
-
-def _stop_on_signals() -> Event:
-    stopping = Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    return stopping
 
 
 def _read_image(data: bytes) -> Image:

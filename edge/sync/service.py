@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import random
 import select
-import signal
 import time
 import uuid
+from functools import partial
 from importlib import metadata
-from threading import Event
-from types import FrameType
 
 from edge import events
 from edge.config import Config, ConfigError, Mqtt
 from edge.device.health import HealthFile, State, read_health
+from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.messages.topics import is_identifier, parse
 from edge.store import Doorbell, Outbox, ring
@@ -38,7 +37,7 @@ def serve(config: Config) -> int:
     """
     if config.mqtt is None:
         raise ConfigError("mqtt: missing: the sync service needs a broker, add the section or do not start the service")
-    stopping = _stop_on_signals(config)
+    stopping = stop_on_signals(partial(ring, config.state_dir, "sync"))
     bell = Doorbell(config.state_dir, "sync")
     sync = Sync(config, config.mqtt, bell)
     while not stopping.is_set():
@@ -164,15 +163,3 @@ class Sync:
         if key not in self._told:
             self._told.add(key)
             emit(event, **fields)
-
-
-def _stop_on_signals(config: Config) -> Event:
-    stopping = Event()
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        stopping.set()
-        ring(config.state_dir, "sync")
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    return stopping

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from edge.synthetic.appearance import Kind, radiograph
-from edge.synthetic.dicom import dx_file
 
 from edge.records import Reason, Result, Status
+from edge.synthetic.appearance import Kind, radiograph
+from edge.synthetic.dicom import dx_file
 
 SIZE = (500, 600)
 

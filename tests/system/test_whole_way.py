@@ -13,11 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from edge.synthetic.dicom import dx_file, wrap
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from edge.records import Reason, Status
 from edge.synthetic.appearance import Kind, radiograph
+from edge.synthetic.dicom import dx_file, wrap
 from tests.system.conftest import SERVICES, Appliance, Subscriber, await_until
 
 pytestmark = pytest.mark.system
@@ -101,6 +101,9 @@ def test_the_page_in_a_picture(
     await_until(lambda: picture.evaluate("image => image.complete && image.naturalWidth > 0"), "the preview")
     expect(page.get_by_text("Not analysed", exact=False).first).to_be_visible()
     expect(page.get_by_text("not a diagnosis", exact=False).first).to_be_visible()
+    page.get_by_text("Show where the software looked").click()
+    overlay = page.locator("img[src*=overlay]").first
+    await_until(lambda: overlay.evaluate("image => image.complete && image.naturalWidth > 0"), "the overlay")
     shot = page.screenshot(full_page=False)
     if "SCANSIDE_SCREENSHOT" in os.environ:
         (Path(__file__).parent / "page.png").write_bytes(shot)
