@@ -24,7 +24,7 @@ from edge.inference.models import Model, load_models
 from edge.inference.pipeline import Analysis, analyse, failed
 from edge.messages.summary import summarise
 from edge.records import Image, Instance
-from edge.store import Doorbell, Outbox, Store, ring
+from edge.store import Doorbell, Outbox, Store, hold_lock, ring
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
@@ -143,6 +143,7 @@ def serve(config: Config) -> int:
         emit(events.BUNDLE_REFUSED, error=error)
         health.report(State.DOWN, "no model passed its checks")
         return 1
+    hold_lock(config.state_dir, "inference")
     store = Store(config.state_dir)
     worker = Worker(store, models, Outbox(config.state_dir) if config.mqtt else None)
     bell = Doorbell(config.state_dir, "inference")

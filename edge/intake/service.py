@@ -20,9 +20,6 @@ LOOK_EVERY = 1.0
 FINISH_WITHIN = 2.0
 """Seconds that a running C-STORE has to finish when the service stops."""
 
-_M_MMAP_THRESHOLD = -3  # malloc.h
-_BIG_BUFFER = 1 << 20
-
 
 def serve(config: Config) -> int:
     """Take images in until SIGTERM or SIGINT. Exit status 1 when the listener's address cannot be had.
@@ -31,7 +28,6 @@ def serve(config: Config) -> int:
         AlreadyRunning: Another intake works on this state folder.
     """
     signals = Signals(signal.SIGTERM, signal.SIGINT)
-    _give_big_buffers_back()
     silence_libraries()
     threading.excepthook = report_thread_failure
     hold_lock(config.state_dir, "intake")
@@ -48,6 +44,7 @@ def serve(config: Config) -> int:
         health.report(State.DOWN, f"the DICOM listener cannot listen on port {dicom.port}: {error.strerror}")
         return 1
     folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
+    buffers_of = 0
     while True:
         more = folder.look() if folder else False
         trouble = reception.trouble or (folder.trouble if folder else "")
@@ -59,6 +56,9 @@ def serve(config: Config) -> int:
             accepted=reception.accepted,
             refused=reception.refused,
         )
+        if reception.accepted != buffers_of and not listener.associations:
+            buffers_of = reception.accepted
+            _give_buffers_back()
         if signals.wait(0.0 if more else LOOK_EVERY):
             break
     listener.stop(FINISH_WITHIN)
@@ -67,8 +67,8 @@ def serve(config: Config) -> int:
     return 0
 
 
-def _give_big_buffers_back() -> None:
-    """Let glibc return an image's buffers to the system once it is stored: it keeps 25 MB otherwise (mallopt(3))."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(_M_MMAP_THRESHOLD, _BIG_BUFFER)
+def _give_buffers_back() -> None:
+    """Return the memory of images that are stored to the system: glibc keeps about 10 MB more (malloc_trim(3))."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)

@@ -75,7 +75,7 @@ class Announcer:
         message = telemetry.figures(
             session=self._session,
             accounts=accounts,
-            box=read_vitals(self._config.state_dir),
+            box=read_vitals(self._config.state_dir / "outbox"),
             outbox=outbox,
             uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
             now=time.time(),

@@ -18,7 +18,9 @@ def _radiographs(shared: Path, count: int) -> list[NDArray[np.float32]]:
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     picked = np.random.default_rng(7).permutation(len(rows))[:count]
-    return [np.asarray(cv2.imread(str(folder / rows[i]["path"]), 0), dtype=np.float32) / 255 for i in picked]
+    return [
+        np.asarray(cv2.imread(str(folder / rows[i]["path"]), 0), dtype=np.float32) / np.float32(255) for i in picked
+    ]
 
 
 @pytest.mark.parametrize(

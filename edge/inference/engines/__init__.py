@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -39,6 +41,13 @@ class Engine(Protocol):
         """One forward pass."""
 
 
+def switch_telemetry_off() -> None:
+    """Keep the engines' usage telemetry, which writes identifiers into the home folder, from loading; before theirs."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # OpenVINO takes its empty stand-in for a package that is marked as absent.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
 def open_engine(name: str, sealed: SealedBundle, threads: int, cache: Path) -> Engine:
     """Load a bundle's model on an engine.
 
@@ -51,6 +60,7 @@ def open_engine(name: str, sealed: SealedBundle, threads: int, cache: Path) -> E
     Raises:
         EngineError: The engine is not installed or cannot load the model.
     """
+    switch_telemetry_off()
     try:
         module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
         engine: Engine = module.load(sealed, threads, cache)
