@@ -22,7 +22,7 @@ import yaml
 
 from edge import config
 from edge.config import Config
-from edge.demo.broker import embedded_broker
+from edge.demo.broker import ENDS_WITH_US, embedded_broker
 from edge.demo.inputs import own_files, synthetic_files
 from edge.demo.subscriber import subscribe
 from edge.device.health import State, read_health
@@ -77,7 +77,9 @@ def _with_appliance(
     _say("3/5 Starting the appliance: intake, inference, web, sync (its log: .demo/scanside.log).")
     with (file.parent / "scanside.log").open("wb") as log:
         appliance = subprocess.Popen(
-            [sys.executable, "-m", "edge.cli", "run", "--config", str(file)], stderr=log, start_new_session=True
+            [*ENDS_WITH_US, sys.executable, "-m", "edge.cli", "run", "--config", str(file)],
+            stderr=log,
+            start_new_session=True,
         )
         try:
             _await(lambda: _all_up(settings), _READY_WITHIN, appliance)

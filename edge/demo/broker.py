@@ -26,6 +26,10 @@ log_type none
 """
 
 
+ENDS_WITH_US = ("setpriv", "--pdeathsig", "TERM") if shutil.which("setpriv") else ()
+"""Before a command: however this process ends, the other is asked to stop (util-linux, prctl(2) PR_SET_PDEATHSIG)."""
+
+
 @contextmanager
 def embedded_broker(port: int) -> Iterator[str]:
     """Run a broker on 127.0.0.1 while the context lasts; gives its name for people (`Mosquitto`, `amqtt`).
@@ -36,7 +40,7 @@ def embedded_broker(port: int) -> Iterator[str]:
     _require_free(port)
     with tempfile.TemporaryDirectory(prefix="scanside-broker-") as folder:
         name, command = _command(port, Path(folder))
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen([*ENDS_WITH_US, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
             _wait(process, name, port)
             yield name
