@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from pathlib import Path
-from threading import RLock
 from typing import NamedTuple
 
+from edge.store.database import Database
 from edge.store.doorbell import ring
-from edge.store.journal import connect, transaction
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -42,19 +40,15 @@ class Outbox:
 
     def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time) -> None:
         """Open the file, or create it."""
-        folder = state_dir / "outbox"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._state_dir = state_dir
         self._clock = clock
-        self._lock = RLock()
-        self._connection = connect(folder / "outbox.sqlite")
-        self._connection.execute(_SCHEMA)
+        self._file = Database(state_dir / "outbox" / "outbox.sqlite", _SCHEMA)
 
     def put(self, messages: Iterable[tuple[str, str, bytes]]) -> None:
         """Add (message id, kind, body) durably, all of them or none; ids that wait already are left as they are."""
         now = self._clock()
-        with self._lock, transaction(self._connection):
-            self._connection.executemany(
+        with self._file.transaction() as sql:
+            sql.executemany(
                 "INSERT OR IGNORE INTO messages (message_id, kind, body, created_at) VALUES (?, ?, ?, ?)",
                 [(*message, now) for message in messages],
             )
@@ -62,22 +56,21 @@ class Outbox:
 
     def waiting(self, after: int = 0, limit: int = 20) -> list[OutboxMessage]:
         """The oldest messages with a number above `after`."""
-        with self._lock, closing(self._connection.cursor()) as cursor:
-            cursor.execute("SELECT * FROM messages WHERE number > ? ORDER BY number LIMIT ?", (after, limit))
-            return [OutboxMessage(*row) for row in cursor.fetchall()]
+        query = "SELECT * FROM messages WHERE number > ? ORDER BY number LIMIT ?"
+        with self._file.reading() as sql:
+            return [OutboxMessage(*row) for row in sql.execute(query, (after, limit)).fetchall()]
 
     def remove(self, number: int) -> None:
         """Strike out a message that the broker has acknowledged."""
-        with self._lock:
-            self._connection.execute("DELETE FROM messages WHERE number = ?", (number,))
+        with self._file.transaction() as sql:
+            sql.execute("DELETE FROM messages WHERE number = ?", (number,))
 
     def depth(self) -> tuple[int, float | None]:
         """How many messages wait, and since when the oldest does."""
-        with self._lock:
-            row = self._connection.execute("SELECT count(*), min(created_at) FROM messages").fetchone()
+        with self._file.reading() as sql:
+            row = sql.execute("SELECT count(*), min(created_at) FROM messages").fetchone()
         return int(row[0]), row[1]
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._connection.close()
+        self._file.close()

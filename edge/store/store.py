@@ -14,8 +14,9 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
+from edge.store.database import Database
 from edge.store.doorbell import ring
-from edge.store.journal import Journal
+from edge.store.journal import SCHEMA
 from edge.store.spool import Spool
 
 _ORDER = {priority: order for order, priority in enumerate(Priority)}
@@ -68,7 +69,7 @@ class Store:
         self._clock = clock
         self._spool = Spool(state_dir / "spool")
         self._derived = Spool(state_dir / "derived")
-        self._journal = Journal(state_dir / "journal.sqlite")
+        self._journal = Database(state_dir / "journal.sqlite", SCHEMA)
 
     def accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
         """Take an object durably: when this returns, bytes and journal row are on the disk (DESIGN rule 1).
@@ -214,13 +215,14 @@ class Store:
             row = sql.execute("SELECT explanation FROM results WHERE id = ?", (result_id,)).fetchone()
         return row["explanation"] if row else None
 
-    def owed(self, kind: str, limit: int = 100) -> list[Owed]:
-        """What is owed of one kind (`preview`, `summary`), oldest first."""
+    def owed(self, kind: str, limit: int = 100, *, instance_id: str | None = None) -> list[Owed]:
+        """What is owed of one kind (`preview`, `summary`), by one instance or by all, oldest first."""
         with self._journal.reading() as sql:
             rows = sql.execute(
                 "SELECT o.number, o.kind, o.result_id, r.instance_id, o.body FROM owed o"
-                " JOIN results r ON r.id = o.result_id WHERE o.kind = ? ORDER BY o.number LIMIT ?",
-                (kind, limit),
+                " JOIN results r ON r.id = o.result_id"
+                " WHERE o.kind = ? AND r.instance_id = ifnull(?, r.instance_id) ORDER BY o.number LIMIT ?",
+                (kind, instance_id, limit),
             ).fetchall()
         return [Owed(*row) for row in rows]
 
@@ -233,8 +235,10 @@ class Store:
         """How much waits."""
         with self._journal.reading() as sql:
             row = sql.execute(
-                "SELECT count(*) AS depth, min(received_at) AS oldest FROM instances"
-                " WHERE state IN ('accepted', 'processing')"
+                # Each half reads its partial index; one query with IN would read every instance there ever was.
+                "SELECT count(*) AS depth, min(received_at) AS oldest FROM ("
+                "SELECT received_at FROM instances WHERE state = 'accepted' UNION ALL "
+                "SELECT received_at FROM instances WHERE state = 'processing')"
             ).fetchone()
         return Queue(row["depth"], row["oldest"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -210,11 +211,13 @@ def test_what_is_not_a_summary_stays_and_holds_up_nothing(watcher: Watcher, sync
 def test_an_outbox_that_fails_is_told_and_heals(watcher: Watcher, sync: SyncProcess) -> None:
     sync.start()
     watcher.first("sync/status/health/-", state="up")
-    sync.outbox._connection.execute("ALTER TABLE messages RENAME TO away")
+    other = sqlite3.connect(sync.state_dir / "outbox" / "outbox.sqlite", isolation_level=None)
+    other.execute("ALTER TABLE messages RENAME TO away")
     sync.wait_for("SC505")
     watcher.first("sync/status/health/-", state="degraded", reason="the outbox cannot be used")
     watcher.first("-/m/health/-", outbox=None)
-    sync.outbox._connection.execute("ALTER TABLE away RENAME TO messages")
+    other.execute("ALTER TABLE away RENAME TO messages")
+    other.close()
     ids = sync.put(2)
     assert watcher.findings(2) == ids
     sync.await_empty_outbox()

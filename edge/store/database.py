@@ -1,0 +1,78 @@
+"""SQLite as every file of the box that must survive a power cut wants it.
+
+WAL with `synchronous=FULL`: a commit that returned is on the disk (https://www.sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import RLock
+
+
+class Database:
+    """One connection, shared by a process's threads one at a time; other processes may have others meanwhile."""
+
+    def __init__(self, path: Path, schema: str) -> None:
+        """Open the file, or create it with its schema: statements that change nothing where they have been run."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = RLock()
+        self._connection = _connect(path)
+        with self.transaction() as sql:
+            for statement in schema.split(";\n"):
+                sql.execute(statement)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing, on the disk when it returns.
+
+        Also when the COMMIT itself finds no room: the connection is free for the next. After some errors SQLite has
+        rolled back by itself (https://www.sqlite.org/lang_transaction.html#immediate).
+        """
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """For queries; never waits for writers of other processes (WAL)."""
+        with self._lock:
+            yield self._connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._connection.close()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """WAL, FULL, rows by name, transactions by hand, mode 0600."""
+    path.touch(mode=0o600, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=20.0, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    with _alone_in(path.parent):  # SQLite does not wait for another process that is just changing the mode
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """One process at a time, by a lock on the folder (flock(2)): one on the file would meddle with SQLite's own."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
