@@ -65,11 +65,15 @@ class HealthFile:
         self._health = Health(service=service, state=State.STARTING, since=now, updated_at=0.0, pid=os.getpid())
         self.report(State.STARTING)
 
+    def due(self) -> bool:
+        """Whether the account wants renewing: figures that cost something need not be gathered before."""
+        return not 0 <= self._clock() - self._health.updated_at < RENEW_EVERY
+
     def report(self, state: State, reason: str = "", **details: Figure) -> None:
         """Say how the service is. Written at once when the state changes, otherwise every `RENEW_EVERY` seconds."""
         now = self._clock()
         changed = (state, reason) != (self._health.state, self._health.reason)
-        if not changed and 0 <= now - self._health.updated_at < RENEW_EVERY:
+        if not changed and not self.due():
             return
         since = now if changed else self._health.since
         self._health = msgspec.structs.replace(

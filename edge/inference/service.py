@@ -120,7 +120,7 @@ class Worker:
 
     def _draw(self, instance_id: str, analysis: Analysis | None) -> None:
         """Draw the preview and the overlay that a result owes; where the image cannot be shown there is none."""
-        owed = [item for item in self._store.owed("preview", limit=1000) if item.instance_id == instance_id]
+        owed = self._store.owed("preview", instance_id=instance_id)
         image = analysis.image if analysis else None
         try:
             image = image or _read_image(self._store.read(instance_id))
@@ -134,8 +134,13 @@ class Worker:
 
 
 def serve(config: Config) -> int:
-    """Load the models, then work until SIGTERM. Exit status 1 when no model can be served."""
+    """Load the models, then work until SIGTERM. Exit status 1 when no model can be served.
+
+    Raises:
+        AlreadyRunning: Another inference works on this state folder.
+    """
     stopping = stop_on_signals(partial(ring, config.state_dir, "inference"))
+    hold_lock(config.state_dir, "inference")
     health = HealthFile(config.state_dir, "inference")
     try:
         models = load_models(config, config.state_dir / "cache")
@@ -143,13 +148,14 @@ def serve(config: Config) -> int:
         emit(events.BUNDLE_REFUSED, error=error)
         health.report(State.DOWN, "no model passed its checks")
         return 1
-    hold_lock(config.state_dir, "inference")
     store = Store(config.state_dir)
     worker = Worker(store, models, Outbox(config.state_dir) if config.mqtt else None)
     bell = Doorbell(config.state_dir, "inference")
     store.recover()
+    health.report(State.UP, "", **worker.figures())
     while not stopping.is_set():
-        health.report(State.UP, "", **worker.figures())
+        if health.due():
+            health.report(State.UP, "", **worker.figures())
         if not worker.work():
             worker.relay()
             worker.draw_leftovers()

@@ -26,7 +26,7 @@ from pynetdicom.dsutils import encode_file_meta
 
 from edge import events
 from edge.config import Dicom
-from edge.events import emit
+from edge.events import emit, place
 from edge.imaging.decode import DECODED_SYNTAXES
 from edge.intake.reception import Reception
 from edge.records import Arrival, Priority
@@ -149,10 +149,7 @@ def silence_libraries() -> None:
 
 def report_thread_failure(failure: ExceptHookArgs) -> None:
     """For `threading.excepthook`: one event instead of a traceback."""
-    trace = failure.exc_traceback
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    where = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "unknown"
+    where = place(failure.exc_value) if failure.exc_value else "unknown"
     emit(events.THREAD_FAILED, error=failure.exc_type.__name__, where=where)
 
 
