@@ -1,6 +1,8 @@
-"""`make bench`: every measurement, one after the other."""
+"""`make bench`: every measurement, one after the other; that of the quality checks where the real radiographs are."""
 
-from benchmarks import models, whole_way
+from benchmarks import models, quality, whole_way
 
 models.main()
 whole_way.main()
+if quality.FOLDER.is_dir():
+    quality.main()
