@@ -1,69 +1,62 @@
-"""Claim: the INT8 model on OpenVINO is at least five times as fast as the same network in PyTorch eager FP32.
+"""Claim: the shipped classifier in INT8 on OpenVINO is at least six times as fast as the same network in PyTorch eager.
 
-`python -m benchmarks.models`. Runs alternate, so that a busy neighbour slows both.
+`python -m benchmarks.models`: models x engines x precisions x one and two cores, one image at a time. All contenders of
+a row's model and cores take turns, so that a busy neighbour slows all of them. The FP32 graphs are the bundles' own,
+with the quantization taken out; PyTorch runs the architecture of the recipe beside the bundle.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
+import onnx
 import torch
 
 from benchmarks.report import heading, ratio, spread
 from edge.config import Config
-from edge.inference.bundle import find_bundles, open_bundle
-from edge.inference.engines import open_engine
-from export.architectures import MobileNetV2Grey
+from edge.inference.bundle import ONNX_FILE, SealedBundle, find_bundles, open_bundle
+from export import architectures, latency
+from export.quantization import qdq
+from export.recipe import read_recipe
 
-THREADS, ROUNDS, RUNS = 2, 40, 10
+CORES, ROUNDS, RUNS = (1, 2), 20, 5
+_EAGER = ("PyTorch eager", "FP32")
 
 
 def main() -> None:
     """Measure and print."""
     config = Config()
-    torch.set_num_threads(THREADS)
+    heading(f"Models: one image, {ROUNDS} alternating rounds of {RUNS}; milliseconds, median (middle half)")
+    print("| model | cores | engine | precision | one image | beside PyTorch eager |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for folder in find_bundles(config.models_folder):
         sealed = open_bundle(folder, config.trusted_keys)
-        spec = sealed.bundle.input
-        image = np.random.default_rng(0).random((1, 1, spec.height, spec.width), dtype=np.float32)
-        network = MobileNetV2Grey(len(sealed.bundle.findings)).eval()
-        tensor = torch.from_numpy(image)
-        with tempfile.TemporaryDirectory() as cache:
-            contenders: dict[str, Callable[[], object]] = {"PyTorch eager FP32": partial(_eager, network, tensor)}
-            for name in ("openvino", "onnxruntime"):
-                contenders[f"{name} INT8"] = partial(open_engine(name, sealed, THREADS, Path(cache)).run, image)
-            times = _alternate(contenders)
-        heading(f"{sealed.bundle.id} {sealed.bundle.version}: one image, {THREADS} threads, {ROUNDS} rounds of {RUNS}")
-        for name, values in times.items():
-            beside = "" if name.startswith("PyTorch") else ratio(times["PyTorch eager FP32"], values)
-            print(f"{name:20} {spread(values)}  {beside}")
+        for cores in CORES:
+            times = _times(sealed, cores)
+            for (engine, precision), values in times.items():
+                beside = "" if (engine, precision) == _EAGER else ratio(times[_EAGER], values)
+                print(
+                    f"| {sealed.bundle.id} | {cores} | {engine} | {precision} | {spread(values).strip()} | {beside} |"
+                )
+
+
+def _times(sealed: SealedBundle, cores: int) -> dict[tuple[str, str], list[float]]:
+    torch.set_num_threads(cores)
+    fp32 = qdq.dequantized(onnx.load(str(sealed.folder / ONNX_FILE)))
+    network = architectures.build(read_recipe(sealed.folder.parent / "recipe.yaml")).eval()
+    eager = partial(_eager, network, torch.from_numpy(latency.random_image(sealed)))
+    with tempfile.TemporaryDirectory() as name:
+        contenders: dict[tuple[str, str], Callable[[], object]] = {_EAGER: eager}
+        contenders |= latency.contenders(sealed, fp32, cores, Path(name))
+        return latency.alternate(contenders, ROUNDS, RUNS)
 
 
 def _eager(network: torch.nn.Module, image: torch.Tensor) -> None:
     with torch.inference_mode():
         network(image)
-
-
-def _alternate(contenders: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
-    """Milliseconds of one run: the median of each round's runs."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for run in contenders.values():
-        for _ in range(RUNS):
-            run()
-    for _ in range(ROUNDS):
-        for name, run in contenders.items():
-            laps = []
-            for _ in range(RUNS):
-                start = time.perf_counter()
-                run()
-                laps.append((time.perf_counter() - start) * 1000)
-            times[name].append(float(np.median(laps)))
-    return times
 
 
 if __name__ == "__main__":

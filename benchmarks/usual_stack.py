@@ -14,7 +14,7 @@ import torch
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
 from edge.imaging.decode import DECODED_SYNTAXES
-from export.architectures import MobileNetV2Grey
+from export.architectures.mobilenet_v2 import MobileNetV2Grey
 
 _SIDE = 224
 

@@ -107,7 +107,8 @@ def _model(options: argparse.Namespace) -> int:
             status = 1
             continue
         bundle = sealed.bundle
-        print(f"{bundle.id} {bundle.version} {sealed.digest}\n  {bundle.title}\n  {bundle.intended_use}")
+        marked = " experimental" if bundle.experimental else ""
+        print(f"{bundle.id} {bundle.version}{marked} {sealed.digest}\n  {bundle.title}\n  {bundle.intended_use}")
     return status
 
 

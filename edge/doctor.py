@@ -14,6 +14,7 @@ from edge.device.health import State, read_health
 from edge.device.vitals import read_vitals
 from edge.inference.bundle import BundleError, find_bundles, open_bundle
 from edge.inference.engines import ENGINES, EngineError, open_engine
+from edge.inference.familiarity import read_gate
 from edge.inference.self_test import self_test
 
 _LOW_DISK_SHARE = 0.9
@@ -55,18 +56,23 @@ def _models(config: Config) -> Iterator[Check]:
     for folder in folders:
         try:
             sealed = open_bundle(folder, config.trusted_keys)
+            read_gate(sealed)
         except BundleError as error:
             yield Check("model", False, str(error))
             continue
-        yield Check("model", True, f"{sealed.bundle.id} {sealed.bundle.version}: signature and digests hold")
+        bundle = sealed.bundle
+        said = f"{bundle.id} {bundle.version}, {bundle.task}{', experimental' * bundle.experimental}"
+        yield Check("model", True, f"{said}: signature and digests hold")
         for name in ENGINES:
             try:
                 engine = open_engine(name, sealed, config.inference.threads, Path(config.state_dir / "cache"))
                 yield Check(
-                    f"engine {name}", True, f"passes the self-test, {self_test(engine, sealed).median_ms:.1f} ms a pass"
+                    f"engine {name}",
+                    True,
+                    f"{bundle.id} passes the self-test, {self_test(engine, sealed).median_ms:.1f} ms a pass",
                 )
             except EngineError as error:
-                yield Check(f"engine {name}", False, str(error))
+                yield Check(f"engine {name}", False, f"{bundle.id}: {error}")
 
 
 def _ports(config: Config) -> Iterator[Check]:

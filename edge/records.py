@@ -108,6 +108,8 @@ class Finding(Record, frozen=True, kw_only=True):
         threshold: The operating point's threshold on `probability`, 0..1.
         flagged: True when `probability >= threshold`, above the indeterminate band.
         box: Where the network looked: x0, y0, x1, y1 in pixels of the stored image, or None.
+        side: In which lung, the patient's, it looked; None when that is not known.
+        zone: At which third of that lung's height; None likewise.
     """
 
     code: str
@@ -118,6 +120,8 @@ class Finding(Record, frozen=True, kw_only=True):
     threshold: float
     flagged: bool
     box: tuple[int, int, int, int] | None
+    side: Literal["right", "left", "both"] | None = None
+    zone: Literal["upper", "middle", "lower"] | None = None
 
 
 class QualityFinding(Record, frozen=True, kw_only=True):
@@ -131,13 +135,18 @@ class QualityFinding(Record, frozen=True, kw_only=True):
 
 
 class ModelUsed(Record, frozen=True, kw_only=True):
-    """Which model answered, down to the bytes: `digest` is the SHA-256 of its bundle.yaml."""
+    """Which model answered, down to the bytes: `digest` is the SHA-256 of its bundle.yaml.
+
+    Attributes:
+        experimental: It was measured on too little to rely on.
+    """
 
     id: str
     version: str
     digest: str
     engine: str
     precision: str
+    experimental: bool = False
 
 
 class Timings(Record, frozen=True, kw_only=True):
@@ -260,6 +269,7 @@ class Header:
     Attributes:
         modality: (0008,0060); a value the caller states where no header does.
         age_years: From Patient's Age (0010,1010) or the birth and study dates; None when unknown.
+        patient_orientation: (0020,0020), where rows and columns run to, both values as they are stored.
         presentation_intent: (0008,0068), `FOR PRESENTATION` or `FOR PROCESSING`.
         quality_control: (0028,0300) YES or a subject marked as phantom.
         frames: (0028,0008), 1 when absent.
@@ -272,6 +282,7 @@ class Header:
     body_part: str | None = None
     view: str | None = None
     laterality: str | None = None
+    patient_orientation: str | None = None
     presentation_intent: str | None = None
     quality_control: bool = False
     frames: int = 1

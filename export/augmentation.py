@@ -1,6 +1,7 @@
-"""Changes that a radiograph may meet on its way to the network: position, exposure, detector, but never a mirror."""
+"""Changes that a radiograph may meet on its way to the network: position, exposure, detector; mirrors on request."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,19 +10,44 @@ from torch.nn import functional
 from export.recipe import AugmentationRecipe
 
 
-def augment(images: Tensor, recipe: AugmentationRecipe, random: torch.Generator) -> Tensor:
-    """Returns changed copies of ``images``, float32 [N, 1, H, W] in 0..1; deterministic for a given generator."""
-    moved = _move(images, recipe, random)
-    resampled = _resample(moved, recipe, random)
-    exposed = _expose(resampled, recipe, random)
-    return _erase(exposed, recipe.erase, random).clamp(0.0, 1.0)
+class Augmented(NamedTuple):
+    """Changed copies of some images, and of their masks where given."""
+
+    images: Tensor
+    masks: Tensor | None
+
+
+def augment(
+    images: Tensor,
+    recipe: AugmentationRecipe,
+    random: torch.Generator,
+    *,
+    masks: Tensor | None = None,
+    lungs: Tensor | None = None,
+) -> Augmented:
+    """Changed copies of ``images``, float32 [N, 1, H, W] in 0..1; deterministic for a given generator.
+
+    Args:
+        images: The images.
+        recipe: How far they may be changed.
+        random: Where the draws come from.
+        masks: [N, 1, H, W] in 0..1: move with their images and are changed in no other way.
+        lungs: [N, 1, H, W] of 0 and 1, the lungs with a margin: what `AugmentationRecipe.background` keeps.
+    """
+    if lungs is not None and recipe.background:
+        images = _change_background(images, lungs, recipe.background, random)
+    grid = _grid(images, recipe, random)
+    exposed = _expose(_resample(_moved(images, grid, random), recipe, random), recipe, random)
+    moved = None if masks is None else _sample(masks, grid, "zeros")
+    return Augmented(_erase(exposed, recipe.erase, random).clamp(0.0, 1.0), moved)
 
 
 def _uniform(count: int, amplitude: float, random: torch.Generator) -> Tensor:
     return (torch.rand(count, generator=random) * 2.0 - 1.0) * amplitude
 
 
-def _move(images: Tensor, recipe: AugmentationRecipe, random: torch.Generator) -> Tensor:
+def _grid(images: Tensor, recipe: AugmentationRecipe, random: torch.Generator) -> Tensor:
+    """Where each pixel comes from: rotated, zoomed, stretched, shifted, and mirrored where the recipe allows that."""
     count = len(images)
     angle = _uniform(count, math.radians(recipe.rotation_degrees), random)
     zoom = torch.exp(_uniform(count, recipe.scale, random))
@@ -35,8 +61,36 @@ def _move(images: Tensor, recipe: AugmentationRecipe, random: torch.Generator) -
         ],
         dim=1,
     )
-    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if recipe.mirror:
+        mirrored = torch.rand(count, generator=random) < recipe.mirror
+        matrix[:, 0] *= torch.where(mirrored, -1.0, 1.0)[:, None]
+    if recipe.unmoved:
+        kept = torch.rand(count, generator=random) < recipe.unmoved
+        matrix[kept] = torch.eye(2, 3)
+    return functional.affine_grid(matrix, list(images.shape), align_corners=False)
+
+
+def _moved(images: Tensor, grid: Tensor, random: torch.Generator) -> Tensor:
+    """Sampled where the grid says; what comes in from outside is black, as a collimator leaves it, or like the edge."""
+    black = torch.rand(len(images), generator=random) < 0.5
+    return torch.where(black[:, None, None, None], _sample(images, grid, "zeros"), _sample(images, grid, "border"))
+
+
+def _sample(images: Tensor, grid: Tensor, outside: str) -> Tensor:
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode=outside, align_corners=False)
+
+
+def _change_background(images: Tensor, lungs: Tensor, chance: float, random: torch.Generator) -> Tensor:
+    """Puts the lungs of some images into another image's surroundings, or into a flat grey."""
+    count = len(images)
+    others = images[torch.randperm(count, generator=random)]
+    flat = torch.rand(count, generator=random)[:, None, None, None].expand_as(images)
+    draws = torch.rand((count, 2), generator=random)
+    surroundings = torch.where((draws[:, 0] < 0.5)[:, None, None, None], others, flat)
+    changed = (draws[:, 1] < chance) & (lungs.sum(dim=(1, 2, 3)) > 0)
+    kept = functional.avg_pool2d(lungs, 9, stride=1, padding=4, count_include_pad=False)
+    mixed = images * kept + surroundings * (1.0 - kept)
+    return torch.where(changed[:, None, None, None], mixed, images)
 
 
 def _resample(images: Tensor, recipe: AugmentationRecipe, random: torch.Generator) -> Tensor:

@@ -1,298 +1,300 @@
-"""From a recipe to a sealed bundle: data, training, tracing, quantization, evaluation, golden inputs, card, seal."""
+"""From a recipe to a sealed bundle: everything made, judged, told, and sealed when the gate lets it pass.
+
+A bundle appears at its place complete or not at all; the report is written either way.
+"""
 
 import datetime
-import hashlib
-import platform
+import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-import torch
+import onnx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from edge.inference.bundle import (
+    FAMILIARITY_FILE,
     GOLDEN_FILE,
     ONNX_FILE,
     OPENVINO_FILE,
-    Accepts,
     Bundle,
-    FindingSpec,
-    Input,
-    OperatingPoint,
-    SealedBundle,
+    Familiarity,
+    MeasuredRefusal,
 )
-from edge.inference.engines import ENGINES, Outputs, open_engine
-from export import card, datasets, evaluation, golden, seal, tracing, training
-from export.architectures import OUTPUT_NAMES, MobileNetV2Grey
-from export.datasets import SPLITS, Dataset, Split, to_input
-from export.evaluation import EngineScores
-from export.inspection import describe
-from export.quantization import onnxruntime_int8, openvino_int8
-from export.recipe import Recipe, read_recipe, training_key
+from edge.inference.engines import ENGINES, Outputs
+from edge.inference.familiarity import Statistics
+from export import answering, card, familiarity, gate, golden, judging, seal, tracing, training
+from export.datasets import SPLITS, Dataset, Split, data_section
+from export.document import Section, markdown, page
+from export.evaluation import FindingFigures, figures_of
+from export.evaluation.findings import Scored
+from export.evaluation.plots import dice_plot, finding_plots
+from export.evaluation.sections import finding_section, localisation_section, mask_section
+from export.fitting import Place
+from export.gate import Check, Evidence, gate_section
+from export.history import history_section
+from export.inspection import describe, describe_mask, describe_refusal
+from export.latency import latency_section
+from export.making import QUANTIZATION_FILE, Made, make, versions
+from export.quantization import integers, onnxruntime_int8, openvino_int8, qdq
+from export.quantization.running import run_engine
+from export.quantization.section import quantization_section
+from export.steps import Report, cpu, digest
 
-Report = Callable[[str], None]
-FP32 = "pytorch"
-_PARITY_IMAGES = 16
 _GOLDEN_IMAGES = 6
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a build reads and writes."""
-
-    recipe: Path
-    """recipe.yaml; the bundle goes to ``bundle/`` beside it."""
-    cache: Path
-    """Prepared pixels and training checkpoints; safe to delete."""
-    dataset: Path | None = None
-    """The data set's folder, when it is not where the recipe says."""
-
-    @property
-    def bundle(self) -> Path:
-        """The bundle's folder."""
-        return self.recipe.parent / "bundle"
-
-
-class Trained(msgspec.Struct, frozen=True, kw_only=True):
-    """A recipe with its data and its fitted network."""
-
-    recipe: Recipe
-    dataset: Dataset
-    network: MobileNetV2Grey
-    history: list[training.Epoch]
-    key: str
-
-
-def train(place: Place, report: Report) -> Trained:
-    """Reads the data and trains, unless the cache holds the finished training of these very inputs."""
-    recipe = read_recipe(place.recipe)
-    root = place.dataset or (place.recipe.parent / recipe.dataset.path).resolve()
-    data = datasets.load(root, recipe.dataset, recipe.findings, side=recipe.side, seed=recipe.seed, cache=place.cache)
-    counts = Counter(data.splits)
-    report(f"data: {len(data.rows)} images; {', '.join(f'{name} {counts[name]}' for name in SPLITS)}")
-    key = training_key(recipe, data.fingerprint)
-    folder = place.cache / recipe.id / key
-    if training.is_finished(recipe.training, training.history(folder)):
-        report(f"training: finished before, kept in {folder}")
-    else:
-        weights = None if recipe.training.weights is None else (place.recipe.parent / recipe.training.weights).resolve()
-        training.train(recipe, data, weights, folder, report)
-    network = training.trained(recipe, folder)
-    return Trained(recipe=recipe, dataset=data, network=network, history=training.history(folder), key=key)
-
-
 def build(place: Place, signing_key: Ed25519PrivateKey, report: Report) -> str:
-    """Makes and seals the bundle beside the recipe; returns its digest.
+    """Makes, judges and seals the bundle beside the recipe; returns its digest.
 
-    Nothing appears at the bundle's place before it is complete.
+    Raises:
+        GateRefusal: The model misses its gate; nothing was written but the report.
     """
     started = time.monotonic()
-    work = train(place, report)
+    made = make(place, report)
+    bundle, statistics = _measured(made)
+    for line in (*map(describe, bundle.measured), *map(describe_mask, bundle.measured_masks)):
+        report(line)
+    for refusal in bundle.measured_refusals:
+        report(describe_refusal(refusal))
+    checks = (*_checks(made, bundle), *_synthetic_pass(made, bundle, statistics))
+    tested = _tested(made, bundle)
+    analyses = _analyses(made, bundle, statistics, checks)
+    told = _write_report(place, made, bundle, _report_sections(made, bundle, tested, analyses), checks)
+    report(f"report: {told}; {sum(check.passed for check in checks)} of {len(checks)} checks of the gate are met")
+    if not place.smoke:
+        gate.refuse_misses(checks)
+    bundle = msgspec.structs.replace(bundle, provenance=_provenance(made, place, time.monotonic() - started))
     place.bundle.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=place.bundle.parent) as temporary:
         staged = Path(temporary) / "bundle"
-        (staged / OPENVINO_FILE).parent.mkdir(parents=True)
-        parity = _export(work, staged, Path(temporary) / "fp32.onnx", report)
-        draft = _draft(work.recipe)
-        scores = _scores(work, _provisional(staged, draft), report)
-        complete = _judged(draft, work, scores)
-        for measured in complete.measured:
-            report(describe(measured))
-        inputs = golden.golden_inputs(_GOLDEN_IMAGES, work.recipe.side)
-        sealed = _provisional(staged, draft)
-        golden.write_golden(
-            staged / GOLDEN_FILE, inputs, {engine: run_engine(engine, sealed, inputs) for engine in ENGINES}
+        shutil.copytree(made.quantized, staged, ignore=shutil.ignore_patterns(QUANTIZATION_FILE))
+        if statistics is not None:
+            familiarity.save(staged / FAMILIARITY_FILE, statistics)
+        inputs = golden.golden_inputs(_GOLDEN_IMAGES, made.work.recipe.side)
+        golden.write_golden(staged / GOLDEN_FILE, inputs, _golden_answers(made))
+        told_in_card = card.card_sections(
+            bundle, made.work.recipe, tested, training=(_history(made),), analyses=analyses
         )
-        provenance = _provenance(work, place, parity, time.monotonic() - started)
-        complete = msgspec.structs.replace(complete, provenance=provenance)
-        card.write_cards(staged, complete, _curves(work, scores, complete), work.recipe.weak_spots)
-        digest = seal.seal(staged, complete, signing_key)
+        card.write_cards(staged, card.card_title(bundle), told_in_card)
+        sealed = seal.seal(staged, bundle, signing_key)
         seal.install(staged, place.bundle)
-    report(f"sealed {place.bundle} {digest} after {time.monotonic() - started:.0f} s")
-    return digest
+    report(f"sealed {place.bundle} {sealed} after {time.monotonic() - started:.0f} s")
+    return sealed
 
 
-def run_engine(engine: str, sealed: SealedBundle, images: NDArray[np.float32]) -> Outputs:
-    """The device's own engine over images [N, 1, H, W], one at a time as on the device; the outputs stacked."""
-    with tempfile.TemporaryDirectory() as cache:
-        opened = open_engine(engine, sealed, max(1, torch.get_num_threads()), Path(cache))
-        rows = [opened.run(image[np.newaxis]) for image in images]
-    return Outputs(*(np.stack(column) for column in zip(*rows, strict=True)))
-
-
-def _export(work: Trained, staged: Path, fp32: Path, report: Report) -> float:
-    """Traces, proves parity, quantizes twice; returns the largest difference between PyTorch and the traced graph."""
-    tracing.trace(work.network, work.recipe.side, fp32)
-    validation = to_input(work.dataset.pixels[work.dataset.indices("validation")[:_PARITY_IMAGES]])
-    parity = tracing.check_parity(work.network, fp32, validation)
-    report(f"traced: ONNX opset {tracing.OPSET}, largest difference from PyTorch {parity:.1e}")
-    calibration = to_input(work.dataset.pixels[work.dataset.indices("calibration")])
-    onnxruntime_int8.quantize(fp32, staged / ONNX_FILE, calibration, work.recipe.quantization.onnxruntime)
-    openvino_int8.quantize(fp32, staged / OPENVINO_FILE, calibration, work.recipe.quantization.openvino)
-    report(f"quantized for ONNX Runtime and OpenVINO on {len(calibration)} images")
-    return parity
-
-
-def _draft(recipe: Recipe) -> Bundle:
-    """The bundle as far as the recipe decides it: what the engines need to run the models."""
-    return Bundle(
-        id=recipe.id,
-        version=recipe.version,
-        task="classification",
-        title=recipe.title,
-        intended_use=recipe.intended_use,
-        not_looked_for=recipe.not_looked_for,
-        accepts=Accepts(
-            modalities=recipe.modalities,
-            body_parts=(recipe.body_part,),
-            views=recipe.views,
-            age_years=(recipe.age_years_from, recipe.age_years_below),
-        ),
-        input=Input(name=tracing.INPUT_NAME, height=recipe.side, width=recipe.side),
-        outputs=dict(zip(OUTPUT_NAMES, OUTPUT_NAMES, strict=True)),
-        findings=tuple(
-            FindingSpec(code=each.code, scheme=each.scheme, meaning=each.meaning, temperature=1.0)
-            for each in recipe.findings
-        ),
-        operating_points=(),
-        default_operating_point=recipe.operating_point.name,
-        golden_tolerance=recipe.golden_tolerance,
-        measured=(),
-        provenance={},
-        files={},
+def _measured(made: Made) -> tuple[Bundle, Statistics | None]:
+    """The bundle with calibration, operating points, limits and figures; and the statistics of its gate."""
+    work, data = made.work, made.work.dataset
+    if work.recipe.task == "segmentation":
+        rows = judging.measured_masks(made.kept, data, work.recipe.dataset.name)
+        return msgspec.structs.replace(made.draft, measured_masks=rows), None
+    positive = data.targets[data.indices("validation")] > 0.5
+    validation = [made.kept[f"{engine}/validation/logits"] for engine in ENGINES]
+    bundle = judging.with_points(made.draft, work.recipe, validation, positive)
+    figures = judging.measured(bundle, made.kept, data, work.recipe.dataset.name)
+    bundle = msgspec.structs.replace(bundle, measured=figures)
+    embeddings = made.training_embeddings
+    if embeddings is None or work.recipe.familiarity is None:
+        return bundle, None
+    statistics = familiarity.fit(embeddings)
+    limits = familiarity.choose(
+        np.concatenate([_distances(made, statistics, engine, "validation") for engine in ENGINES]),
+        work.recipe.familiarity.refused_share,
+        _distances(made, statistics, ENGINES[0], "other_frontal") if "other_frontal" in made.others else None,
     )
+    refusals = _refusals(made, statistics, limits)
+    return msgspec.structs.replace(bundle, familiarity=limits, measured_refusals=refusals), statistics
 
 
-def _provisional(folder: Path, bundle: Bundle) -> SealedBundle:
-    """An unsealed bundle in the shape that the device's engines open."""
-    return SealedBundle(folder=folder, bundle=bundle, digest="")
+def _distances(made: Made, statistics: Statistics, engine: str, name: str) -> NDArray[np.float64]:
+    return familiarity.distances(made.kept[f"{engine}/{name}/embedding"], statistics)
 
 
-def _scores(work: Trained, sealed: SealedBundle, report: Report) -> list[EngineScores]:
-    """Logits on validation and test: FP32 first, then the two INT8 models through the device's engines."""
-    images = {name: to_input(work.dataset.pixels[work.dataset.indices(name)]) for name in ("validation", "test")}
-    found = [
-        EngineScores(
-            engine=FP32,
-            precision="fp32",
-            **{name: training.predict(work.network, torch.from_numpy(given)) for name, given in images.items()},
-        )
-    ]
-    for engine in ENGINES:
-        given = {name: run_engine(engine, sealed, each).logits for name, each in images.items()}
-        found.append(EngineScores(engine=engine, precision="int8", **given))
-        shift = float(np.abs(found[-1].validation - found[0].validation).max())
-        report(f"{engine}: INT8 logits on {len(images['validation'])} validation images differ by at most {shift:.3f}")
-    return found
+def _refusals(made: Made, statistics: Statistics, limits: Familiarity) -> tuple[MeasuredRefusal, ...]:
+    gated, rows = made.work.recipe.familiarity, []
+    sets = [("test", f"{made.work.recipe.dataset.name}, test split", False)]
+    if gated is not None and gated.other_frontal is not None:
+        sets.append(("other_frontal", gated.other_frontal.name, True))
+    if gated is not None and gated.refused is not None:
+        sets.append(("refused", gated.refused.name, True))
+    for name, title, wanted in sets:
+        for engine in ENGINES:
+            found = _distances(made, statistics, engine, name)
+            rows.append(familiarity.measure(found, limits, engine=engine, dataset=title, wanted=wanted))
+    return tuple(rows)
 
 
-def _judged(draft: Bundle, work: Trained, scores: Sequence[EngineScores]) -> Bundle:
-    """Calibration and threshold from the validation split (of both INT8 engines), figures from the test split."""
-    how, data = work.recipe.operating_point, work.dataset
-    validation, test = data.indices("validation"), data.indices("test")
-    patients = len({data.rows[index].patient for index in test})
-    specs, thresholds, measured = [], [], []
-    for column, finding in enumerate(draft.findings):
-        shipped = scores[1:]
-        positive = np.tile(data.targets[validation, column] > 0.5, len(shipped))
-        logits = evaluation.pooled(shipped, column)
-        calibration = evaluation.calibrate(logits, positive)
-        spec = msgspec.structs.replace(finding, temperature=calibration.temperature, bias=calibration.bias)
-        threshold = evaluation.choose_threshold(
-            spec.code, calibration.probability(logits), positive, how.min_sensitivity, how.indeterminate_share
-        )
-        specs.append(spec)
-        thresholds.append(threshold)
-        measured += [
-            evaluation.measure(
-                each,
-                reference=scores[0].test,
-                positive=data.targets[test, column] > 0.5,
-                column=column,
-                spec=spec,
-                threshold=threshold,
-                point=how.name,
-                dataset=work.recipe.dataset.name,
-                patients=patients,
+def _checks(made: Made, bundle: Bundle) -> tuple[Check, ...]:
+    """Everything that the gate judges, on the test split."""
+    work, data = made.work, made.work.dataset
+    answers = masks = None
+    positive = data.targets[data.indices("test")] > 0.5
+    if work.recipe.task == "classification":
+        answers = judging.answers_of(bundle, made.kept, "test", positive)
+    else:
+        given = {engine: made.kept[f"{engine}/test/dice"] for engine in ENGINES}
+        masks = gate.Masks(reference=made.kept[f"{answering.FP32}/test/dice"], engines=given)
+    refusals = bundle.measured_refusals
+    gated = work.recipe.familiarity
+    must = None if gated is None or gated.refused is None else gated.refused.name
+    evidence = Evidence(
+        answers=answers,
+        masks=masks,
+        speedups={each.engine: each.speedup for each in made.speed.latencies},
+        capped_shifts=made.speed.capped_shifts,
+        pair_sums=_pair_sums(made),
+        refused={each.engine: each.refused.value for each in refusals if each.dataset == must},
+        refused_own={each.engine: each.refused.value for each in refusals if not each.wanted},
+    )
+    more = () if answers is None else judging.against_float_training(bundle, made.kept, positive, work.recipe)
+    return (*gate.check(evidence, work.recipe.gate), *more)
+
+
+def _pair_sums(made: Made) -> dict[str, int]:
+    """The proof that no sum saturates on a CPU without VNNI, by engine."""
+    found = {
+        "onnxruntime": qdq.weight_integers(onnx.load(str(made.quantized / ONNX_FILE))),
+        "openvino": openvino_int8.weight_integers(made.quantized / OPENVINO_FILE),
+    }
+    return {engine: integers.largest_pair_sum(weights) for engine, weights in found.items()}
+
+
+def _golden_pixels(made: Made) -> NDArray[np.uint8]:
+    inputs = golden.golden_inputs(_GOLDEN_IMAGES, made.work.recipe.side)
+    return np.asarray(np.rint(inputs[:, 0] * 255.0), dtype=np.uint8)
+
+
+def _golden_answers(made: Made) -> dict[str, Outputs]:
+    return {engine: run_engine(engine, made.sealed, _golden_pixels(made)) for engine in ENGINES}
+
+
+def _synthetic_pass(made: Made, bundle: Bundle, statistics: Statistics | None) -> tuple[Check, ...]:
+    """The demo's synthetic radiographs must be familiar to the model."""
+    if statistics is None or bundle.familiarity is None:
+        return ()
+    rows = []
+    for engine, outputs in _golden_answers(made).items():
+        found = familiarity.distances(outputs["embedding"], statistics)
+        share = float(np.mean(found >= bundle.familiarity.unfamiliar_from))
+        rows.append(
+            Check(
+                name="synthetic_refused",
+                engine=engine,
+                value=share,
+                limit=0.0,
+                passed=share == 0.0,
+                rule="no synthetic radiograph is refused",
             )
-            for each in scores
-        ]
-    description = (
-        f"The highest threshold with a sensitivity of at least {how.min_sensitivity:g} on the validation split; the "
-        f"{how.indeterminate_share:.1%} of the validation images nearest below it are indeterminate"
-    )
-    point = OperatingPoint(id=how.name, description=description, thresholds=tuple(thresholds))
-    return msgspec.structs.replace(draft, findings=tuple(specs), operating_points=(point,), measured=tuple(measured))
-
-
-def _curves(work: Trained, scores: Sequence[EngineScores], bundle: Bundle) -> list[card.Curve]:
-    """What the card draws: test probabilities of each finding by the first INT8 engine."""
-    shown, targets = scores[1], work.dataset.targets[work.dataset.indices("test")]
-    return [
-        card.Curve(
-            meaning=spec.meaning,
-            engine=shown.engine,
-            probabilities=evaluation.Calibration(temperature=spec.temperature, bias=spec.bias).probability(
-                shown.test[:, column]
-            ),
-            positive=targets[:, column] > 0.5,
-            threshold=bundle.operating_points[0].thresholds[column],
         )
-        for column, spec in enumerate(bundle.findings)
-    ]
+    return tuple(rows)
 
 
-def _provenance(work: Trained, place: Place, parity: float, seconds: float) -> dict[str, Any]:
+def _tested(made: Made, bundle: Bundle) -> list[tuple[Scored, FindingFigures]]:
+    """The test split of every finding and INT8 engine with its figures."""
+    prevalence = made.work.recipe.operating_points.prevalence
+    return [(scored, figures_of(scored)) for scored in judging.scored(bundle, made.kept, made.work.dataset, prevalence)]
+
+
+def _history(made: Made) -> Section:
+    return history_section({task.member.name: training.history(task.folder) for task in made.work.tasks})
+
+
+def _analyses(made: Made, bundle: Bundle, statistics: Statistics | None, checks: tuple[Check, ...]) -> list[Section]:
+    """What was measured beside the findings: gate, quantization, refusals, speed."""
+    sections = [gate_section(checks), quantization_section(made.quantization), latency_section(made.speed.latencies)]
+    if bundle.familiarity is not None and statistics is not None:
+        found = {name: _distances(made, statistics, ENGINES[0], name) for name in ("test", *made.others)}
+        sections.append(familiarity.familiarity_section(bundle.familiarity, bundle.measured_refusals, found))
+    if made.work.lungs is not None and bundle.findings:
+        found_at = tuple(judging.localised(bundle, made.kept, made.work.dataset, made.work.lungs))
+        sections.append(localisation_section(found_at))
+    return sections
+
+
+def _report_sections(
+    made: Made, bundle: Bundle, tested: list[tuple[Scored, FindingFigures]], analyses: list[Section]
+) -> list[Section]:
+    """What the report tells, in the order of the work; the sample sheet shows training images, so it stays local."""
+    sections = [data_section(made.work.dataset, made.work.recipe), _history(made)]
+    sections += [finding_section(figures, finding_plots(scored, figures)) for scored, figures in tested]
+    if bundle.measured_masks:
+        values = [float(value) for value in made.kept[f"{ENGINES[0]}/test/dice"]]
+        plot = dice_plot(values, f"Dice on the test split, {ENGINES[0]}")
+        sections.append(mask_section(bundle.measured_masks, (plot,)))
+    return [*sections, *analyses]
+
+
+def _write_report(place: Place, made: Made, bundle: Bundle, sections: list[Section], checks: tuple[Check, ...]) -> Path:
+    """Everything measured, for whoever builds, beside the cache."""
+    folder = place.cache / bundle.id / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    title = f"Report on {bundle.id} {bundle.version}"
+    (folder / "report.md").write_text(markdown(title, sections), encoding="utf-8")
+    (folder / "report.html").write_text(page(title, sections), encoding="utf-8")
+    figures = {
+        "bundle": msgspec.to_builtins(bundle),
+        "checks": msgspec.to_builtins(checks),
+        "quantization": msgspec.to_builtins(made.quantization),
+        "speed": msgspec.to_builtins(made.speed),
+    }
+    (folder / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(figures)))
+    return folder / "report.html"
+
+
+def _provenance(made: Made, place: Place, seconds: float) -> dict[str, Any]:
     """Where the model comes from, as plain values."""
-    data, how = work.dataset, work.recipe.training
-    best = min(training.eligible(how, work.history), key=lambda epoch: epoch.stressed_loss)
+    work, recipe = made.work, made.work.recipe
     return {
         "built": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "recipe_sha256": hashlib.sha256(place.recipe.read_bytes()).hexdigest(),
-        "command": f"scanside-export build models/{work.recipe.id}/recipe.yaml",
-        "seed": work.recipe.seed,
+        "recipe_sha256": digest(place.recipe),
+        "command": f"scanside-export build models/{recipe.id}/recipe.yaml",
+        "seed": recipe.seed,
         "dataset": {
-            "name": work.recipe.dataset.name,
-            "licence": work.recipe.dataset.licence,
-            "sha256": data.fingerprint,
-            "splits": {name: _counts(data, name) for name in SPLITS},
+            "name": recipe.dataset.name,
+            "licence": recipe.dataset.licence,
+            "sha256": work.dataset.fingerprint,
+            "splits": {name: _counts(work.dataset, name) for name in SPLITS},
         },
-        "training": {
-            "architecture": how.architecture,
-            "key": work.key,
-            "epochs": len(work.history),
-            "quantized_epochs": how.quantized_epochs,
-            "kept_epoch": best.number,
-            "minutes": round(sum(epoch.seconds for epoch in work.history) / 60.0, 1),
-            "history": [msgspec.to_builtins(epoch) for epoch in work.history],
+        "training": [_trained(task) for task in work.tasks],
+        "tracing": {"opset": tracing.OPSET, "largest_difference_from_pytorch": made.parity},
+        "quantization": {
+            "onnxruntime": onnxruntime_int8.SCHEME,
+            "openvino": openvino_int8.SCHEME,
+            "calibrator": made.quantization.kept_calibrator,
+            "left_in_float": list(made.quantization.left_in_float),
         },
-        "tracing": {"opset": tracing.OPSET, "largest_difference_from_pytorch": parity},
-        "quantization": {"onnxruntime": onnxruntime_int8.SCHEME, "openvino": openvino_int8.SCHEME},
-        "versions": {name: metadata.version(name) for name in _VERSIONED},
-        "cpu": _cpu(),
+        "latencies": msgspec.to_builtins(made.speed.latencies),
+        "versions": versions(),
+        "cpu": cpu(),
         "seconds": round(seconds),
+    }
+
+
+def _trained(task: training.Task) -> dict[str, Any]:
+    history, how = training.history(task.folder), task.recipe.training
+    best = min(training.eligible(how, history), key=lambda epoch: epoch.stressed.loss)
+    return {
+        "member": task.member.name,
+        "architecture": task.member.architecture,
+        "view": task.member.view,
+        "start": task.member.start,
+        "key": task.folder.name,
+        "epochs": len(history),
+        "quantized_epochs": how.quantized_epochs,
+        "kept_epoch": best.number,
+        "minutes": round(sum(epoch.seconds for epoch in history) / 60.0, 1),
     }
 
 
 def _counts(data: Dataset, split: Split) -> dict[str, int]:
     chosen = data.indices(split)
-    return {
-        "images": len(chosen),
-        "patients": len({data.rows[index].patient for index in chosen}),
-        "positives": int((data.targets[chosen].max(axis=1) > 0.5).sum()),
-    }
-
-
-_VERSIONED = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    counted = Counter({"images": len(chosen), "patients": len({data.rows[index].patient for index in chosen})})
+    if data.targets.shape[1]:
+        counted["positives"] = int((data.targets[chosen].max(axis=1) > 0.5).sum())
+    return dict(counted)

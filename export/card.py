@@ -1,267 +1,320 @@
-"""The model card, generated from what was built and measured: Markdown for people, HTML with its plots inside."""
+"""The model card: the nine sections of Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), from the run."""
 
-import html
-import io
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
+from edge.errors import ScansideError
+from edge.inference.bundle import Bundle, Measured
+from export.document import Section, Table, markdown, page, plots_of
+from export.evaluation.findings import FindingFigures, Scored
+from export.evaluation.plots import finding_plots
+from export.evaluation.sections import METRICS, finding_section, mask_section, shown
+from export.evaluation.subgroups import worst
+from export.recipe import Recipe
 
-mpl.use("svg")
-import msgspec
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from numpy.typing import NDArray
-
-from edge.inference.bundle import Bundle, Interval, Measured, Threshold
-from export.evaluation import roc_curve
-
-_INK, _POSITIVE, _NEGATIVE = "#1f2933", "#b5541c", "#2b6cb0"
-_STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1f2933}"
-    "table{border-collapse:collapse}td,th{border:1px solid #ccd;padding:.3rem .6rem;text-align:left}"
-    "svg{max-width:100%;height:auto}"
-)
-
-_ETHICS = (
-    "The answer is a flag for a technician, never a diagnosis, and never says that a patient is healthy: a "
-    "person must read every image. The labels come from one hospital; sex and origin of the patients are "
-    "not known, so fairness between groups could not be measured. The images were published under a "
-    "licence that allows this use, and none of them is in this bundle: its golden inputs are synthetic."
-)
+EXPERIMENTAL = "EXPERIMENTAL: measured on too little to rely on."
+_ENOUGH_POSITIVES = 100
+"""Wilson's interval for 90 % of 100 is 0.83 to 0.95: fewer positives cannot carry such a figure."""
 
 
-class Curve(msgspec.Struct, frozen=True, kw_only=True):
-    """One finding's test results, as the card draws them."""
-
-    meaning: str
-    engine: str
-    probabilities: NDArray[np.float64]
-    positive: NDArray[np.bool_]
-    threshold: Threshold
+class CardError(ScansideError):
+    """A card that must not be written; the message is one line."""
 
 
-class Table(msgspec.Struct, frozen=True):
-    """Rows of text below a heading row."""
+def write_cards(folder: Path, title: str, sections: Sequence[Section]) -> None:
+    """Writes ``card.md`` and ``card.html`` (self-contained).
 
-    heading: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-class Section(msgspec.Struct, frozen=True):
-    """A heading with paragraphs, a list of points, and tables, in this order."""
-
-    title: str
-    paragraphs: tuple[str, ...] = ()
-    points: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
+    Raises:
+        CardError: A plot holds pixels: a bundle leaves the house, and no picture of a patient with it.
+    """
+    picture = next((plot for plot in plots_of(sections) if "<img" in plot or "<image" in plot), None)
+    if picture is not None:
+        raise CardError(f"{folder}: a plot holds a picture ({picture[:40]}...); a card has drawings only: leave it out")
+    (folder / "card.md").write_text(markdown(title, sections), encoding="utf-8")
+    (folder / "card.html").write_text(page(title, sections), encoding="utf-8")
 
 
-def write_cards(folder: Path, bundle: Bundle, curves: Sequence[Curve], weak_spots: Sequence[str]) -> None:
-    """Writes ``card.md`` and ``card.html`` (self-contained, plots as SVG, no patient's image)."""
-    sections = _sections(bundle, weak_spots)
-    title = f"{bundle.title} ({bundle.id} {bundle.version})"
-    plots = [_plots(curve) for curve in curves]
-    (folder / "card.md").write_text(_markdown(title, sections), encoding="utf-8")
-    (folder / "card.html").write_text(_page(title, sections, plots), encoding="utf-8")
+def card_title(bundle: Bundle) -> str:
+    """The card's heading; says so when the model is experimental."""
+    return f"{'Experimental: ' * bundle.experimental}{bundle.title} ({bundle.id} {bundle.version})"
 
 
-def _sections(bundle: Bundle, weak_spots: Sequence[str]) -> list[Section]:
-    """After Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019)."""
-    made = bundle.provenance
-    accepts = bundle.accepts
+def card_sections(
+    bundle: Bundle,
+    recipe: Recipe,
+    tested: Sequence[tuple[Scored, FindingFigures]],
+    *,
+    training: Sequence[Section] = (),
+    analyses: Sequence[Section] = (),
+) -> list[Section]:
+    """The nine sections.
+
+    Args:
+        bundle: With everything measured, and its provenance: at least ``built``, ``command``, and ``dataset`` with
+            ``name``, ``licence``, ``sha256`` and ``splits`` (counts by split).
+        recipe: What it was built from.
+        tested: The test split of each finding and INT8 engine, and the figures of it.
+        training: What else to tell under "Training data": the history.
+        analyses: What else to tell under "Quantitative analyses": gate, quantization, refusals, speed.
+    """
     return [
-        Section(
-            "Model details",
-            (
-                f"{made['training']['architecture']} for one grey channel, {bundle.input.height} x "
-                f"{bundle.input.width} pixels, built {made['built']}, INT8 for ONNX Runtime and OpenVINO. One pass "
-                "gives logits, class activation map and embedding.",
-            ),
-            (
-                f"ONNX Runtime: {made['quantization']['onnxruntime']}",
-                f"OpenVINO: {made['quantization']['openvino']}",
-                "Versions: " + ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
-                f"Built on: {made['cpu']}",
-            ),
-        ),
-        Section(
-            "Intended use",
-            (bundle.intended_use, f"Not looked for: {bundle.not_looked_for}"),
-            (
-                f"Modalities {', '.join(accepts.modalities)}; body part {', '.join(accepts.body_parts)}; views "
-                f"{', '.join(accepts.views)}; age from {accepts.age_years[0]:g} to below {accepts.age_years[1]:g} "
-                "years. Other images are not analysed.",
-            ),
-        ),
-        Section("Factors and weak spots", (), tuple(weak_spots)),
-        Section("Metrics and operating point", _metrics_text(), (), (_thresholds(bundle),)),
-        Section("Data", _data_text(made), (), (_splits(made["dataset"]["splits"]),)),
-        Section("Results on the test split", (_results_text(bundle.measured),), (), (_results(bundle.measured),)),
-        Section("Training history", (_training_text(made["training"]),), (), (_history(made["training"]["history"]),)),
-        Section("Ethics", (_ETHICS,)),
-        Section(
-            "How to repeat it",
-            (),
-            (
-                f"Build: {made['command']} (recipe SHA-256 {made['recipe_sha256'][:16]}..., seed {made['seed']}, data "
-                f"SHA-256 {made['dataset']['sha256'][:16]}...)",
-                f"Verify and print the figures: scanside-export inspect models/{bundle.id}/bundle",
-            ),
-        ),
+        _details(bundle),
+        _intended_use(bundle),
+        _factors([figures for _, figures in tested]),
+        _metrics(bundle),
+        _evaluation_data(bundle, recipe),
+        _training_data(bundle, recipe, training),
+        _analyses(bundle, recipe, tested, analyses),
+        _ethics(bundle, [figures for _, figures in tested]),
+        _caveats(bundle, recipe),
     ]
 
 
-def _metrics_text() -> tuple[str, ...]:
-    return (
-        "AUROC with DeLong's 95 % interval, sensitivity and specificity with Wilson's; ECE is the calibration error "
-        "over ten bins. Only flagged images count as positive; indeterminate ones count as not flagged and their share "
-        "is stated. Probabilities are calibrated on the validation split by temperature and bias, on the outputs of "
-        "both INT8 engines together, and hold for its mix of cases. FP32 is the same network, its weights already "
-        "rounded, computed in float by PyTorch.",
+def _details(bundle: Bundle) -> Section:
+    made = bundle.provenance
+    outputs = ", ".join(sorted(bundle.outputs))
+    what = (
+        f"{bundle.id} {bundle.version}, a {bundle.task} built on {made['built']}: INT8 for ONNX Runtime and OpenVINO, "
+        f"input one grey channel of {bundle.input.height} x {bundle.input.width} pixels, one pass gives {outputs}."
+    )
+    left_out = ("dataset", "built", "command")
+    facts = tuple(_facts({key: value for key, value in made.items() if key not in left_out}))
+    verify = f"Verify signature and digests, and print the figures: `scanside-export inspect models/{bundle.id}/bundle`"
+    paragraphs = (EXPERIMENTAL, what) if bundle.experimental else (what,)
+    return Section("Model details", paragraphs, (f"Build it again: `{made['command']}`", verify, *facts))
+
+
+def _intended_use(bundle: Bundle) -> Section:
+    accepts = bundle.accepts
+    looked_for = [f"{each.meaning} ({each.code} {each.scheme})" for each in bundle.findings]
+    if bundle.structure:
+        looked_for = [f"outline of: {bundle.structure.meaning} ({bundle.structure.code} {bundle.structure.scheme})"]
+    return Section(
+        "Intended use",
+        (bundle.intended_use, f"Looked for: {', '.join(looked_for)}.", f"Not looked for: {bundle.not_looked_for}"),
+        (
+            f"Accepted: modalities {', '.join(accepts.modalities)}; body parts {', '.join(accepts.body_parts)}; views "
+            f"{', '.join(accepts.views)}; age from {accepts.age_years[0]:g} to below {accepts.age_years[1]:g} years. "
+            "Any other image gets a reason instead of an answer.",
+        ),
     )
 
 
-def _data_text(made: dict[str, Any]) -> tuple[str, ...]:
-    data = made["dataset"]
-    return (
-        f"{data['name']}; licence {data['licence']}. Split by patient and by content: no patient and no identical "
-        "image stands in two splits. Training fits the weights; validation stops the training and sets calibration and "
-        "threshold; calibration sets the ranges of the quantizers; test is used for the figures below only.",
+def _factors(figures: Sequence[FindingFigures]) -> Section:
+    compared = sorted({row.attribute for each in figures for row in each.subgroups})
+    missing = [name for name in ("sex", "age", "view", "source") if name not in compared]
+    points = [f"Compared below: {', '.join(compared)}." if compared else "No groups could be compared."]
+    if missing:
+        points.append(f"Unknown or all alike in the test images, so not compared: {', '.join(missing)}.")
+    for each in figures:
+        lowest = worst(each.subgroups)
+        if lowest is not None:
+            points.append(
+                f"Worst group for {each.meaning} on {each.engine}: {lowest.attribute} {lowest.group}, sensitivity "
+                f"{shown(lowest.sensitivity)} of {lowest.positives} positives of {lowest.patients} patients."
+            )
+    return Section(
+        "Factors",
+        (
+            "What may change the answers: age, sex, view (AP or PA) and position, detector and processing, exposure, "
+            "markers and tubes, other disease. Detector, processing and origin are not recorded in the images.",
+        ),
+        tuple(points),
     )
 
 
-def _results_text(measured: Sequence[Measured]) -> str:
-    first = measured[0]
-    return (
-        f"{first.images} images of {first.patients} patients that nothing else touched, {first.positives} of them "
-        "positive. They come from the same source as the training images: elsewhere expect lower figures."
-    )
-
-
-def _training_text(made: dict[str, Any]) -> str:
-    return (
-        f"{made['epochs']} epochs in {made['minutes']} minutes, the last {made['quantized_epochs']} with the weights "
-        f"rounded to the grid of the quantizers. Of these, epoch {made['kept_epoch']} was kept: the lowest loss on "
-        "validation images under one fixed draw of the augmentation (stressed)."
-    )
-
-
-def _thresholds(bundle: Bundle) -> Table:
+def _metrics(bundle: Bundle) -> Section:
+    if bundle.task == "segmentation":
+        return Section(
+            "Metrics",
+            (
+                "Dice is twice the area common to mask and reference by the sum of both, from a mask value of 0.5 on; "
+                "the mean over the images, with a 95 % interval from a bootstrap of whole patients.",
+            ),
+        )
+    heading = ("Operating point", "Finding", "Indeterminate from", "Flagged from", "Rule, on the validation split")
     rows = [
-        (point.id, each.code, f"{each.indeterminate_from:.4f}", f"{each.flagged_from:.4f}", point.description)
+        (
+            f"{point.id}{' (default)' * (point.id == bundle.default_operating_point)}",
+            each.code,
+            f"{each.indeterminate_from:.6g}",
+            f"{each.flagged_from:.6g}",
+            point.description,
+        )
         for point in bundle.operating_points
         for each in point.thresholds
     ]
-    return Table(("Operating point", "Finding", "Indeterminate from", "Flagged from", "Rule"), tuple(rows))
+    return Section(
+        "Metrics",
+        (
+            *METRICS,
+            "Probabilities are calibrated by temperature and bias on the validation split, on the outputs of both INT8 "
+            "engines together, and hold for its mix of cases.",
+        ),
+        (),
+        (Table(heading, tuple(rows)),),
+    )
 
 
-def _splits(splits: dict[str, dict[str, int]]) -> Table:
-    keys = ("images", "patients", "positives")
-    rows = [(name, *(str(counts[key]) for key in keys)) for name, counts in splits.items()]
-    return Table(("Split", "Images", "Patients", "Positive images"), tuple(rows))
+def _evaluation_data(bundle: Bundle, recipe: Recipe) -> Section:
+    data = bundle.provenance["dataset"]
+    reserved = ", ".join(Path(name).parent.name for name in recipe.dataset.reserved)
+    points = [f"{data['name']}; licence {data['licence']}; SHA-256 {data['sha256']}."]
+    if recipe.dataset.reference:
+        points.append(
+            f"The truth of the test images is the column {recipe.dataset.reference.column!r}; images that it calls "
+            "neither positive nor negative are left out."
+        )
+    if reserved:
+        points.append(f"Patients who also appear in {reserved} are all in the test split.")
+    return Section(
+        "Evaluation data",
+        (
+            "The test split: patients apart from all others, and no image alike. Weights, calibration and thresholds "
+            "were set without it. It is decoded, windowed and resized by the device's own code. It comes from the same "
+            "source as the training images: elsewhere expect lower figures.",
+        ),
+        tuple(points),
+        (_splits({"test": data["splits"]["test"]}),),
+    )
+
+
+def _training_data(bundle: Bundle, recipe: Recipe, training: Sequence[Section]) -> Section:
+    splits = bundle.provenance["dataset"]["splits"]
+    points = []
+    if recipe.training.balance_within:
+        points.append(f"Both classes weigh the same within each {recipe.training.balance_within}.")
+    elif recipe.training.balance_classes:
+        points.append("Both classes weigh the same in the loss.")
+    points += [f"{member.name} starts from {_base_name(member.start)}." for member in recipe.training.members]
+    return Section(
+        "Training data",
+        (
+            "Training fits the weights; validation stops it and sets calibration, thresholds and familiarity; "
+            "calibration sets the ranges of the quantizers and nothing else.",
+        ),
+        tuple(points),
+        (_splits({name: counts for name, counts in splits.items() if name != "test"}),),
+        sections=tuple(training),
+    )
+
+
+def _analyses(
+    bundle: Bundle, recipe: Recipe, tested: Sequence[tuple[Scored, FindingFigures]], analyses: Sequence[Section]
+) -> Section:
+    data = os.path.normpath(Path("models") / bundle.id / recipe.dataset.path)
+    below = [finding_section(figures, finding_plots(scored, figures)) for scored, figures in tested]
+    if bundle.measured_masks:
+        below.append(mask_section(bundle.measured_masks))
+    return Section(
+        "Quantitative analyses",
+        (
+            f"Test split, measured on {bundle.provenance['built']}, before the gate for unfamiliar images, whose "
+            "refusals are counted apart.",
+        ),
+        (
+            f"The first table again: `scanside-export inspect models/{bundle.id}/bundle`",
+            "Figures, tables and plots again, through the device's own pipeline with its refusals: "
+            f"`scanside-export evaluate models/{bundle.id}/bundle --dataset {data} --split test`",
+            f"All of it: `{bundle.provenance['command']}`",
+        ),
+        (_results(bundle.measured),) if bundle.measured else (),
+        sections=(*below, *analyses),
+    )
+
+
+def _ethics(bundle: Bundle, figures: Sequence[FindingFigures]) -> Section:
+    by_sex = any(row.attribute == "sex" for each in figures for row in each.subgroups)
+    fairness = (
+        "Origin and income of the patients are not recorded: fairness between such groups could not be measured."
+        if by_sex
+        else "Sex, origin and income of the patients are not recorded: fairness between groups could not be measured."
+    )
+    licence = bundle.provenance["dataset"]["licence"]
+    answer = (
+        "The answer is a flag for a technician, never a diagnosis, and never says that a patient is healthy."
+        if bundle.findings
+        else "The outline is for other software; it says nothing about disease."
+    )
+    return Section(
+        "Ethical considerations",
+        (
+            f"{answer} A person must read every image. People follow wrong advice too: the flag may not take the place "
+            "of looking.",
+            fairness,
+            f"The images were published under a licence that allows this use ({licence}). None of them is in "
+            "this bundle: its golden inputs are synthetic, its plots hold figures only.",
+        ),
+    )
+
+
+def _caveats(bundle: Bundle, recipe: Recipe) -> Section:
+    points = list(recipe.weak_spots)
+    positives = min((each.positives for each in bundle.measured), default=_ENOUGH_POSITIVES)
+    if positives < _ENOUGH_POSITIVES:
+        points.append(
+            f"Only {positives} test images have the finding: too few to rely on any single figure; mind the intervals."
+        )
+    points.append(
+        "Measure it on images of the site before use, and again after each change of detector, processing or patients: "
+        f"`scanside-export evaluate models/{bundle.id}/bundle --dataset DIR`, with `--choose` for the site's own "
+        "operating point."
+    )
+    return Section("Caveats and recommendations", (EXPERIMENTAL,) if bundle.experimental else (), tuple(points))
 
 
 def _results(measured: Sequence[Measured]) -> Table:
-    heading = ("Finding", "Engine", "AUROC", "Sensitivity", "Specificity", "ECE", "Indeterminate", "Differ from FP32")
+    heading = (
+        "Finding, engine",
+        "Point",
+        "Images (patients, positive)",
+        "AUROC",
+        "Sensitivity",
+        "Specificity",
+        "ECE",
+        "Indeterminate",
+        "Differ from FP32",
+    )
     rows = [
         (
-            each.finding,
-            f"{each.engine} {each.precision}",
-            *(_figure(figure) for figure in (each.auroc, each.sensitivity, each.specificity)),
+            f"{each.finding} {each.engine} {each.precision}",
+            each.operating_point,
+            f"{each.images} ({each.patients}, {each.positives})",
+            *(shown(figure, 4) for figure in (each.auroc, each.sensitivity, each.specificity)),
             f"{each.expected_calibration_error:.4f}",
             f"{each.indeterminate:.1%}",
-            f"{each.flips_against_fp32} of {each.images}",
+            str(each.flips_against_fp32),
         )
         for each in measured
     ]
     return Table(heading, tuple(rows))
 
 
-def _history(epochs: Sequence[dict[str, Any]]) -> Table:
-    keys = ("training_loss", "validation_loss", "validation_auroc", "stressed_loss", "stressed_auroc")
-    rows = [(str(epoch["number"]), *(f"{epoch[key]:.4f}" for key in keys)) for epoch in epochs]
-    return Table(("Epoch", *(key.replace("_", " ") for key in keys)), tuple(rows))
+def _splits(splits: Mapping[str, Mapping[str, int]]) -> Table:
+    keys = list(next(iter(splits.values()), {}))
+    rows = [(name, *(str(counts[key]) for key in keys)) for name, counts in splits.items()]
+    return Table(("Split", *keys), tuple(rows))
 
 
-def _figure(figure: Interval) -> str:
-    return f"{figure.value:.4f} ({figure.low:.4f} to {figure.high:.4f})"
+def _facts(tree: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Provenance as lines; lists of records (the history) are told elsewhere."""
+    for key, value in tree.items():
+        name = f"{above}{key}".replace("_", " ")
+        if isinstance(value, Mapping) and any(isinstance(inner, Mapping | list) for inner in value.values()):
+            yield from _facts(value, f"{name}, ")
+        elif isinstance(value, Mapping):
+            yield f"{name}: {', '.join(f'{inner} {given}' for inner, given in value.items())}"
+        elif isinstance(value, list | tuple):
+            if value and not isinstance(value[0], Mapping):
+                yield f"{name}: {', '.join(map(str, value)) or 'none'}"
+        else:
+            yield f"{name}: {value}"
 
 
-def _markdown(title: str, sections: Iterable[Section]) -> str:
-    lines = [f"# {title}", "", "Plots of these results are in card.html.", ""]
-    for section in sections:
-        lines += [f"## {section.title}", ""]
-        for paragraph in section.paragraphs:
-            lines += [paragraph, ""]
-        lines += [f"- {point}" for point in section.points] + [""] * bool(section.points)
-        for table in section.tables:
-            rows = (table.heading, ("---",) * len(table.heading), *table.rows)
-            lines += [f"| {' | '.join(row)} |" for row in rows] + [""]
-    return "\n".join(lines)
-
-
-def _page(title: str, sections: Iterable[Section], plots: Sequence[str]) -> str:
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    for section in sections:
-        parts.append(f"<h2>{html.escape(section.title)}</h2>")
-        parts += [f"<p>{html.escape(paragraph)}</p>" for paragraph in section.paragraphs]
-        if section.points:
-            parts.append(f"<ul>{''.join(f'<li>{html.escape(point)}</li>' for point in section.points)}</ul>")
-        parts += [_html_table(table) for table in section.tables]
-        if section.title.startswith("Results"):
-            parts += plots
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
-    )
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in table.heading)
-    rows = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def _plots(curve: Curve) -> str:
-    """ROC, reliability and histogram as one inline SVG."""
-    with mpl.rc_context({"svg.hashsalt": "scanside", "svg.fonttype": "none", "font.size": 9}):
-        figure, (roc, reliability, histogram) = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
-        figure.suptitle(f"{curve.meaning}, {curve.engine} INT8, test split")
-        _draw_roc(roc, curve)
-        _draw_reliability(reliability, curve)
-        _draw_histogram(histogram, curve)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(figure)
-    drawn = text.getvalue()
-    return drawn[drawn.index("<svg") :]
-
-
-def _draw_roc(axes: Axes, curve: Curve) -> None:
-    false, true = roc_curve(curve.probabilities, curve.positive)
-    flagged = curve.probabilities >= curve.threshold.flagged_from
-    axes.plot(false, true, color=_INK)
-    axes.plot(flagged[~curve.positive].mean(), flagged[curve.positive].mean(), "o", color=_POSITIVE)
-    axes.set(title="ROC (dot: threshold)", xlabel="1 - specificity", ylabel="sensitivity")
-
-
-def _draw_reliability(axes: Axes, curve: Curve) -> None:
-    bins = np.minimum((curve.probabilities * 10).astype(int), 9)
-    used = np.unique(bins)
-    axes.plot([0, 1], [0, 1], color="#9aa5b1", linewidth=1)
-    stated, observed = ([of[bins == b].mean() for b in used] for of in (curve.probabilities, curve.positive))
-    axes.plot(stated, observed, "o-", color=_INK)
-    axes.set(title="Reliability", xlabel="probability", ylabel="observed share", xlim=(0, 1), ylim=(0, 1.02))
-
-
-def _draw_histogram(axes: Axes, curve: Curve) -> None:
-    parts = [curve.probabilities[~curve.positive], curve.probabilities[curve.positive]]
-    axes.hist(parts, bins=20, range=(0, 1), color=[_NEGATIVE, _POSITIVE], label=["absent", "present"], log=True)
-    axes.axvspan(curve.threshold.indeterminate_from, curve.threshold.flagged_from, color="#f0d98c")
-    axes.axvline(curve.threshold.flagged_from, color=_INK, linewidth=1)
-    axes.set(title="Probabilities (band: indeterminate)", xlabel="probability", ylabel="images")
-    axes.legend()
+def _base_name(start: str | None) -> str:
+    if start is None:
+        return "random weights"
+    path = Path(start)
+    return f"the member of the same name of {path.parent.name}" if path.name == "recipe.yaml" else path.name

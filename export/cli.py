@@ -18,12 +18,14 @@ import msgspec
 
 from edge.errors import ScansideError, UsageError
 from edge.inference.bundle import open_bundle
+from export.deployed import command as evaluation_command
 from export.keys import DEFAULT_KEY, load_key, new_key
 
 if TYPE_CHECKING:
-    from export.build import Place
+    from export.fitting import Place
 
 _TRUSTED_KEYS = Path("firmware_config/trusted_keys")
+_MODELS = Path("models")
 _CACHE = Path(".cache/export")
 Command = Callable[[argparse.Namespace], None]
 
@@ -49,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> None:
     place = _place(options)
-    from export.build import train  # noqa: PLC0415
+    from export.fitting import fit  # noqa: PLC0415
 
-    train(place, _say)
+    fit(place, _say)
 
 
 def _build(options: argparse.Namespace) -> None:
@@ -68,10 +70,23 @@ def _inspect(options: argparse.Namespace) -> None:
     sys.stdout.write(explain(sealed))
 
 
+def _evaluate(options: argparse.Namespace) -> None:
+    evaluation_command.run(options, _say)
+
+
 def _key_new(options: argparse.Namespace) -> None:
     private, public = options.key.expanduser(), options.trusted_keys / f"{options.name}.pub"
     new_key(private, public)
     print(f"private key {private} (keep it out of the repository), public key {public} (commit it)")
+
+
+def _key_rotate(options: argparse.Namespace) -> None:
+    from export.rotation import rotate  # noqa: PLC0415
+
+    private = options.key.expanduser()
+    bundles = rotate(options.name, signing_key=private, trusted_keys=options.trusted_keys, models=options.models)
+    print(f"private key {private} (keep it out of the repository), public key {options.name}.pub (commit it)")
+    print(f"signed again, digests unchanged (commit the signatures): {', '.join(map(str, bundles))}")
 
 
 def _synthesize(options: argparse.Namespace) -> None:
@@ -87,9 +102,11 @@ def _place(options: argparse.Namespace) -> Place:
         raise UsageError(f"{options.recipe}: no such file; give the path of a recipe.yaml")
     if options.dataset is not None and not options.dataset.is_dir():
         raise UsageError(f"--dataset {options.dataset}: no such folder; give the folder that holds the label file")
-    from export.build import Place  # noqa: PLC0415
+    from export.fitting import Place  # noqa: PLC0415
 
-    return Place(recipe=options.recipe.resolve(), cache=options.cache, dataset=options.dataset)
+    return Place(
+        recipe=options.recipe.resolve(), cache=options.cache.resolve(), dataset=options.dataset, smoke=options.smoke
+    )
 
 
 def _say(line: str) -> None:
@@ -103,6 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("recipe", type=Path, metavar="RECIPE", help="models/<id>/recipe.yaml")
     model.add_argument("--dataset", type=Path, metavar="DIR", help="the data set's folder, instead of the recipe's")
     model.add_argument("--cache", type=Path, default=_CACHE, metavar="DIR", help=f"checkpoints (default {_CACHE})")
+    model.add_argument(
+        "--smoke", action="store_true", help="only see that all runs: few small images, bundle into the cache, no gate"
+    )
     signing = argparse.ArgumentParser(add_help=False)
     signing.add_argument(
         "--key", type=Path, default=DEFAULT_KEY, metavar="FILE", help=f"private key (default {DEFAULT_KEY})"
@@ -127,10 +147,24 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     inspect.set_defaults(command=_inspect)
 
+    evaluate = commands.add_parser(
+        "evaluate", parents=[common, trust], help="run a sealed bundle as the device does, on labelled images"
+    )
+    evaluation_command.add_arguments(evaluate)
+    evaluate.set_defaults(command=_evaluate)
+
     key = commands.add_parser("key", help="signing keys").add_subparsers(required=True, metavar="COMMAND")
     new = key.add_parser("new", parents=[common, signing, trust], help="make an Ed25519 key pair")
     new.add_argument("--name", default="scanside", help="name of the public key's file (default scanside)")
     new.set_defaults(command=_key_new)
+    rotate = key.add_parser(
+        "rotate", parents=[common, signing, trust], help="make a key pair, sign every bundle with it, trust it alone"
+    )
+    rotate.add_argument("--name", required=True, help="name of the new public key's file; no key there has it")
+    rotate.add_argument(
+        "--models", type=Path, default=_MODELS, metavar="DIR", help=f"folder of the bundles (default {_MODELS})"
+    )
+    rotate.set_defaults(command=_key_rotate)
 
     synthesize = commands.add_parser("synthesize", parents=[common], help="fit the demo's synthetic radiographs")
     synthesize.add_argument("dataset", type=Path, metavar="DATASET", help="folder with labels.csv")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +23,11 @@ def golden_inputs(count: int, side: int) -> NDArray[np.float32]:
 
 
 def write_golden(path: Path, inputs: NDArray[np.float32], outputs: Mapping[str, Outputs]) -> None:
-    """Writes ``inputs`` and, by engine, ``<engine>_logits``, ``<engine>_cam`` and ``<engine>_embedding``, stacked.
+    """Writes ``inputs`` and, by engine and output, ``<engine>_<output>``, stacked over the inputs.
 
     `edge.inference.self_test` is the reader.
     """
-    expected = {
-        f"{engine}_{name}": array for engine, given in outputs.items() for name, array in given._asdict().items()
+    expected: dict[str, Any] = {
+        f"{engine}_{name}": array for engine, given in outputs.items() for name, array in given.items()
     }
     np.savez_compressed(path, inputs=inputs, **expected)

@@ -25,16 +25,34 @@ def new_key(private: Path, public: Path) -> None:
         if path.exists():
             raise KeyFileError(f"{path}: exists already and a key is never overwritten; choose another name")
     key = Ed25519PrivateKey.generate()
+    write_private_key(private, key)
+    write_whole(public, public_pem(key))
+
+
+def public_pem(key: Ed25519PrivateKey) -> bytes:
+    """The public half of a key, as PEM."""
+    return key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def write_private_key(path: Path, key: Ed25519PrivateKey) -> None:
+    """Writes a private key as PEM (PKCS 8), for its owner only, whole or not at all."""
     encoded = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(encoded)
-    public.parent.mkdir(parents=True, exist_ok=True)
-    public.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(path, encoded, mode=0o600)
+
+
+def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Writes a file that is on the disk before it appears at ``path``; ``mode`` applies before its content is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:

@@ -1,7 +1,6 @@
 """A model's recipe: everything that decides what comes out of ``scanside-export build``, as one strict schema."""
 
 import difflib
-import hashlib
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -33,8 +32,29 @@ class FindingRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Coding scheme designator as DICOM names it (PS3.16, section 8), for example ``SCT``."""
     meaning: str
     """Code meaning, the words that people read."""
-    label: str
-    """The value of the data set's column ``label`` that means this finding is present."""
+    labels: tuple[str, ...]
+    """The finding is present where the label column holds one of these; "|" parts several values."""
+
+
+class StructureRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The anatomical structure that a segmentation outlines."""
+
+    code: str
+    scheme: str
+    meaning: str
+    mask_value: Annotated[int, msgspec.Meta(ge=1, le=255)] = 255
+    """The grey value that means the structure in the data set's mask images."""
+
+
+class ReferenceRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A better label that only some images carry: their patients are for validation and test, all others for training.
+
+    An image whose reference label is neither positive nor negative is left out.
+    """
+
+    column: str
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
 
 
 class DatasetRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,12 +66,20 @@ class DatasetRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Its licence, for the model card."""
     path: str
     """Folder of the data set, relative to the recipe; ``--dataset`` overrides it."""
-    labels: str = "labels.csv"
-    """CSV in that folder with the columns ``path``, ``label``, ``finding``, ``patient_id``."""
+    labels: str | None = "labels.csv"
+    """CSV in that folder with a column ``path``; without one, the folder that an image lies in is its label."""
+    label_column: str = "label"
+    patient_columns: tuple[str, ...] = ("finding", "patient_id")
+    """Together they name a patient."""
+    reference: ReferenceRecipe | None = None
+    lung_value: Annotated[int, msgspec.Meta(ge=1, le=255)] = 255
+    """The grey value that means lung in its mask images, for `AugmentationRecipe.background`."""
+    limit: Positive | None = None
+    """Take at most so many images, spread over the labels; all where it is not given."""
     reserved: tuple[str, ...] = ()
-    """CSVs, relative to the data set's folder, whose patients go to the test split: their images are used elsewhere."""
+    """Other label CSVs, relative to the data set's folder, whose patients all go to the test split."""
     train: Fraction = 0.72
-    """Share of the patients that the weights are fitted on; the shares add up to 1."""
+    """Share of the images; shares are of patients and of content, so they hold only roughly."""
     validation: Fraction = 0.14
     """Share for early stopping, calibration of probabilities and operating points."""
     calibration: Fraction = 0.04
@@ -74,6 +102,13 @@ class AugmentationRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fie
     scale: Fraction = 0.12
     aspect: Fraction = 0.12
     """Width against height: detectors differ in shape and the input recipe squashes."""
+    unmoved: Fraction = 0.0
+    """Share of the images that keep their place: without them a network knows none that fill the frame exactly."""
+    background: Fraction = 0.0
+    """Chance that all but the lungs, by the data set's masks, is taken from another image or blanked: so nothing out
+    there can be learned. Images without a mask keep theirs."""
+    mirror: Fraction = 0.0
+    """Chance of a left-right mirror: only where the side of the heart does not matter."""
     log_gamma: float = 0.35
     contrast: Fraction = 0.25
     brightness: Fraction = 0.12
@@ -89,12 +124,26 @@ class AugmentationRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fie
     """Chance that one rectangle is blanked, so that no marker in a corner is learned."""
 
 
-class TrainingRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the weights are fitted."""
+Architecture = Literal["mobilenet_v2", "densenet121", "resnet18", "efficientnet_b0", "unet"]
 
-    architecture: Literal["mobilenet_v2"] = "mobilenet_v2"
-    weights: str | None = None
-    """ImageNet weights to start from, relative to the recipe; without them the start is random."""
+
+class MemberRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One network of the ensemble that folds into one graph; most models have one member."""
+
+    name: str
+    architecture: Architecture = "mobilenet_v2"
+    """``mobilenet_v2`` is ours (folded batch norms, one grey channel); the others are MONAI's."""
+    view: Literal["grey", "relief"] = "grey"
+    """What the member sees: the grey values, or their local contrast, which exposure and processing change little."""
+    start: str | None = None
+    """Where the weights begin, relative to the recipe: ``.npz`` of ImageNet weights, ``.pt`` with any state dict, or
+    another model's ``recipe.yaml``, whose member of the same name is trained first; without it, at random."""
+
+
+class TrainingRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the weights of every member are fitted."""
+
+    members: tuple[MemberRecipe, ...]
     epochs: Positive = 8
     quantized_epochs: Annotated[int, msgspec.Meta(ge=0)] = 3
     """How many of them, the last ones, round the weights to the INT8 grid in the forward pass (quantization-aware)."""
@@ -108,13 +157,16 @@ class TrainingRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     """Decay per step of the averaged weights, which are the ones kept."""
     balance_classes: bool = True
     """Weigh positives and negatives equally in the loss."""
+    balance_within: Literal["view", "sex"] | None = None
+    """Weigh them equally within each value of this column too, so that the column itself predicts nothing."""
     augmentation: AugmentationRecipe = AugmentationRecipe()
 
 
 class OnnxRuntimeRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Static QDQ quantization for ONNX Runtime."""
 
-    calibrator: Literal["minmax", "percentile", "entropy"] = "minmax"
+    calibrators: tuple[Literal["minmax", "percentile", "entropy"], ...] = ("minmax",)
+    """Tried in turn; the one with the smallest shift of the outputs on validation images is kept."""
     percentile: float = 99.99
     """Share of the activations inside the range, for the calibrator ``percentile``."""
     float_convolutions: tuple[str, ...] = ()
@@ -136,16 +188,84 @@ class QuantizationRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fie
 
     onnxruntime: OnnxRuntimeRecipe = OnnxRuntimeRecipe()
     openvino: OpenVinoRecipe = OpenVinoRecipe()
+    search: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """How many of the most sensitive convolutions may be left in float, one by one, when validation misses the gate."""
 
 
 class OperatingPointRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a threshold on the calibrated probability is chosen, on the validation split."""
+    """How a threshold on the calibrated probability is chosen, on the validation split: by one of the two rules."""
 
-    name: str = "balanced"
-    min_sensitivity: Fraction = 0.97
+    name: str
+    min_sensitivity: Fraction | None = None
     """The highest threshold that keeps this sensitivity is taken."""
+    min_specificity: Fraction | None = None
+    """The lowest threshold that keeps this specificity is taken."""
+
+    def __post_init__(self) -> None:
+        if (self.min_sensitivity is None) == (self.min_specificity is None):
+            raise ValueError(f"operating point {self.name!r} needs either min_sensitivity or min_specificity")
+
+
+class OperatingPointsRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The named thresholds that the bundle offers."""
+
+    default: str = "balanced"
+    points: tuple[OperatingPointRecipe, ...] = (
+        OperatingPointRecipe(name="high_sensitivity", min_sensitivity=0.98),
+        OperatingPointRecipe(name="balanced", min_sensitivity=0.95),
+        OperatingPointRecipe(name="high_specificity", min_specificity=0.99),
+    )
     indeterminate_share: Fraction = 0.025
-    """Share of the validation images, those nearest to the threshold, that the indeterminate band covers."""
+    """Share of the validation images, those nearest below a threshold, that its indeterminate band covers."""
+    prevalence: Fraction = 0.1
+    """For the predictive values in the table of cut-offs; the data sets hold far more positives than a clinic sees."""
+
+    def __post_init__(self) -> None:
+        if self.default not in [point.name for point in self.points]:
+            raise ValueError(f"the default operating point {self.default!r} is not among the points; add or rename it")
+
+
+class FamiliarityRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the gate for unfamiliar images is set."""
+
+    refused_share: Fraction = 0.01
+    """Share of the validation images that may lie beyond the threshold."""
+    draws: Positive = 2
+    """Augmented copies of each training image that shape the statistics, beside the image itself."""
+    other_frontal: DatasetRecipe | None = None
+    """Frontal chest radiographs unlike those of the training: what lies farther out than 99 % of them is called no
+    frontal chest rather than unfamiliar."""
+    refused: DatasetRecipe | None = None
+    """Images that must be refused: measured only, after the threshold is set."""
+
+
+class GateRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What INT8 may cost against FP32, and what the model must reach; one miss and no bundle is written.
+
+    Judged on the test split, for each finding at each operating point, for each engine.
+    """
+
+    auroc_drop: Fraction = 0.005
+    sensitivity_drop: Fraction = 0.01
+    specificity_drop: Fraction = 0.01
+    decision_flips: Fraction = 0.01
+    """Share of the images whose decision changes: INT8 against FP32, and engine against engine."""
+    dice_drop: Fraction = 0.005
+    faster_than_fp32: Annotated[float, msgspec.Meta(ge=0.0)] = 1.0
+    """How many times faster INT8 must be than FP32 in the same engine."""
+    capped_shift: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
+    """Largest shift of an output, relative to its largest magnitude where that is above 1, when the CPU's instruction
+    set is capped at AVX2."""
+    min_auroc: Fraction = 0.0
+    min_sensitivity: Fraction = 0.0
+    """At the default operating point, as ``min_specificity``."""
+    min_specificity: Fraction = 0.0
+    max_calibration_error: Fraction = 1.0
+    min_dice: Fraction = 0.0
+    min_refused: Fraction = 0.0
+    """Share of the data set ``familiarity.refused`` that is refused."""
+    max_refused_own: Fraction = 1.0
+    """Share of the test split that is refused."""
 
 
 class Recipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,14 +273,17 @@ class Recipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     id: str
     version: str
+    task: Literal["classification", "segmentation"] = "classification"
+    experimental: bool = False
+    """Marked so on the page and in the card: measured on too little to rely on."""
     title: str
     intended_use: str
     not_looked_for: str
     """What people may expect and the model does not look for."""
     weak_spots: tuple[str, ...]
     """What the card must warn of, beyond what is measured."""
-    body_part: str
-    """DICOM Body Part Examined that the model accepts."""
+    body_parts: tuple[str, ...]
+    """DICOM Body Part Examined values that the model accepts."""
     views: tuple[str, ...]
     """DICOM View Position values that the model accepts."""
     modalities: tuple[str, ...]
@@ -168,16 +291,27 @@ class Recipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Youngest age that the model accepts, inclusive."""
     age_years_below: float
     """The age from which on it does not."""
-    findings: tuple[FindingRecipe, ...]
+    findings: tuple[FindingRecipe, ...] = ()
+    """What a classification answers for."""
+    structure: StructureRecipe | None = None
+    """What a segmentation outlines."""
     seed: int
     side: Positive = 224
     """Height and width of the network's input in pixels."""
     dataset: DatasetRecipe
-    training: TrainingRecipe = TrainingRecipe()
+    training: TrainingRecipe
     quantization: QuantizationRecipe = QuantizationRecipe()
-    operating_point: OperatingPointRecipe = OperatingPointRecipe()
+    operating_points: OperatingPointsRecipe = OperatingPointsRecipe()
+    familiarity: FamiliarityRecipe | None = None
+    gate: GateRecipe = GateRecipe()
     golden_tolerance: dict[str, float]
-    """By output (logits, cam, embedding), the largest absolute difference from its golden value on a device."""
+    """By output (logits, cam, embedding; mask), the largest absolute difference from its golden value on a device."""
+
+    def __post_init__(self) -> None:
+        if (self.task == "classification") != bool(self.findings):
+            raise ValueError("findings belong to a classification, and it needs at least one; correct task or findings")
+        if (self.task == "segmentation") != (self.structure is not None):
+            raise ValueError("a structure belongs to a segmentation, and it needs one; correct task or structure")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -195,12 +329,6 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"{path}: not YAML ({' '.join(str(error).split())}); correct that line") from error
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {_explain(str(error))}") from error
-
-
-def training_key(recipe: Recipe, data_fingerprint: str) -> str:
-    """Hex name of everything that decides the trained weights: data, split, network, augmentation, seed."""
-    parts = (recipe.findings, recipe.seed, recipe.side, recipe.dataset, recipe.training, data_fingerprint)
-    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
 
 def _explain(message: str) -> str:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge.errors import ScansideError
 from edge.inference.bundle import BUNDLE_FILE, SIGNATURE_FILE, Bundle
 
-MAX_BYTES = 10_000_000
+MAX_BYTES = 12_000_000
 
 
 class SealError(ScansideError):

@@ -1,28 +1,30 @@
-"""Fitting the weights: augmented, smoothed, averaged, and resumable after a kill."""
+"""Fitting the weights of one member: augmented, smoothed, averaged, and resumable after a kill."""
 
 import ctypes
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from export import architectures
+from export import architectures, objectives
 from export.augmentation import augment
 from export.datasets import Dataset, to_input, write_whole
-from export.evaluation import auroc
-from export.recipe import Recipe, TrainingRecipe
+from export.objectives import Figures, Truth
+from export.recipe import MemberRecipe, Recipe, TrainingRecipe
 
 _VALIDATION_BATCH = 64
 _STRESS_SEED = 7
+_CHECKPOINT, _BEST, _FLOAT = "checkpoint.pt", "best.pt", "float.pt"
 Report = Callable[[str], None]
 Network = TypeVar("Network", bound=nn.Module)
+State = dict[str, Tensor]
 
 
 class Epoch(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,52 +35,76 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     quantized: bool = False
     """Whether the weights were rounded to the INT8 grid in this epoch."""
     training_loss: float
-    validation_loss: float
-    """Cross-entropy on the validation split as it is."""
-    validation_auroc: float
-    stressed_loss: float
-    """Cross-entropy on the validation split under one fixed draw of the augmentation: the figure that early stopping
-    follows, because robustness decides in the field and the plain split is too easy to tell epochs apart."""
-    stressed_auroc: float
+    validation: Figures
+    """On the validation split as it is."""
+    stressed: Figures
+    """On the validation split under one fixed draw of the augmentation: early stopping follows its loss, because
+    robustness decides in the field and the plain split is too easy to tell epochs apart."""
 
 
-def train(recipe: Recipe, dataset: Dataset, weights: Path | None, folder: Path, report: Report) -> list[Epoch]:
-    """Trains, or goes on from ``folder/checkpoint.pt``; ``folder/best.pt`` holds the kept weights.
+def key(recipe: Recipe, member: MemberRecipe, fingerprint: str, start: str) -> str:
+    """Hex name of everything that decides a member's weights: data, split, network, augmentation, seed, start."""
+    shared = msgspec.structs.replace(recipe.training, members=(member,))
+    parts = (recipe.findings, recipe.structure, recipe.seed, recipe.side, recipe.dataset, shared, fingerprint, start)
+    return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
+
+
+class Task(NamedTuple):
+    """One member to fit."""
+
+    recipe: Recipe
+    member: MemberRecipe
+    folder: Path
+    """Where its checkpoint lives; ``best.pt`` there holds the kept weights."""
+
+
+class Data(NamedTuple):
+    """What a training looks at."""
+
+    dataset: Dataset
+    lungs: NDArray[np.uint8] | None
+    """[N, side, side] of 0 and 1, the lungs with a margin, where the augmentation changes the background."""
+
+
+def train(task: Task, data: Data, start: Callable[[nn.Module], None], report: Report) -> list[Epoch]:
+    """Trains a member, or goes on from its checkpoint; returns the history, one entry per epoch.
 
     The draw of each epoch depends on the seed and the epoch's number only, so a resumed run equals an unbroken one.
 
     Args:
-        recipe: What to train.
-        dataset: Its images.
-        weights: ImageNet weights to start from, or none for a random start.
-        folder: Where the checkpoint lives.
+        task: Which member, and where it is kept.
+        data: Its images.
+        start: Puts the first weights into the member's network.
         report: Takes one line of progress at a time.
-
-    Returns:
-        The history, one entry per epoch.
     """
+    recipe = task.recipe
     _keep_freed_memory()
     torch.set_flush_denormal(True)
     torch.manual_seed(recipe.seed)
-    run = _Run(recipe, dataset, weights, folder)
+    run = _Run(task, data, start)
     run.resume(report)
-    while not run.finished:
+    while not is_finished(recipe.training, run.history):
         run.epoch(report)
     return run.history
 
 
-def trained(recipe: Recipe, folder: Path) -> architectures.MobileNetV2Grey:
-    """The network with the kept weights of a finished training, on the INT8 grid where it was trained for that."""
-    network = architectures.build(recipe.training.architecture, len(recipe.findings))
-    network.load_state_dict(torch.load(folder / "best.pt", weights_only=True))
-    if recipe.training.quantized_epochs:
-        network.snap_weights()
-    return network.eval()
+def trained(task: Task) -> architectures.Member:
+    """The member with the kept weights of a finished training, on the INT8 grid where it was trained for that."""
+    network = _loaded(task, _BEST)
+    if task.recipe.training.quantized_epochs:
+        architectures.snap_weights(network)
+    return network
+
+
+def trained_in_float(task: Task) -> architectures.Member | None:
+    """The member as it was before any rounding; none where the recipe rounds from the first epoch on."""
+    name = _FLOAT if task.recipe.training.quantized_epochs else _BEST
+    return _loaded(task, name) if (task.folder / name).exists() else None
 
 
 def history(folder: Path) -> list[Epoch]:
     """The epochs that stand in ``folder/checkpoint.pt``; none where training has not begun."""
-    path = folder / "checkpoint.pt"
+    path = folder / _CHECKPOINT
     return msgspec.convert(torch.load(path, weights_only=True)["history"], list[Epoch]) if path.exists() else []
 
 
@@ -89,18 +115,19 @@ def eligible(recipe: TrainingRecipe, epochs: list[Epoch]) -> list[Epoch]:
 
 def is_finished(recipe: TrainingRecipe, epochs: list[Epoch]) -> bool:
     """Whether all epochs are done, or the last ``patience`` eligible ones brought nothing better."""
-    losses = [epoch.stressed_loss for epoch in eligible(recipe, epochs)]
+    losses = [epoch.stressed.loss for epoch in eligible(recipe, epochs)]
     stale = bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= recipe.patience
     return len(epochs) >= recipe.epochs or stale
 
 
 def predict(network: nn.Module, images: Tensor) -> NDArray[np.float32]:
-    """Logits [N, K] for images [N, 1, H, W] in 0..1, in batches."""
+    """The first output (logits [N, K], or mask [N, 1, H, W]) for images [N, 1, H, W] in 0..1, in batches."""
     _keep_freed_memory()
-    network = channels_last(network)
+    network = channels_last(network.eval())
+    device = next(network.parameters()).device
     with torch.inference_mode():
-        logits = torch.cat([network(batch)[0] for batch in torch.split(images, _VALIDATION_BATCH)])
-    return np.asarray(logits.numpy())
+        batches = [network(batch.to(device))[0].cpu() for batch in torch.split(images, _VALIDATION_BATCH)]
+    return np.asarray(torch.cat(batches).numpy())
 
 
 def channels_last(network: Network) -> Network:
@@ -109,15 +136,18 @@ def channels_last(network: Network) -> Network:
 
 
 class _Run:
-    def __init__(self, recipe: Recipe, dataset: Dataset, weights: Path | None, folder: Path) -> None:
-        self.recipe, self.how, self.folder = recipe, recipe.training, folder
-        self.pixels, self.targets = dataset.pixels, torch.from_numpy(dataset.targets)
-        self.chosen = dataset.indices("train")
-        self.network = architectures.build(self.how.architecture, len(recipe.findings))
-        if weights is not None:
-            self.network.load_imagenet(weights)
-        # Channels last is 2.6 times faster than the default on a CPU with AVX-512 (measured); bfloat16 gains nothing.
-        self.network = channels_last(self.network)
+    def __init__(self, task: Task, data: Data, start: Callable[[nn.Module], None]) -> None:
+        recipe, member, self.folder = task
+        self.recipe, self.member = recipe, member
+        self.how = recipe.training
+        dataset = data.dataset
+        self.images, self.chosen = _Images(recipe, *data), dataset.indices("train")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = architectures.member(member, len(recipe.findings))
+        start(network.network)
+        # Channels last is 2.6 times faster than the default on a CPU with AVX-512 (measured); bfloat16 gains nothing
+        # there, so mixed precision is for GPUs.
+        self.network = channels_last(network).to(self.device)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
         plain = [p for p in self.network.parameters() if p.ndim <= 1]
@@ -130,22 +160,21 @@ class _Run:
         self.scheduler = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, self.how.learning_rate, total_steps=total, pct_start=0.1
         )
-        positive = self.targets[self.chosen].mean(dim=0)
-        self.positive_weight = (1.0 - positive) / positive if self.how.balance_classes else torch.ones_like(positive)
-        validation = dataset.indices("validation")
-        self.validation = torch.from_numpy(to_input(dataset.pixels[validation]))
-        self.validation_targets = self.targets[validation]
+        self.validation, self.truth = self.images.batch(dataset.indices("validation"))
         stress = torch.Generator().manual_seed(_STRESS_SEED)
-        self.stressed = augment(self.validation, self.how.augmentation, stress)
+        self.stressed, moved = augment(
+            self.validation,
+            self.how.augmentation,
+            stress,
+            masks=self.truth.masks,
+            lungs=self.images.lungs(dataset.indices("validation")),
+        )
+        self.stressed_truth = self.truth._replace(masks=moved)
         self.history: list[Epoch] = []
         self.steps = 0
 
-    @property
-    def finished(self) -> bool:
-        return is_finished(self.how, self.history)
-
     def resume(self, report: Report) -> None:
-        path = self.folder / "checkpoint.pt"
+        path = self.folder / _CHECKPOINT
         if not path.exists():
             return
         state = torch.load(path, weights_only=True)
@@ -154,32 +183,34 @@ class _Run:
         self.scheduler.load_state_dict(state["scheduler"])
         self.average, self.steps = state["average"], state["steps"]
         self.history = msgspec.convert(state["history"], list[Epoch])
-        report(f"training goes on after epoch {len(self.history)} of {self.how.epochs}")
+        report(f"{self.member.name}: training goes on after epoch {len(self.history)} of {self.how.epochs}")
 
     def epoch(self, report: Report) -> None:
         number, started = len(self.history) + 1, time.monotonic()
         random = torch.Generator().manual_seed(self.recipe.seed * 1000 + number)
         order = torch.randperm(len(self.chosen), generator=random).numpy()
         quantized = number > self.how.epochs - self.how.quantized_epochs
-        self.network.quantize_weights(quantized)
         self.network.train()
         total, said = 0.0, started
         for step in range(self.steps_per_epoch):
             batch = self.chosen[order[step * self.how.batch_size : (step + 1) * self.how.batch_size]]
-            total += self._step(batch, random)
+            total += self._step(batch, quantized, random)
             if time.monotonic() - said > 15.0:
                 said = time.monotonic()
                 report(self._progress(number, step + 1, said - started))
         self._close(number, time.monotonic() - started, total / self.steps_per_epoch, quantized, report)
 
-    def _step(self, batch: NDArray[np.int64], random: torch.Generator) -> float:
-        images = augment(torch.from_numpy(to_input(self.pixels[batch])), self.how.augmentation, random)
-        targets, smoothing = self.targets[batch], self.how.label_smoothing
+    def _step(self, batch: NDArray[np.int64], quantized: bool, random: torch.Generator) -> float:
+        plain, truth = self.images.batch(batch)
+        lungs = self.images.lungs(batch)
+        images, masks = augment(plain, self.how.augmentation, random, masks=truth.masks, lungs=lungs)
+        masks = None if masks is None else masks.to(self.device)
+        moved = Truth(truth.targets.to(self.device), truth.weights.to(self.device), masks)
+        weights = architectures.rounded_weights(self.network) if quantized else {}
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.network(images)[0]
-        weights = torch.where(targets > 0.5, self.positive_weight, torch.ones_like(targets))
-        smoothed = targets * (1.0 - smoothing) + smoothing / 2.0
-        loss = functional.binary_cross_entropy_with_logits(logits, smoothed, weights)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            outputs = torch.func.functional_call(self.network, weights, (images.to(self.device),))
+        loss = objectives.loss(self.recipe, outputs, moved)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
@@ -187,35 +218,38 @@ class _Run:
         self.steps += 1
         decay = min(self.how.ema_decay, self.steps / (self.steps + 10.0))
         for name, value in self.network.state_dict().items():
-            self.average[name].lerp_(value, 1.0 - decay)
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1.0 - decay)
+            else:
+                self.average[name].copy_(value)
         return float(loss.detach())
 
     def _progress(self, number: int, done: int, seconds: float) -> str:
         steps_left = self.steps_per_epoch * (self.how.epochs - number + 1) - done
         left = seconds / done * steps_left / 60.0
-        return f"epoch {number}/{self.how.epochs}: step {done}/{self.steps_per_epoch}, {left:.0f} min left at most"
+        where = f"{self.member.name}: epoch {number}/{self.how.epochs}"
+        return f"{where}: step {done}/{self.steps_per_epoch}, {left:.0f} min left at most"
 
     def _close(self, number: int, seconds: float, training_loss: float, quantized: bool, report: Report) -> None:
-        averaged = architectures.build(self.how.architecture, len(self.recipe.findings))
+        averaged = architectures.member(self.member, len(self.recipe.findings))
         averaged.load_state_dict(self.average)
-        averaged.quantize_weights(quantized)
-        averaged.eval()
-        targets = self.validation_targets
-        plain, stressed = predict(averaged, self.validation), predict(averaged, self.stressed)
+        if quantized:
+            architectures.snap_weights(averaged)
+        averaged = averaged.to(self.device)
         epoch = Epoch(
             number=number,
             seconds=seconds,
             quantized=quantized,
             training_loss=training_loss,
-            validation_loss=_loss(plain, targets),
-            validation_auroc=_mean_auroc(plain, targets),
-            stressed_loss=_loss(stressed, targets),
-            stressed_auroc=_mean_auroc(stressed, targets),
+            validation=objectives.figures(self.recipe, predict(averaged, self.validation), self.truth),
+            stressed=objectives.figures(self.recipe, predict(averaged, self.stressed), self.stressed_truth),
         )
         self.history.append(epoch)
-        better = epoch is min(eligible(self.how, self.history), key=lambda each: each.stressed_loss, default=None)
+        better = epoch is min(eligible(self.how, self.history), key=lambda each: each.stressed.loss, default=None)
         if better:
-            write_whole(self.folder / "best.pt", lambda path: torch.save(self.average, path))
+            write_whole(self.folder / _BEST, lambda path: torch.save(self.average, path))
+        if number == self.how.epochs - self.how.quantized_epochs:
+            write_whole(self.folder / _FLOAT, lambda path: torch.save(self.average, path))
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -224,21 +258,60 @@ class _Run:
             "steps": self.steps,
             "history": msgspec.to_builtins(self.history),
         }
-        write_whole(self.folder / "checkpoint.pt", lambda path: torch.save(state, path))
-        report(
-            f"epoch {number}/{self.how.epochs}{' (rounded weights)' if quantized else ''}: {seconds:.0f} s, training "
-            f"loss {training_loss:.4f}, validation loss {epoch.validation_loss:.4f}, AUROC "
-            f"{epoch.validation_auroc:.4f}, stressed loss {epoch.stressed_loss:.4f}, AUROC {epoch.stressed_auroc:.4f}"
-            f"{' (best, kept)' if better else ''}"
-        )
+        write_whole(self.folder / _CHECKPOINT, lambda path: torch.save(state, path))
+        report(f"{self.member.name}: {_line(epoch, self.how.epochs)}{' (best, kept)' if better else ''}")
 
 
-def _loss(logits: NDArray[np.float32], targets: Tensor) -> float:
-    return float(functional.binary_cross_entropy_with_logits(torch.from_numpy(logits), targets))
+class _Images:
+    """The data set as tensors, a batch at a time."""
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, lungs: NDArray[np.uint8] | None) -> None:
+        how = recipe.training
+        groups = None
+        if how.balance_within is not None:
+            groups = np.array([str(getattr(row, how.balance_within)) for row in dataset.rows])
+        weights = np.ones_like(dataset.targets)
+        if how.balance_classes and dataset.targets.shape[1]:
+            chosen = dataset.indices("train")
+            weights[chosen] = objectives.class_weights(
+                dataset.targets[chosen], None if groups is None else groups[chosen]
+            )
+        self._pixels, self._masks = dataset.pixels, dataset.masks
+        self._targets, self._weights = torch.from_numpy(dataset.targets), torch.from_numpy(weights)
+        self._lungs = lungs
+
+    def batch(self, indices: NDArray[np.int64]) -> tuple[Tensor, Truth]:
+        """Images [N, 1, H, W] in 0..1 and what is known of them."""
+        masks = None
+        if self._masks is not None:
+            masks = torch.from_numpy(self._masks[indices][:, np.newaxis].astype(np.float32))
+        truth = Truth(self._targets[indices], self._weights[indices], masks)
+        return torch.from_numpy(to_input(self._pixels[indices])), truth
+
+    def lungs(self, indices: NDArray[np.int64]) -> Tensor | None:
+        """The lungs with a margin [N, 1, H, W] of 0 and 1, where the training wants them."""
+        if self._lungs is None:
+            return None
+        return torch.from_numpy(self._lungs[indices][:, np.newaxis].astype(np.float32))
 
 
-def _mean_auroc(logits: NDArray[np.float32], targets: Tensor) -> float:
-    return float(np.mean([auroc(logits[:, k], targets[:, k].numpy() > 0.5) for k in range(logits.shape[1])]))
+def _loaded(task: Task, name: str) -> architectures.Member:
+    network = architectures.member(task.member, len(task.recipe.findings))
+    network.load_state_dict(torch.load(task.folder / name, weights_only=True, map_location="cpu"))
+    return network.eval()
+
+
+def _line(epoch: Epoch, epochs: int) -> str:
+    name = "Dice" if epoch.validation.dice is not None else "AUROC"
+    plain, stressed = (
+        f"loss {each.loss:.4f}, {name} {each.dice if each.dice is not None else each.auroc:.4f}"
+        for each in (epoch.validation, epoch.stressed)
+    )
+    rounded = " (rounded weights)" if epoch.quantized else ""
+    return (
+        f"epoch {epoch.number}/{epochs}{rounded}: {epoch.seconds:.0f} s, training loss {epoch.training_loss:.4f}, "
+        f"validation {plain}, stressed {stressed}"
+    )
 
 
 def _keep_freed_memory() -> None:

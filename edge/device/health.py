@@ -32,6 +32,23 @@ class State(StrEnum):
     DOWN = "down"
 
 
+class ModelInService(Record, frozen=True, kw_only=True):
+    """A model as the inference service says that it runs it.
+
+    Attributes:
+        digest: SHA-256 of its bundle.yaml.
+        experimental: It was measured on too little to rely on.
+        median_ms: Milliseconds of one pass when it was loaded.
+    """
+
+    id: str
+    version: str
+    digest: str
+    engine: str
+    experimental: bool
+    median_ms: float
+
+
 class Health(Record, frozen=True, kw_only=True):
     """One service's own account.
 
@@ -41,6 +58,7 @@ class Health(Record, frozen=True, kw_only=True):
         since: When it entered this state, seconds since the epoch.
         updated_at: When it last said so.
         pid: Its process.
+        models: What it answers with; the inference service has some.
         details: Figures of its own (`queue_depth`, `p95_ms`, ...).
     """
 
@@ -50,6 +68,7 @@ class Health(Record, frozen=True, kw_only=True):
     since: float
     updated_at: float
     pid: int
+    models: tuple[ModelInService, ...] = ()
     details: dict[str, Figure] = msgspec.field(default_factory=dict)
 
 
@@ -68,6 +87,10 @@ class HealthFile:
     def due(self) -> bool:
         """Whether the account wants renewing: figures that cost something need not be gathered before."""
         return not 0 <= self._clock() - self._health.updated_at < RENEW_EVERY
+
+    def list_models(self, models: tuple[ModelInService, ...]) -> None:
+        """Name the models in service, in every later report until others are named."""
+        self._health = msgspec.structs.replace(self._health, models=models)
 
     def report(self, state: State, reason: str = "", **details: Figure) -> None:
         """Say how the service is. Written at once when the state changes, otherwise every `RENEW_EVERY` seconds."""

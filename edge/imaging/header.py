@@ -54,6 +54,7 @@ def read_header(dataset: Dataset) -> Header:
         body_part=_text(dataset, "BodyPartExamined"),
         view=_text(dataset, "ViewPosition"),
         laterality=_text(dataset, "ImageLaterality") or _text(dataset, "Laterality"),
+        patient_orientation=_orientation(dataset),
         presentation_intent=_text(dataset, "PresentationIntentType"),
         quality_control="YES" in (_text(dataset, "QualityControlImage"), _text(dataset, "QualityControlSubject")),
         frames=_integer(dataset, "NumberOfFrames") or 1,
@@ -83,6 +84,15 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
 def _text(dataset: Dataset, keyword: str) -> str | None:
     value = value_of(dataset, keyword)
     return None if value is None else str(value).strip()[:64] or None
+
+
+def _orientation(dataset: Dataset) -> str | None:
+    try:
+        value = dataset.get("PatientOrientation")
+        parts = [] if value is None else [value] if isinstance(value, str) else [str(part) for part in value]
+    except Exception:  # a value that does not fit its VR: absent, as this module's contract says
+        return None
+    return "\\".join(part.strip().upper() for part in parts)[:64] or None
 
 
 def _integer(dataset: Dataset, keyword: str) -> int | None:

@@ -19,11 +19,15 @@ _BLACK, _WHITE = 2 / 255, 253 / 255
 _MOST_BLACK, _MOST_WHITE = 0.10, 0.02
 
 
-def check_quality(pixels: NDArray[np.float32]) -> tuple[QualityFinding, ...]:
+def check_quality(
+    pixels: NDArray[np.float32],
+    lungs: NDArray[np.float32] | None = None,  # noqa: ARG001 - no check reads it yet
+) -> tuple[QualityFinding, ...]:
     """Every check that found something, for a frontal chest radiograph.
 
     Args:
         pixels: float32 (rows, columns), 0 black to 1 white.
+        lungs: Their outline over the whole image, float32 (height, width) of any size, 0..1, where one is known.
     """
     step = max(1, min(pixels.shape) // _ENOUGH)
     sampled = np.ascontiguousarray(pixels[::step, ::step])

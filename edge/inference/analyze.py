@@ -69,7 +69,10 @@ def _words(result: Result) -> str:
     flagged = ", ".join(
         f"{finding.meaning} {finding.probability:.0%}" for finding in result.findings if finding.flagged
     )
-    return f"{result.source}: {answer}{f' ({flagged})' if flagged else ''}\n"
+    answer += f" ({flagged})" if flagged else ""
+    if result.model and result.model.experimental:
+        answer += ", experimental model"
+    return f"{result.source}: {answer}\n"
 
 
 def _cache() -> Path:

@@ -1,8 +1,8 @@
 """The sealed model bundle: its strict schema, and the reader that trusts no byte that the signature does not cover.
 
 A bundle is a folder: `bundle.yaml` (this schema), `bundle.yaml.sig` (detached Ed25519 over the bytes of bundle.yaml),
-`model.onnx` (INT8 QDQ), `openvino/model.xml` and `.bin` (INT8 IR), `golden.npz`, `card.md`, `card.html`. The signature
-covers bundle.yaml, which lists the SHA-256 of every other file.
+`model.onnx` (INT8 QDQ), `openvino/model.xml` and `.bin` (INT8 IR), `golden.npz`, `familiarity.npz` (classification),
+`card.md`, `card.html`. The signature covers bundle.yaml, which lists the SHA-256 of every other file.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ SIGNATURE_FILE = "bundle.yaml.sig"
 ONNX_FILE = "model.onnx"
 OPENVINO_FILE = "openvino/model.xml"
 GOLDEN_FILE = "golden.npz"
+FAMILIARITY_FILE = "familiarity.npz"
+
+
+_OUTPUTS_OF = {"classification": {"logits", "cam", "embedding"}, "segmentation": {"mask"}}
 
 
 class BundleError(ScansideError):
@@ -120,12 +124,61 @@ class Measured(Record, frozen=True, kw_only=True):
     flips_against_fp32: int
 
 
+class MeasuredMask(Record, frozen=True, kw_only=True):
+    """What a segmentation's evaluation gave, for one engine and precision; Dice is the mean over the images."""
+
+    engine: str
+    precision: str
+    dataset: str
+    split: str
+    images: int
+    patients: int
+    dice: Interval
+
+
+class Familiarity(Record, frozen=True, kw_only=True):
+    """When an image is unlike those that the model was trained on.
+
+    `familiarity.npz` holds `mean` float32 (F,) and `whitening` float32 (F, F): the distance of an embedding is
+    `|whitening @ (embedding - mean)|^2 / F`, Mahalanobis' distance with a shrunk covariance (Lee et al., NeurIPS 2018;
+    Ledoit and Wolf 2004), around 1 for images like those of the training.
+
+    Attributes:
+        unfamiliar_from: From this distance on the image is not analysed.
+        not_frontal_chest_from: From this larger one on the reason is that it is no frontal chest radiograph.
+    """
+
+    unfamiliar_from: float
+    not_frontal_chest_from: float
+
+
+class MeasuredRefusal(Record, frozen=True, kw_only=True):
+    """How many images of a data set the familiarity gate refuses, whatever their tags say."""
+
+    engine: str
+    dataset: str
+    images: int
+    wanted: bool
+    refused: Interval
+
+
+class Structure(Record, frozen=True, kw_only=True):
+    """The anatomical structure that a segmentation outlines, as a code."""
+
+    code: str
+    scheme: str
+    meaning: str
+
+
 class Bundle(Record, frozen=True, kw_only=True):
     """bundle.yaml.
 
     Attributes:
-        outputs: The graph's names of the three outputs.
-        findings: In the order of the logits.
+        experimental: Measured on too little to rely on; the page says so beside every answer.
+        outputs: The graph's names of the outputs: `logits`, `cam`, `embedding`, or `mask` (0..1, of the input's size).
+        findings: In the order of the logits; none for a segmentation.
+        structure: What a segmentation outlines.
+        familiarity: The gate for unfamiliar images; none for a segmentation.
         golden_tolerance: Largest absolute difference that the self-test allows, by output (`logits`, `cam`, ...).
         measured: One row for each finding, engine and operating point.
         provenance: Data sets and their hashes, recipe, versions, CPU, date.
@@ -135,19 +188,24 @@ class Bundle(Record, frozen=True, kw_only=True):
     schema: Literal["scanside.bundle/1"] = "scanside.bundle/1"
     id: str
     version: str
-    task: Literal["classification"]
+    task: Literal["classification", "segmentation"]
+    experimental: bool = False
     title: str
     intended_use: str
     not_looked_for: str
     precision: Literal["int8"] = "int8"
     accepts: Accepts
     input: Input
-    outputs: dict[Literal["logits", "cam", "embedding"], str]
-    findings: tuple[FindingSpec, ...]
-    operating_points: tuple[OperatingPoint, ...]
-    default_operating_point: str
+    outputs: dict[Literal["logits", "cam", "embedding", "mask"], str]
+    findings: tuple[FindingSpec, ...] = ()
+    structure: Structure | None = None
+    familiarity: Familiarity | None = None
+    operating_points: tuple[OperatingPoint, ...] = ()
+    default_operating_point: str = ""
     golden_tolerance: dict[str, float]
-    measured: tuple[Measured, ...]
+    measured: tuple[Measured, ...] = ()
+    measured_masks: tuple[MeasuredMask, ...] = ()
+    measured_refusals: tuple[MeasuredRefusal, ...] = ()
     provenance: dict[str, Any]
     files: dict[str, str]
 
@@ -179,6 +237,28 @@ def sigmoid(logit: float) -> float:
     return 1.0 / (1.0 + math.exp(-max(-60.0, min(60.0, logit))))
 
 
+def broken_rule(bundle: Bundle) -> str | None:
+    """The first rule between a bundle's fields that does not hold, in words with the value; None when all hold."""
+    of_task = _OUTPUTS_OF[bundle.task]
+    rules: list[tuple[bool, str]] = [
+        (set(bundle.outputs) == of_task, f"outputs {_list(bundle.outputs)}, a {bundle.task} has {_list(of_task)}"),
+        (
+            set(bundle.golden_tolerance) == set(bundle.outputs),
+            f"golden_tolerance for {_list(bundle.golden_tolerance)}, each output needs one",
+        ),
+        (
+            all(0 < tolerance < math.inf for tolerance in bundle.golden_tolerance.values()),
+            f"golden_tolerance {bundle.golden_tolerance}, each is above 0 and finite",
+        ),
+        (
+            all(required in bundle.files for required in (ONNX_FILE, OPENVINO_FILE, GOLDEN_FILE)),
+            f"files lists no {ONNX_FILE}, {OPENVINO_FILE} or {GOLDEN_FILE}, each model has them",
+        ),
+    ]
+    rules += _rules_of_classification(bundle) if bundle.task == "classification" else _rules_of_segmentation(bundle)
+    return next((words for holds, words in rules if not holds), None)
+
+
 def open_bundle(folder: Path, trusted_keys: Iterable[Path]) -> SealedBundle:
     """Verify and read a bundle: signature by a trusted key, then every file's digest, then the schema.
 
@@ -202,9 +282,11 @@ def open_bundle(folder: Path, trusted_keys: Iterable[Path]) -> SealedBundle:
         )
     try:
         bundle = msgspec.convert(yaml.safe_load(sealed), Bundle)
-        bundle.operating_point()
     except (msgspec.ValidationError, yaml.YAMLError) as error:
         raise BundleError(f"{folder}/{BUNDLE_FILE}: {error}: export the bundle again with this version") from error
+    broken = broken_rule(bundle)
+    if broken:
+        raise BundleError(f"{folder}/{BUNDLE_FILE}: {broken}: export the bundle again")
     _verify_files(folder, bundle.files)
     return SealedBundle(folder=folder, bundle=bundle, digest=f"sha256:{hashlib.sha256(sealed).hexdigest()}")
 
@@ -212,6 +294,59 @@ def open_bundle(folder: Path, trusted_keys: Iterable[Path]) -> SealedBundle:
 def find_bundles(models: Path) -> list[Path]:
     """The bundle folders under a models folder, sorted by name: `<models>/<id>/bundle/`."""
     return sorted(path.parent for path in models.glob(f"*/bundle/{BUNDLE_FILE}"))
+
+
+def _rules_of_classification(bundle: Bundle) -> list[tuple[bool, str]]:
+    codes = [spec.code for spec in bundle.findings]
+    points = [point.id for point in bundle.operating_points]
+    known = bundle.familiarity
+    return [
+        (bool(codes) and len(codes) == len(set(codes)), f"findings {codes}, a classification has some, each once"),
+        (bundle.structure is None, "structure belongs to a segmentation"),
+        (
+            all(0 < spec.temperature < math.inf and math.isfinite(spec.bias) for spec in bundle.findings),
+            "a finding's temperature is not above 0, or its bias not finite",
+        ),
+        (
+            bundle.default_operating_point in points,
+            f"default operating point {bundle.default_operating_point!r} is not in {points}",
+        ),
+        (
+            all(sorted(codes) == sorted(each.code for each in point.thresholds) for point in bundle.operating_points),
+            f"an operating point has not one threshold for each of the findings {codes}",
+        ),
+        (
+            all(
+                0 <= each.indeterminate_from <= each.flagged_from <= 1
+                for point in bundle.operating_points
+                for each in point.thresholds
+            ),
+            "thresholds out of order, 0 <= indeterminate_from <= flagged_from <= 1",
+        ),
+        (
+            known is None or 0 < known.unfamiliar_from <= known.not_frontal_chest_from < math.inf,
+            "familiarity out of order, 0 < unfamiliar_from <= not_frontal_chest_from",
+        ),
+        (
+            (known is None) == (FAMILIARITY_FILE not in bundle.files),
+            f"familiarity and {FAMILIARITY_FILE} come together or not at all",
+        ),
+    ]
+
+
+def _rules_of_segmentation(bundle: Bundle) -> list[tuple[bool, str]]:
+    return [
+        (bundle.structure is not None, "structure is missing, a segmentation outlines one"),
+        (
+            not bundle.findings and not bundle.operating_points,
+            "findings and operating points belong to a classification",
+        ),
+        (bundle.familiarity is None, "familiarity belongs to a classification"),
+    ]
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _signed_by(key_file: Path, sealed: bytes, signature: bytes) -> bool:
@@ -229,9 +364,6 @@ def _signed_by(key_file: Path, sealed: bytes, signature: bytes) -> bool:
 
 
 def _verify_files(folder: Path, digests: dict[str, str]) -> None:
-    for required in (ONNX_FILE, OPENVINO_FILE, GOLDEN_FILE):
-        if required not in digests:
-            raise BundleError(f"{folder}: {required} is not listed in {BUNDLE_FILE}: export the bundle again")
     for name, digest in digests.items():
         path = folder / name
         if path.resolve().parent not in (folder.resolve(), *(parent.resolve() for parent in folder.glob("*/"))):

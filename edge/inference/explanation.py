@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-_FINE = 16
+_FINE = 112
 _MAX_ALPHA = 170
 
 Maps = dict[str, list[list[float]]]
@@ -25,14 +25,14 @@ def box_of(cam: NDArray[np.float32], rows: int, columns: int) -> tuple[int, int,
     Returns:
         The box, or None when nothing speaks for the finding.
     """
-    fine = cv2.resize(cam, (cam.shape[1] * _FINE, cam.shape[0] * _FINE), interpolation=cv2.INTER_CUBIC)
+    fine = cv2.resize(cam, (_FINE, _FINE), interpolation=cv2.INTER_CUBIC)
     peak = float(fine.max())
     if not peak > 0:
         return None
     _, labels, stats, _ = cv2.connectedComponentsWithStats((fine >= peak / 2).astype(np.uint8))
     label = labels[np.unravel_index(int(np.argmax(fine)), fine.shape)]
     left, top, width, height = (int(value) for value in stats[label][:4])
-    across, down = columns / fine.shape[1], rows / fine.shape[0]
+    across, down = columns / _FINE, rows / _FINE
     return (
         round(left * across),
         round(top * down),

@@ -14,10 +14,12 @@ from edge.imaging.quality import check_quality
 from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
 from edge.imaging.resample import to_model_input
-from edge.inference.engines import Outputs
+from edge.inference import lungs
+from edge.inference.engines import EngineError, Outputs
 from edge.inference.explanation import box_of
+from edge.inference.familiarity import distance, strangeness
 from edge.inference.judgement import PRIORITY_OF, judge
-from edge.inference.models import Model
+from edge.inference.models import Classifier, Model, Segmentation
 from edge.inference.router import route
 from edge.records import Finding, Header, Image, QualityFinding, Reason, Result, Status, Subject, Timings
 
@@ -57,6 +59,8 @@ def analyse(
 ) -> Analysis:
     """Decode, route, infer, judge and explain one file. Every file gets an answer; only defects of ours raise.
 
+    One classifier answers: the first that accepts the image's tags. A segmentation that accepts it too adds the lungs.
+
     Args:
         data: The file: DICOM, PNG or JPEG.
         models: What may look at it.
@@ -69,18 +73,19 @@ def analyse(
         opened = Source(data, modality=modality, age_years=age_years)
         header = opened.header
         opened.check()
-        model = _routed(header, models)
+        model, outliner = _routed(header, models)
         stored = opened.decode()
         clock.lap("decode")
         image = opened.image(stored)
-        quality = check_quality(image.pixels)
-        spec = model.sealed.bundle.input
-        prepared = to_model_input(image.pixels, spec.height, spec.width)
+        prepared = _prepare(image, model, outliner)
         clock.lap("prepare")
-        outputs = model.engine.run(prepared)
+        outputs = _run(model, prepared)
+        _check_familiar(outputs, model)
+        outline = lungs.usable(_run(outliner, prepared)["mask"]) if outliner else None
         clock.lap("infer")
-        status, findings = judge(outputs.logits.tolist(), model.sealed.bundle, model.point)
-        findings, maps = _explain(findings, outputs, image, status)
+        quality = check_quality(image.pixels, outline)
+        status, findings = judge(outputs["logits"].tolist(), model.sealed.bundle, model.point)
+        findings, maps = _explain(findings, outputs["cam"], outline, image, status)
         clock.lap("explain")
     except Refusal as refusal:
         result = _result(source, header, Status.NOT_ANALYSED, clock, reason=refusal.reason)
@@ -96,24 +101,68 @@ def failed(source: str, header: Header | None = None) -> Analysis:
     return Analysis(result=result, header=known)
 
 
-def _routed(header: Header, models: Sequence[Model]) -> Model:
-    routed = route(header, [model.sealed.bundle.accepts for model in models])
+def _routed(header: Header, models: Sequence[Model]) -> tuple[Classifier, Segmentation | None]:
+    """The classifier that answers, and the segmentation that outlines the lungs for it, if there is one."""
+    classifiers = [model for model in models if isinstance(model, Classifier)]
+    segmentations = [model for model in models if isinstance(model, Segmentation)]
+    routed = route(header, [model.sealed.bundle.accepts for model in classifiers])
     if isinstance(routed, Reason):
         raise Refusal(routed, "no model accepts what the tags say")
-    return models[routed]
+    beside = route(header, [model.sealed.bundle.accepts for model in segmentations])
+    return classifiers[routed], None if isinstance(beside, Reason) else segmentations[beside]
+
+
+def _prepare(image: Image, *models: Model | None) -> dict[tuple[int, int], NDArray[np.float32]]:
+    """The inputs of the models by height and width: one that both take is made once."""
+    sizes = {_size(model) for model in models if model}
+    return {size: to_model_input(image.pixels, *size) for size in sizes}
+
+
+def _run(model: Model, prepared: dict[tuple[int, int], NDArray[np.float32]]) -> Outputs:
+    outputs = model.engine.run(prepared[_size(model)])
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            raise EngineError(f"{model.engine.name}: {name} of {model.sealed.bundle.id} holds what is no finite number")
+    return outputs
+
+
+def _size(model: Model) -> tuple[int, int]:
+    return model.sealed.bundle.input.height, model.sealed.bundle.input.width
+
+
+def _check_familiar(outputs: Outputs, model: Classifier) -> None:
+    """Refuse an image unlike those of the training. Raises `Refusal`."""
+    if model.gate is None:
+        return
+    limits, statistics = model.gate
+    found = distance(outputs["embedding"], statistics)
+    reason = strangeness(found, limits)
+    if reason:
+        of_model = model.sealed.bundle.id
+        raise Refusal(reason, f"distance {found:.3g} for {of_model}, familiar is below {limits.unfamiliar_from:.3g}")
 
 
 def _explain(
-    findings: tuple[Finding, ...], outputs: Outputs, image: Image, status: Status
+    findings: tuple[Finding, ...],
+    cams: NDArray[np.float32],
+    outline: NDArray[np.float32] | None,
+    image: Image,
+    status: Status,
 ) -> tuple[tuple[Finding, ...], dict[str, NDArray[np.float32]]]:
-    """The findings with their boxes, where the answer is not `clear`, and the maps by code."""
-    maps = {finding.code: cam for finding, cam in zip(findings, outputs.cam, strict=True)}
+    """The findings with box, side and zone, where the answer is not `clear`, and the maps by code."""
+    maps = {
+        finding.code: cam if outline is None else lungs.inside(cam, outline)
+        for finding, cam in zip(findings, cams, strict=True)
+    }
     if status is Status.CLEAR:
         return findings, maps
-    boxed = tuple(
-        msgspec.structs.replace(finding, box=box_of(maps[finding.code], *image.pixels.shape)) for finding in findings
-    )
-    return boxed, maps
+    placed = []
+    for finding in findings:
+        evidence = maps[finding.code]
+        side, zone = (None, None) if outline is None else lungs.place(evidence, outline, image.header)
+        box = box_of(evidence, *image.pixels.shape)
+        placed.append(msgspec.structs.replace(finding, box=box, side=side, zone=zone))
+    return tuple(placed), maps
 
 
 def _result(

@@ -1,7 +1,7 @@
 """Does this engine, on this CPU, still give the answers that the bundle was sealed with?
 
-Golden inputs are synthetic radiographs. `golden.npz` holds `inputs` float32 (n, 1, height, width) and, for each engine,
-`<engine>_logits` (n, findings), `<engine>_cam` (n, findings, h, w) and `<engine>_embedding` (n, features).
+Golden inputs are synthetic radiographs. `golden.npz` holds `inputs` float32 (n, 1, height, width) and, for each engine
+and output of the bundle, `<engine>_<output>` (n, ...): the `edge.inference.engines.Outputs` of the inputs, stacked.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def self_test(engine: Engine, sealed: SealedBundle) -> Speed:
         inputs = golden["inputs"]
         expected = {name: golden[f"{engine.name}_{name}"] for name in sealed.bundle.golden_tolerance}
     for number, image in enumerate(inputs):
-        outputs = engine.run(image[np.newaxis])._asdict()
+        outputs = engine.run(image[np.newaxis])
         for name, tolerance in sealed.bundle.golden_tolerance.items():
             distance = float(np.max(np.abs(outputs[name] - expected[name][number])))
             if not distance <= tolerance:  # NaN fails too

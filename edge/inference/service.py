@@ -11,7 +11,7 @@ import numpy as np
 
 from edge import events
 from edge.config import Config
-from edge.device.health import Figure, HealthFile, State
+from edge.device.health import Figure, HealthFile, ModelInService, State
 from edge.device.signals import stop_on_signals
 from edge.events import emit, place
 from edge.imaging.reader import Source
@@ -72,11 +72,6 @@ class Worker:
         figures: dict[str, Figure] = {
             "queue_depth": queue.depth,
             "oldest_received_at": queue.oldest_received_at,
-            "model": self._models[0].sealed.bundle.id,
-            "model_version": self._models[0].sealed.bundle.version,
-            "model_digest": self._models[0].sealed.digest,
-            "engine": self._models[0].engine.name,
-            "infer_median_ms": round(self._models[0].median_ms, 2),
         }
         if self._latencies:
             for percent in (50, 95, 99):
@@ -152,6 +147,7 @@ def serve(config: Config) -> int:
     worker = Worker(store, models, Outbox(config.state_dir) if config.mqtt else None)
     bell = Doorbell(config.state_dir, "inference")
     store.recover()
+    health.list_models(tuple(_in_service(model) for model in models))
     health.report(State.UP, "", **worker.figures())
     while not stopping.is_set():
         if health.due():
@@ -160,9 +156,22 @@ def serve(config: Config) -> int:
             worker.relay()
             worker.draw_leftovers()
             bell.wait(_LOOK_EVERY)
+    health.list_models(())
     health.report(State.DOWN, "stopped")
     store.close()
     return 0
+
+
+def _in_service(model: Model) -> ModelInService:
+    used = model.used
+    return ModelInService(
+        id=used.id,
+        version=used.version,
+        digest=used.digest,
+        engine=used.engine,
+        experimental=used.experimental,
+        median_ms=round(model.median_ms, 2),
+    )
 
 
 def _read_image(data: bytes) -> Image:

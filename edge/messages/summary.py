@@ -83,6 +83,7 @@ def _model(model: ModelUsed) -> ModelUsed:
         digest=_listed(model.digest, _DIGEST),
         engine=_listed(model.engine, _WORD),
         precision=_listed(model.precision, _WORD),
+        experimental=model.experimental,
     )
 
 

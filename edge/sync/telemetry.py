@@ -20,6 +20,8 @@ from edge.sync.retry import Protocol
 CAPABILITIES: tuple[str, ...] = ()
 """Topic tails of the commands that this box understands."""
 
+_MODEL_FIELDS = types.Model.__struct_fields__
+
 _REASON = re.compile(r"([a-z][a-z0-9 -]{0,79})?")
 
 _LATEST = 253402300799  # the last second of the year 9999, the last that RFC 3339 can say
@@ -34,12 +36,13 @@ def state(word: Literal["ready", "stopping", "lost"], session: str, now: float) 
 
 def about(session: str, software: str, protocol: Protocol, accounts: Mapping[str, health.Health]) -> types.About:
     """The birth message."""
-    model = _model(accounts.get("inference"))
+    served = accounts["inference"].models if "inference" in accounts else ()
+    checked = (_checked(types.Model, {field: getattr(model, field) for field in _MODEL_FIELDS}) for model in served)
     return types.About(
         session=session,
         software=software,
         protocol=protocol.value,
-        models=(model,) if model else (),
+        models=tuple(model for model in checked if model),
         schemas=types.schema_ids(),
         capabilities=CAPABILITIES,
     )
@@ -91,13 +94,6 @@ def figures(
 def time(now: float) -> datetime:
     """Seconds since the epoch as messages carry them."""
     return datetime.fromtimestamp(int(max(0, min(now, _LATEST))), UTC)
-
-
-def _model(account: health.Health | None) -> types.Model | None:
-    if account is None:
-        return None
-    names = {"id": "model", "version": "model_version", "digest": "model_digest", "engine": "engine"}
-    return _checked(types.Model, {field: account.details.get(name) for field, name in names.items()})
 
 
 def _waiting(depth: object, since: object, now: float) -> types.Waiting | None:

@@ -8,12 +8,13 @@ from http import HTTPStatus
 import msgspec
 from flask import Blueprint, Response, g, request
 
+from edge.web.condition import models_of
 from edge.web.dependencies import given
 from edge.web.json_response import json_response
 from edge.web.openapi import openapi_document
 from edge.web.pages import find
 from edge.web.problems import Problem
-from edge.web.views import AcknowledgeRequest, Liveness, ModelInService, Models, ResultPage, view_of
+from edge.web.views import AcknowledgeRequest, Liveness, Models, ResultPage, view_of
 
 blueprint = Blueprint("api", __name__)
 
@@ -74,12 +75,7 @@ def health() -> Response:
 @blueprint.get("/api/v1/models")
 def models() -> Response:
     """The models in service, from the inference service's own account."""
-    details = next((s.details for s in given().condition().services if s.service == "inference"), {})
-    if "model" not in details:
-        return json_response(Models(models=()))
-    names = {"id": "model", "version": "model_version", "digest": "model_digest", "engine": "engine"}
-    model = ModelInService(**{name: str(details.get(key, "")) for name, key in names.items()})
-    return json_response(Models(models=(model,)))
+    return json_response(Models(models=models_of(given().condition())))
 
 
 @blueprint.get("/api/v1/openapi.json")

@@ -43,6 +43,7 @@ def create_app(dependencies: Dependencies) -> Flask:
         "headline",
         "advice",
         "outcome",
+        "whereabouts",
         "band",
         "percent",
         "patient",

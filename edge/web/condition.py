@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge.device.health import Health, State, read_health
+from edge.device.health import Health, ModelInService, State, read_health
 from edge.device.vitals import Vitals, read_vitals
 from edge.records import Record
 from edge.store import Store
@@ -87,6 +87,11 @@ def latencies(inference: Health | None) -> dict[str, float]:
     details: Mapping[str, object] = inference.details if inference else {}
     found = {percentile: details.get(f"{percentile}_ms") for percentile in ("p50", "p95", "p99")}
     return {percentile: float(value) for percentile, value in found.items() if isinstance(value, int | float)}
+
+
+def models_of(condition: Condition) -> tuple[ModelInService, ...]:
+    """The models in service, from the inference service's own account."""
+    return tuple(model for health in condition.services for model in health.models)
 
 
 def fleet_link(sync: Health | None) -> str:

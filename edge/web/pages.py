@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge.records import StoredResult
 from edge.web import words
+from edge.web.condition import models_of
 from edge.web.dependencies import given
 from edge.web.problems import Problem
 
@@ -40,7 +41,8 @@ def acknowledge(result_id: str) -> BaseResponse:
 @blueprint.get("/device")
 def device() -> str:
     """How the box is, for whoever looks after it. Says nothing about patients."""
-    return render_template("device.html", condition=given().condition(), now=given().clock())
+    condition = given().condition()
+    return render_template("device.html", condition=condition, models=models_of(condition), now=given().clock())
 
 
 def find(result_id: str) -> StoredResult:

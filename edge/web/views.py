@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edge.device.health import ModelInService
 from edge.records import Record, Result, StoredResult
 from edge.web import words
 
@@ -56,15 +57,6 @@ class AcknowledgeRequest(Record, frozen=True, kw_only=True):
     """The body of an acknowledgement."""
 
     response: words.Answer
-
-
-class ModelInService(Record, frozen=True, kw_only=True):
-    """A model as the inference service says that it runs it; `digest` is the SHA-256 of its bundle.yaml."""
-
-    id: str
-    version: str
-    digest: str
-    engine: str
 
 
 class Models(Record, frozen=True, kw_only=True):

@@ -63,12 +63,17 @@ def percent(share: float) -> str:
 
 
 def headline(result: Result) -> str:
-    """The answer in one line: one of the four, with what was flagged or why nothing was analysed."""
+    """The answer in one line: one of the four, with what was flagged or why nothing was analysed.
+
+    The answer of an experimental model says that it is one.
+    """
     answer = STATUS_WORDS[result.status]
-    if result.status is Status.NOT_ANALYSED and result.reason:
-        return f"{answer}: {REASON_WORDS[result.reason]}"
+    if result.status is Status.NOT_ANALYSED:
+        return f"{answer}: {REASON_WORDS[result.reason]}" if result.reason else answer
     flagged = [f"{plain(f.meaning).lower()}, {band(f.probability)}" for f in result.findings if f.flagged]
-    return f"{answer}: {'; '.join(flagged)}" if result.status is Status.FLAGGED and flagged else answer
+    if result.status is Status.FLAGGED and flagged:
+        answer += f": {'; '.join(flagged)}"
+    return f"{answer} (experimental)" if result.model and result.model.experimental else answer
 
 
 def advice(result: Result) -> str:
@@ -91,6 +96,13 @@ def outcome(finding: Finding, result: Result) -> str:
     if result.status is Status.INDETERMINATE:
         return "not flagged; the image as a whole is indeterminate"
     return "below the threshold"
+
+
+def whereabouts(finding: Finding) -> str:
+    """Where in the lungs the software looked, `right lung, lower zone`; empty when that is not known."""
+    lung = {None: "", "both": "both lungs"}.get(finding.side, f"{finding.side} lung")
+    zone = f"{finding.zone} zone" if finding.zone else ""
+    return ", ".join(part for part in (lung, zone) if part)
 
 
 def needs_answer(stored: StoredResult) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal, cast
 
 import numpy as np
 import onnx
@@ -9,8 +10,31 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
-from export import architectures, tracing
+from export import tracing
+from export.architectures import (
+    GRID_STEPS,
+    Ensemble,
+    WeightsError,
+    load_weights,
+    member,
+    on_grid,
+    rounded_weights,
+    snap_weights,
+)
+from export.architectures.ensemble import relief
+from export.architectures.mobilenet_v2 import MobileNetV2Grey, same_padding
+from export.recipe import Architecture, MemberRecipe
+
+VIEWS: tuple[tuple[str, Literal["grey", "relief"]], ...] = (("grey", "grey"), ("relief", "relief"))
+TRACED: tuple[tuple[Architecture, tuple[str, ...]], ...] = (
+    ("mobilenet_v2", ("logits", "cam", "embedding")),
+    ("densenet121", ("logits", "cam", "embedding")),
+    ("resnet18", ("logits", "cam", "embedding")),
+    ("efficientnet_b0", ("logits", "cam", "embedding")),
+    ("unet", ("mask",)),
+)
 
 
 def _from_the_layer_list(folder: Path) -> onnx.ModelProto:
@@ -45,65 +69,128 @@ def _from_the_layer_list(folder: Path) -> onnx.ModelProto:
 @pytest.mark.parametrize("side", [224, 96])
 def test_the_loaded_network_is_the_published_one_on_grey(shared: Path, side: int) -> None:
     weights = shared / "data/weights"
-    network = architectures.build("mobilenet_v2", 1)
-    network.load_imagenet(weights / "mobilenet_v2_imagenet.npz")
+    network = MobileNetV2Grey(1)
+    load_weights(network, weights / "mobilenet_v2_imagenet.npz")
     image = np.random.default_rng(0).random((1, 1, side, side), dtype=np.float32)
     published = onnxruntime.InferenceSession(_from_the_layer_list(weights).SerializeToString())
     features = published.run(None, {published.get_inputs()[0].name: np.repeat(image * 2 - 1, 3, axis=1)})[0]
-    with torch.inference_mode():
-        logits, cam, embedding = (output.numpy() for output in network(torch.from_numpy(image)))
-    assert np.abs(embedding - features.mean(axis=(2, 3))).max() < 1e-4
+    with torch.no_grad():
+        network.head.weight.normal_()
+        expected = torch.nn.functional.conv2d(torch.from_numpy(features), network.head.weight)
+        logits, cam, embedding = network(torch.from_numpy(image))
+    assert torch.allclose(cam, expected, atol=1e-3)
     assert cam.shape == (1, 1, side // 32, side // 32)
-    assert logits == pytest.approx(cam.mean(axis=(2, 3)) + network.bias.detach().numpy(), abs=1e-5)
+    assert torch.allclose(logits, cam.mean(dim=(2, 3)) + network.bias, atol=1e-5)
+    assert embedding.shape == (1, 416)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.npz"
     np.savez(wrong, w00=np.zeros((16, 3, 3, 3), np.float32), b00=np.zeros(16, np.float32))
-    with pytest.raises(architectures.WeightsError, match="convolution 0 has shape"):
-        architectures.build("mobilenet_v2", 1).load_imagenet(wrong)
-    with pytest.raises(architectures.WeightsError, match="missing"):
-        architectures.build("mobilenet_v2", 1).load_imagenet(tmp_path / "missing.npz")
+    with pytest.raises(WeightsError, match="convolution 0 has shape"):
+        load_weights(MobileNetV2Grey(1), wrong)
+    with pytest.raises(WeightsError, match="missing"):
+        load_weights(MobileNetV2Grey(1), tmp_path / "missing.npz")
+    with pytest.raises(WeightsError, match="do not fit UNet"):
+        load_weights(member(_member("unet"), 0).network, wrong)
+
+
+def test_any_state_dict_whose_layers_fit_is_a_start(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    given, path = member(_member("resnet18"), 3).network, tmp_path / "given.pt"
+    torch.save({"state_dict": {f"module.{name}": value for name, value in given.state_dict().items()}}, path)
+    network = member(_member("resnet18"), 1).network
+    head = network.get_parameter("head.weight").clone()
+    load_weights(network, path)
+    assert torch.equal(network.get_parameter("backbone.0.weight"), given.get_parameter("backbone.0.weight"))
+    assert torch.equal(network.get_parameter("head.weight"), head)
+    with pytest.raises(WeightsError, match=r"layer .* is missing"):
+        load_weights(member(_member("densenet121"), 1).network, path)
+    path.write_bytes(b"no tensors here")
+    with pytest.raises(WeightsError, match="no readable state dict"):
+        load_weights(network, path)
 
 
 @pytest.mark.parametrize(("size", "stride", "expected"), [(224, 2, (0, 1)), (113, 2, (1, 1)), (7, 1, (1, 1))])
 def test_same_padding_is_tensorflows(size: int, stride: int, expected: tuple[int, int]) -> None:
-    assert architectures.same_padding(size, 3, stride) == expected
+    assert same_padding(size, 3, stride) == expected
 
 
 def test_rounded_weights_lie_on_seven_bits_and_pass_the_gradient() -> None:
     weight = torch.randn(8, 4, 3, 3, requires_grad=True)
-    rounded = architectures.on_grid(weight)
-    steps = (rounded / architectures.grid_scale(weight)).detach()
+    rounded = on_grid(weight)
+    steps = (rounded / (weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True) / GRID_STEPS)).detach()
     assert torch.allclose(steps, steps.round(), atol=1e-4)
-    assert steps.abs().amax(dim=(1, 2, 3)).round().eq(architectures.GRID_STEPS).all()
+    assert steps.abs().amax(dim=(1, 2, 3)).round().eq(GRID_STEPS).all()
     rounded.sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
     assert weight.grad.eq(1.0).all()
-    again = architectures.on_grid(rounded.detach())
+    again = on_grid(rounded.detach())
     assert torch.allclose(again, rounded.detach(), atol=1e-6)
-    assert architectures.on_grid(torch.zeros(2, 3, 1, 1)).eq(0.0).all()
+    assert on_grid(torch.zeros(2, 3, 1, 1)).eq(0.0).all()
 
 
-def test_the_traced_graph_equals_pytorch_and_names_its_parts(tmp_path: Path) -> None:
+def test_only_the_head_keeps_exact_weights() -> None:
+    network = member(_member("mobilenet_v2"), 1)
+    rounded = rounded_weights(network)
+    named = {f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, torch.nn.Conv2d)}
+    assert named - set(rounded) == {"network.head.weight"}
+    snap_weights(network)
+    for name, weight in rounded.items():
+        assert torch.allclose(network.get_parameter(name), weight, atol=1e-7)
+
+
+def test_relief_ignores_exposure_and_keeps_edges() -> None:
+    image = torch.rand(1, 1, 64, 64) * 0.2 + 0.2
+    image[:, :, :, 32:] += 0.3
+    darker = relief(image * 0.8)
+    assert float((relief(image) - darker).abs().mean()) < 0.02
+    step = relief(image)[0, 0, 32]
+    assert float(step[33:40].mean() - step[24:31].mean()) > 0.1
+    assert 0.0 <= float(darker.min()) <= float(darker.max()) <= 1.0
+
+
+def test_an_ensemble_answers_with_the_mean_of_its_members() -> None:
+    torch.manual_seed(2)
+    members = [(name, member(_member("mobilenet_v2", view), 2).eval()) for name, view in VIEWS]
+    image = torch.rand(2, 1, 64, 64)
+    with torch.inference_mode():
+        alone = [network(image) for _, network in members]
+        logits, cam, embedding = Ensemble(members).eval()(image)
+    assert torch.allclose(logits, (alone[0][0] + alone[1][0]) / 2, atol=1e-6)
+    assert torch.allclose(cam, (alone[0][1] + alone[1][1]) / 2, atol=1e-6)
+    assert torch.equal(embedding, alone[0][2])
+
+
+@pytest.mark.parametrize(("architecture", "outputs"), TRACED)
+def test_every_network_traces_to_an_equal_graph(
+    architecture: Architecture, outputs: tuple[str, ...], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    network, path = architectures.build("mobilenet_v2", 2), tmp_path / "fp32.onnx"
-    tracing.trace(network, 64, path)
-    images = np.random.default_rng(0).random((3, 1, 64, 64), dtype=np.float32)
-    assert tracing.check_parity(network, path, images) <= tracing.PARITY
-    session = onnxruntime.InferenceSession(str(path))
-    assert {put.name: put.shape for put in (*session.get_inputs(), *session.get_outputs())} == {
-        "image": [1, 1, 64, 64], "logits": [1, 2], "cam": [1, 2, 2, 2], "embedding": [1, 1280],
-    }  # fmt: skip
-    names = [node.name for node in onnx.load(str(path)).graph.node if node.op_type == "Conv"]
-    assert names[0] == "stem"
-    assert names[1] == "blocks.0.depthwise"
-    assert names[-2:] == ["last", "cam"]
+    network, path = Ensemble([("grey", member(_member(architecture), 2).eval())]), tmp_path / "fp32.onnx"
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):  # as after training: folding them must show
+            torch.nn.init.normal_(cast("Tensor", layer.running_mean), std=0.1)
+            torch.nn.init.uniform_(cast("Tensor", layer.running_var), 0.8, 1.2)
+    tracing.trace(network, outputs, 64, path)
+    images = np.random.default_rng(0).random((2, 1, 64, 64), dtype=np.float32)
+    assert tracing.check_parity(network, outputs, path, images) <= tracing.PARITY
+    graph = onnx.load(str(path)).graph
+    assert [put.name for put in graph.output] == list(outputs)
+    assert all(dim.dim_value > 0 for put in (*graph.input, *graph.output) for dim in put.type.tensor_type.shape.dim)
+    behind_convolutions = {node.output[0] for node in graph.node if node.op_type == "Conv"}
+    assert not [n for n in graph.node if n.op_type == "BatchNormalization" and n.input[0] in behind_convolutions]
+    names = [node.name for node in graph.node if node.op_type == "Conv"]
+    assert all(name == "cam" or name.startswith("grey.network.") for name in names)
 
 
 def test_another_networks_graph_fails_parity(tmp_path: Path) -> None:
-    path = tmp_path / "fp32.onnx"
-    tracing.trace(architectures.build("mobilenet_v2", 1), 64, path)
+    path, outputs = tmp_path / "fp32.onnx", ("logits", "cam", "embedding")
+    tracing.trace(MobileNetV2Grey(1), outputs, 64, path)
     image = np.random.default_rng(0).random((1, 1, 64, 64), dtype=np.float32)
     with pytest.raises(tracing.ParityError, match="differs from PyTorch"):
-        tracing.check_parity(architectures.build("mobilenet_v2", 1), path, image)
+        tracing.check_parity(MobileNetV2Grey(1), outputs, path, image)
+
+
+def _member(architecture: Architecture, view: Literal["grey", "relief"] = "grey") -> MemberRecipe:
+    return MemberRecipe(name="grey", architecture=architecture, view=view)

@@ -3,10 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
-from export.recipe import RecipeError, read_recipe, training_key
+from export.recipe import Recipe, RecipeError, read_recipe
+from export.training import key
 from tests.conftest import ROOT
 from tests.export.conftest import scanside_export, tiny_recipe
 
@@ -30,14 +32,18 @@ def test_shipped_recipes_are_valid_and_named_after_their_folder(path: Path) -> N
         ((), "sead", "seed"),
         (("training",), "learning_rat", "learning_rate"),
         (("training", "augmentation"), "rotation", "rotation_degrees"),
-        (("quantization", "onnxruntime"), "calibrater", "calibrator"),
+        (("training", "members", 0), "architectur", "architecture"),
+        (("quantization", "onnxruntime"), "calibrator", "calibrators"),
+        (("operating_points", "points", 0), "minimum_sensitivity", "min_sensitivity"),
+        (("familiarity",), "refused_shares", "refused_share"),
+        (("gate",), "auroc_drops", "auroc_drop"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_valid_one(
-    tmp_path: Path, where: tuple[str, ...], key: str, nearest: str
+    tmp_path: Path, where: tuple[str | int, ...], key: str, nearest: str
 ) -> None:
     recipe = tiny_recipe()
-    section = recipe
+    section: Any = recipe
     for part in where:
         section = section[part]
     section[key] = 1
@@ -46,7 +52,7 @@ def test_an_unknown_key_names_the_nearest_valid_one(
     message = str(caught.value)
     assert repr(key) in message
     assert repr(nearest) in message
-    assert all(part in message for part in where)
+    assert all(part in message for part in where if isinstance(part, str))
     assert "\n" not in message
 
 
@@ -54,9 +60,21 @@ def test_an_unknown_key_names_the_nearest_valid_one(
     ("change", "words"),
     [
         ({"seed": "many"}, "seed"),
-        ({"training": {"epochs": 0}}, "epochs"),
+        ({"training": {"members": [{"name": "grey"}], "epochs": 0}}, "epochs"),
+        ({"training": {"members": [{"name": "grey", "architecture": "vgg"}]}}, "architecture"),
+        ({"training": {"epochs": 1}}, "members"),
         ({"dataset": {"name": "a", "licence": "b", "path": "c", "train": 0.9}}, "add up to"),
-        ({"quantization": {"onnxruntime": {"calibrator": "magic"}}}, "calibrator"),
+        ({"quantization": {"onnxruntime": {"calibrators": ["magic"]}}}, "calibrators"),
+        ({"operating_points": {"default": "none"}}, "'none' is not among the points; add or rename"),
+        ({"operating_points": {"default": "a", "points": [{"name": "a"}]}}, "either min_sensitivity or"),
+        (
+            {"operating_points": {"points": [{"name": "balanced", "min_sensitivity": 0.9, "min_specificity": 0.9}]}},
+            "either min_sensitivity or",
+        ),
+        ({"gate": {"min_auroc": 1.1}}, "min_auroc"),
+        ({"findings": []}, "needs at least one; correct task or findings"),
+        ({"task": "segmentation"}, "correct task or findings"),
+        ({"task": "segmentation", "findings": []}, "correct task or structure"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -83,8 +101,23 @@ def test_the_command_says_it_in_one_line_and_exits_with_2(tmp_path: Path) -> Non
 
 
 def test_the_training_key_follows_what_decides_the_weights_and_nothing_else(tmp_path: Path) -> None:
-    recipe = read_recipe(_written(tmp_path, tiny_recipe()))
-    same = read_recipe(_written(tmp_path, tiny_recipe() | {"title": "Another title"}))
-    other = read_recipe(_written(tmp_path, tiny_recipe(learning_rate=1e-3)))
-    assert training_key(recipe, "data") == training_key(same, "data")
-    assert len({training_key(recipe, "data"), training_key(other, "data"), training_key(recipe, "other data")}) == 3
+    def named(recipe: Recipe, fingerprint: str = "data", start: str = "random") -> str:
+        return key(recipe, recipe.training.members[0], fingerprint, start)
+
+    def read(**changed: Any) -> Recipe:
+        return read_recipe(_written(tmp_path, tiny_recipe() | changed))
+
+    recipe = read()
+    training = tiny_recipe()["training"]
+    more = {"training": training | {"members": [*training["members"], {"name": "relief", "view": "relief"}]}}
+    same = [read(title="Another title"), read(gate={"min_auroc": 0.9}), read(familiarity=None), read(**more)]
+    assert {named(each) for each in same} == {named(recipe)}
+    others = [
+        named(read(training=training | {"learning_rate": 1e-3})),
+        named(read(seed=1)),
+        named(read(side=32)),
+        named(recipe, fingerprint="other data"),
+        named(recipe, start="other weights"),
+        key(recipe, msgspec.structs.replace(recipe.training.members[0], view="relief"), "data", "random"),
+    ]
+    assert len({named(recipe), *others}) == 1 + len(others)

@@ -55,6 +55,24 @@ def test_age_from_dates(elements: dict[str, str], years: float | None) -> None:
     assert read_header(dataset).age_years == (None if years is None else pytest.approx(years, abs=0.01))
 
 
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (["L", "F"], "L\\F"),
+        (["r ", "f"], "R\\F"),
+        ("L", "L"),
+        ("", None),
+        (None, None),
+        (["", ""], "\\"),
+    ],
+)
+def test_patient_orientation_keeps_both_values(value: list[str] | str | None, read: str | None) -> None:
+    dataset = Dataset()
+    dataset.add_new(0x00200020, "CS", value)
+    assert read_header(dataset).patient_orientation == read
+    assert read_header(Dataset()).patient_orientation is None
+
+
 def test_values_of_the_wrong_kind_read_as_absent() -> None:
     dataset = Dataset()
     dataset.add_new(0x00280008, "IS", None)

@@ -69,9 +69,9 @@ def test_the_contract_line(cache: Path, tmp_path: Path) -> None:
     assert ",".join(line) == "schema,source,sop_instance_uid,status,reason,priority,findings,quality,model,timings_ms"
     assert line["schema"] == "scanside.result/1"
     assert line["source"] == str(path)
-    assert ",".join(line["findings"][0]) == "code,scheme,meaning,score,probability,threshold,flagged,box"
+    assert ",".join(line["findings"][0]) == "code,scheme,meaning,score,probability,threshold,flagged,box,side,zone"
     assert line["findings"][0]["code"] == "233604007"
-    assert list(line["model"]) == ["id", "version", "digest", "engine", "precision"]
+    assert list(line["model"]) == ["id", "version", "digest", "engine", "precision", "experimental"]
     assert list(line["timings_ms"]) == ["decode", "prepare", "infer", "explain", "total"]
 
 

@@ -79,6 +79,7 @@ def test_a_flagged_image() -> None:
             "digest": "sha256:" + "0f" * 32,
             "engine": "openvino",
             "precision": "int8",
+            "experimental": False,
         },
         "latency_ms": 250,
     }

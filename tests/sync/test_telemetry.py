@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.device.health import Health, State
+from edge.device.health import Health, ModelInService, State
 from edge.device.vitals import Vitals
 from edge.sync import telemetry
 from edge.sync.retry import Protocol
@@ -27,11 +27,6 @@ DIGEST = "sha256:" + "0f" * 32
 INFERENCE: dict[str, str | int | float | bool | None] = {
     "queue_depth": 3,
     "oldest_received_at": NOW - 12.9,
-    "model": "cxr-pneumonia",
-    "model_version": "1.0.0",
-    "model_digest": DIGEST,
-    "engine": "openvino",
-    "infer_median_ms": 11.9,
     "p50_ms": 90.1,
     "p95_ms": 120.2,
     "p99_ms": 150.3,
@@ -42,6 +37,10 @@ def _account(service: str, details: dict[str, str | int | float | bool | None], 
     return Health(
         service=service, state=State.UP, reason=reason, since=NOW - 60, updated_at=NOW, pid=1, details=details
     )
+
+
+def _model(name: str, version: str = "1.0.0", digest: str = DIGEST, engine: str = "openvino") -> ModelInService:
+    return ModelInService(id=name, version=version, digest=digest, engine=engine, experimental=False, median_ms=11.9)
 
 
 def _figures(account: Health, outbox: tuple[int, float | None] | None = (7, NOW - 3600.5)) -> dict[str, object]:
@@ -96,10 +95,13 @@ def test_figures_that_are_not_there_are_none(
 
 
 def test_the_birth() -> None:
-    message = telemetry.about(SESSION, "0.1.0", Protocol.MQTT_5, {"inference": _account("inference", INFERENCE)})
+    models = (_model("cxr-pneumonia"), _model("cxr-lungs"), _model("DOE^JANE"))
+    account = msgspec.structs.replace(_account("inference", INFERENCE), models=models)
+    message = telemetry.about(SESSION, "0.1.0", Protocol.MQTT_5, {"inference": account})
     birth = check("about", msgspec.json.encode(message))
     assert birth["models"] == [
-        {"id": "cxr-pneumonia", "version": "1.0.0", "digest": DIGEST, "engine": "openvino"},
+        {"id": name, "version": "1.0.0", "digest": DIGEST, "engine": "openvino"}
+        for name in ("cxr-pneumonia", "cxr-lungs")
     ]
     assert (birth["software"], birth["protocol"], birth["capabilities"]) == ("0.1.0", "5", [])
     assert birth["schemas"] == [f"scanside.{name}/1" for name in ("about", "health", "service", "state", "summary")]
@@ -133,13 +135,14 @@ def test_only_plain_words_leave_the_box_as_reasons(reason: str, said: str) -> No
         st.sampled_from([*INFERENCE, "patient"]),
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     ),
+    models=st.lists(st.builds(_model, st.text(), st.text(), st.text(), st.text())),
     reason=st.text(),
     since=st.floats(allow_nan=False, allow_infinity=False),
 )
 def test_whatever_a_service_says_the_messages_are_valid(
-    details: dict[str, str | int | float | bool | None], reason: str, since: float
+    details: dict[str, str | int | float | bool | None], models: list[ModelInService], reason: str, since: float
 ) -> None:
-    account = msgspec.structs.replace(_account("inference", details, reason), since=since)
+    account = msgspec.structs.replace(_account("inference", details, reason), since=since, models=tuple(models))
     _figures(account)
     birth = telemetry.about(SESSION, "0.1.0", Protocol.MQTT_5, {"inference": account})
     check("about", msgspec.json.encode(birth))

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from edge.device.health import ModelInService
 from edge.records import (
     Arrival,
     Finding,
@@ -31,6 +32,12 @@ MODEL = ModelUsed(
     digest="sha256:" + "0f" * 32,
     engine="openvino",
     precision="int8",
+)
+IN_SERVICE = tuple(
+    ModelInService(
+        id=name, version="1.0.0", digest="sha256:0f", engine="openvino", experimental=experimental, median_ms=11.9
+    )
+    for name, experimental in (("cxr-pneumonia-paediatric", False), ("cxr-opacity-adult", True))
 )
 CUT_OFF = QualityFinding(
     check="lung_cut_off",
@@ -60,7 +67,7 @@ def finding(probability: float, threshold: float = 0.62) -> Finding:
 
 def flagged(probability: float = 0.941, **changes: Any) -> Result:
     """A flagged, urgent result."""
-    return result(Status.FLAGGED, findings=(finding(probability),), priority=Priority.URGENT, **changes)
+    return result(Status.FLAGGED, **({"findings": (finding(probability),), "priority": Priority.URGENT} | changes))
 
 
 def clear(**changes: Any) -> Result:

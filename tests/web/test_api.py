@@ -138,11 +138,13 @@ def test_health_and_models(box: Box) -> None:
     client = box.signed_in(Role.SERVICE)
     assert client.get("/api/v1/models").get_json() == {"models": []}
     box.services_up()
-    model = {"model": "cxr", "model_version": "1.0.0", "model_digest": "sha256:0f", "engine": "openvino"}
-    HealthFile(box.state_dir, "inference", box.clock).report(State.UP, p50_ms=31.2, p95_ms=58.0, **model)
+    account = HealthFile(box.state_dir, "inference", box.clock)
+    account.list_models(samples.IN_SERVICE)
+    account.report(State.UP, p50_ms=31.2, p95_ms=58.0)
     models = client.get("/api/v1/models").get_json()
     check(models, "Models")
-    assert models["models"] == [{"id": "cxr", "version": "1.0.0", "digest": "sha256:0f", "engine": "openvino"}]
+    assert models["models"] == [msgspec.to_builtins(model) for model in samples.IN_SERVICE]
+    assert len(models["models"]) == 2
     health = client.get("/api/v1/health").get_json()
     check(health, "Condition")
     assert (health["state"], health["latency_ms"]) == ("up", {"p50": 31.2, "p95": 58.0})

@@ -94,6 +94,36 @@ def test_the_study_says_what_was_done_and_what_was_not(box: Box) -> None:
         assert said in text
 
 
+def test_an_experimental_answer_says_so_wherever_it_stands(box: Box) -> None:
+    model = msgspec.structs.replace(samples.MODEL, experimental=True)
+    stored = samples.commit(box.store, samples.flagged(model=model))
+    client = box.signed_in()
+    headline = "Flagged: pneumonia, very likely (experimental)"
+    assert text_of(client.get("/device").text + client.get(f"/results/{stored.id}").text).count(headline) >= 3
+    assert "Experimental model: it was measured on too few images" in text_of(client.get(f"/results/{stored.id}").text)
+
+
+def test_a_finding_says_in_which_lung_the_software_looked(box: Box) -> None:
+    placed = msgspec.structs.replace(samples.finding(0.94), side="right", zone="lower")
+    stored = samples.commit(box.store, samples.flagged(findings=(placed,)))
+    client = box.signed_in()
+    assert "The software looked most at: right lung, lower zone" in text_of(client.get(f"/results/{stored.id}").text)
+    elsewhere = samples.commit(box.store, samples.flagged())
+    assert "looked most at" not in client.get(f"/results/{elsewhere.id}").text
+
+
+def test_the_device_page_lists_every_model(box: Box) -> None:
+    client = box.signed_in()
+    assert "No model is in service." in text_of(client.get("/device").text)
+    box.services_up()
+    account = HealthFile(box.state_dir, "inference", box.clock)
+    account.list_models(samples.IN_SERVICE)
+    account.report(State.UP)
+    page = text_of(client.get("/device").text)
+    assert "cxr-pneumonia-paediatric 1.0.0 openvino 11.9 ms" in page
+    assert "cxr-opacity-adult (experimental) 1.0.0" in page
+
+
 def test_a_refused_image_offers_no_score_and_nothing_to_explain(box: Box) -> None:
     stored = samples.commit(box.store, samples.not_analysed(Reason.UNDER_AGE))
     page = box.signed_in().get(f"/results/{stored.id}").text

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +43,22 @@ def test_probabilities_have_bands(probability: float, expected: str) -> None:
 )
 def test_the_headline_is_one_of_the_four_answers(result: Result, expected: str) -> None:
     assert words.headline(result) == expected
+
+
+@pytest.mark.parametrize(
+    ("side", "zone", "expected"),
+    [
+        ("right", "lower", "right lung, lower zone"),
+        ("both", "middle", "both lungs, middle zone"),
+        (None, "upper", "upper zone"),
+        ("left", None, "left lung"),
+        (None, None, ""),
+    ],
+)
+def test_where_the_software_looked(
+    side: Literal["right", "left", "both"] | None, zone: Literal["upper", "middle", "lower"] | None, expected: str
+) -> None:
+    assert words.whereabouts(msgspec.structs.replace(samples.finding(0.9), side=side, zone=zone)) == expected
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,19 +17,17 @@ from edge.inference.bundle import SealedBundle
 ENGINES = ("openvino", "onnxruntime")
 """Every engine, in the order in which they are tried when none is measured yet."""
 
+Outputs = dict[str, NDArray[np.float32]]
+"""What one pass over one image gives, by the keys of the bundle's `outputs`, without the batch axis.
+
+`logits` (findings,), `cam` (findings, h, w), `embedding` (features,); `mask` (1, height, width) in 0..1.
+"""
+
 _MODULES = {"openvino": "openvino_cpu", "onnxruntime": "onnxruntime_cpu"}
 
 
 class EngineError(ScansideError):
     """An engine that cannot be used here: the message says why, in one line."""
-
-
-class Outputs(NamedTuple):
-    """What one pass gives, float32: logits (findings,), cam (findings, h, w), embedding (features,)."""
-
-    logits: NDArray[np.float32]
-    cam: NDArray[np.float32]
-    embedding: NDArray[np.float32]
 
 
 class Engine(Protocol):
@@ -38,7 +36,7 @@ class Engine(Protocol):
     name: str
 
     def run(self, image: NDArray[np.float32]) -> Outputs:
-        """One forward pass."""
+        """One forward pass; the arrays belong to the caller."""
 
 
 def switch_telemetry_off() -> None:

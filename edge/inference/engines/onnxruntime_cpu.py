@@ -27,11 +27,12 @@ class _OnnxRuntime:
         model = str(sealed.folder / ONNX_FILE)
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._input = sealed.bundle.input.name
-        self._outputs = [sealed.bundle.outputs[name] for name in ("logits", "cam", "embedding")]
+        self._names = list(sealed.bundle.outputs)
+        self._outputs = list(sealed.bundle.outputs.values())
 
     def run(self, image: NDArray[np.float32]) -> Outputs:
-        logits, cam, embedding = self._session.run(self._outputs, {self._input: image})
-        return Outputs(logits[0], cam[0], embedding[0])
+        arrays = self._session.run(self._outputs, {self._input: image})
+        return {name: array[0] for name, array in zip(self._names, arrays, strict=True)}
 
 
 def load(sealed: SealedBundle, threads: int, cache: Path) -> Engine:  # noqa: ARG001 - the interface of all engines

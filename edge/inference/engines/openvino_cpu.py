@@ -26,17 +26,14 @@ class _OpenVino:
             "CACHE_DIR": str(cache / "openvino"),
         }
         compiled = core.compile_model(sealed.folder / OPENVINO_FILE, "CPU", settings)
-        outputs = sealed.bundle.outputs
         self._request = compiled.create_infer_request()
         self._input = self._request.get_tensor(sealed.bundle.input.name).data
-        self._logits, self._cam, self._embedding = (
-            self._request.get_tensor(outputs[name]).data for name in ("logits", "cam", "embedding")
-        )
+        self._outputs = {name: self._request.get_tensor(called).data for name, called in sealed.bundle.outputs.items()}
 
     def run(self, image: NDArray[np.float32]) -> Outputs:
         self._input[:] = image
         self._request.infer(share_inputs=True, share_outputs=True)
-        return Outputs(self._logits[0].copy(), self._cam[0].copy(), self._embedding[0].copy())
+        return {name: array[0].copy() for name, array in self._outputs.items()}
 
 
 def load(sealed: SealedBundle, threads: int, cache: Path) -> Engine:

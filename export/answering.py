@@ -1,0 +1,76 @@
+"""What every engine answers on every set of images that a build looks at."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from edge.inference.bundle import SealedBundle
+from edge.inference.engines import ENGINES, Outputs
+from export import training
+from export.augmentation import augment
+from export.datasets import Dataset, to_input
+from export.evaluation import dice
+from export.fitting import Trained
+from export.quantization.running import Pixels, run_engine, run_graph
+
+FP32 = "fp32"
+"""How the traced graph is called beside the engines: the same weights, computed in float by ONNX Runtime."""
+FLOAT_TRAINING = "float"
+"""The network as it was before its weights were rounded to the INT8 grid, in PyTorch."""
+_BATCH = 32
+
+
+def write_answers(
+    path: Path, work: Trained, sealed: SealedBundle, fp32: onnx.ModelProto, others: Mapping[str, Dataset]
+) -> None:
+    """Writes the answers of FP32 and of both INT8 engines, as ``<engine>/<set>/<output>``.
+
+    The sets are the splits ``validation`` and ``test`` and the names of ``others``, of which it keeps the embeddings.
+    Of a segmentation it keeps ``dice`` [N] in the place of the masks.
+    """
+    kept: dict[str, Any] = {}
+    for name in ("validation", "test"):
+        chosen = work.dataset.indices(name)
+        pixels = work.dataset.pixels[chosen]
+        truth = None if work.dataset.masks is None else work.dataset.masks[chosen]
+        found = {FP32: run_graph(fp32, pixels)} | {engine: run_engine(engine, sealed, pixels) for engine in ENGINES}
+        for engine, outputs in found.items():
+            kept |= {f"{engine}/{name}/{output}": array for output, array in _kept(outputs, truth).items()}
+        if (network := work.network_in_float()) is not None:
+            answers = training.predict(network, torch.from_numpy(to_input(pixels)))
+            only = {"mask" if truth is not None else "logits": answers}
+            kept |= {f"{FLOAT_TRAINING}/{name}/{output}": array for output, array in _kept(only, truth).items()}
+    for name, dataset in others.items():
+        for engine in ENGINES:
+            kept[f"{engine}/{name}/embedding"] = run_engine(engine, sealed, dataset.pixels)["embedding"]
+    np.savez(path, **kept)
+
+
+def write_training_embeddings(path: Path, work: Trained, draws: int) -> None:
+    """Writes ``embeddings`` [N, F] of the training images and of ``draws`` augmented copies of each, in FP32."""
+    network = training.channels_last(training.trained(work.tasks[0]))
+    pixels = work.dataset.pixels[work.dataset.indices("train")]
+    random = torch.Generator().manual_seed(work.recipe.seed)
+    rows = []
+    for draw in range(draws + 1):
+        for batch in _batches(pixels):
+            seen = augment(batch, work.recipe.training.augmentation, random).images if draw else batch
+            with torch.inference_mode():
+                rows.append(network(seen)[2].numpy())
+    np.savez(path, embeddings=np.concatenate(rows))
+
+
+def _batches(pixels: Pixels) -> Iterable[torch.Tensor]:
+    for start in range(0, len(pixels), _BATCH):
+        yield torch.from_numpy(to_input(pixels[start : start + _BATCH]))
+
+
+def _kept(outputs: Outputs, truth: NDArray[np.uint8] | None) -> dict[str, NDArray[Any]]:
+    if truth is not None:
+        return {"dice": dice(outputs["mask"][:, 0], truth)}
+    return {name: outputs[name] for name in ("logits", "cam", "embedding") if name in outputs}

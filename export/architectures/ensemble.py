@@ -1,0 +1,82 @@
+"""A recipe's members folded into one graph: each sees the image its own way, their answers are averaged."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.architectures import monai_networks
+from export.architectures.mobilenet_v2 import MobileNetV2Grey
+from export.recipe import MemberRecipe, Recipe
+
+_NETWORKS = {"mobilenet_v2": MobileNetV2Grey, **monai_networks.NETWORKS}
+_WINDOW = 33
+"""Side of the window in which ``relief`` measures contrast, in pixels of the input: about a seventh of a chest."""
+
+
+class Member(nn.Module):
+    """One network with its view of the image."""
+
+    def __init__(self, network: nn.Module, view: str) -> None:
+        super().__init__()
+        self.network = network
+        self.relief = view == "relief"
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """What the network gives for its view of ``image`` [N, 1, H, W] in 0..1."""
+        seen = relief(image) if self.relief else image
+        outputs: tuple[Tensor, ...] = self.network(seen)
+        return outputs
+
+
+class Ensemble(nn.Module):
+    """All members in one pass: mean logits and cam (or mask), and the first member's embedding."""
+
+    def __init__(self, members: Sequence[tuple[str, nn.Module]]) -> None:
+        super().__init__()
+        self.names = [name for name, _ in members]
+        for name, network in members:
+            self.add_module(name, network)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Logits, cam and embedding, or the mask, for ``image`` [N, 1, H, W] in 0..1."""
+        answers = [getattr(self, name)(image) for name in self.names]
+        if len(answers) == 1:
+            alone: tuple[Tensor, ...] = answers[0]
+            return alone
+        mixed = [torch.stack(outputs).mean(dim=0) for outputs in zip(*(answer[:2] for answer in answers), strict=True)]
+        return (*mixed, *answers[0][2:])
+
+
+def member(recipe: MemberRecipe, findings: int) -> Member:
+    """The untrained network of one member, with one output per finding."""
+    return Member(_NETWORKS[recipe.architecture](findings), recipe.view)
+
+
+def build(recipe: Recipe) -> Ensemble:
+    """The untrained ensemble of a recipe."""
+    members = recipe.training.members
+    return Ensemble([(each.name, member(each, len(recipe.findings))) for each in members])
+
+
+def output_names(recipe: Recipe) -> tuple[str, ...]:
+    """What the outputs of the graph are called, in the order of the forward pass."""
+    return ("mask",) if recipe.task == "segmentation" else ("logits", "cam", "embedding")
+
+
+def relief(image: Tensor) -> Tensor:
+    """Local contrast [N, 1, H, W] in 0..1: how far a pixel stands above its surroundings, in their standard deviations.
+
+    Exposure, window and smooth shading fall out, edges and textures remain.
+    """
+    centre = _box(image)
+    spread = (_box(image * image) - centre * centre).clamp_min(0.0).sqrt()
+    return (0.5 + (image - centre) / (6.0 * (spread + 0.02))).clamp(0.0, 1.0)
+
+
+def _box(image: Tensor) -> Tensor:
+    """The mean over a square window, borders counting what lies inside."""
+    half = _WINDOW // 2
+    rows = functional.avg_pool2d(image, (_WINDOW, 1), stride=1, padding=(half, 0), count_include_pad=False)
+    return functional.avg_pool2d(rows, (1, _WINDOW), stride=1, padding=(0, half), count_include_pad=False)

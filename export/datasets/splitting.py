@@ -1,0 +1,93 @@
+"""Who goes where: no patient and no identical image stands in two splits."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+import numpy as np
+
+from export.datasets.records import SPLITS, Split
+
+_JUDGED: tuple[Split, ...] = ("validation", "test")
+_FITTED: tuple[Split, ...] = ("train", "calibration")
+
+
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides where an image goes."""
+
+    path: str
+    patient: str
+    content: str
+    """Equal for identical images."""
+    stratum: str
+    """The shares are kept within each stratum: the label."""
+    used: bool = True
+    """False: left out, though it still ties its patient's images and its duplicates together."""
+    referenced: bool = False
+    """It carries the better label that validation and test are judged by."""
+
+
+def split(
+    images: Sequence[Candidate], *, reserved: Collection[str], shares: Mapping[Split, float], seed: int
+) -> tuple[Split | None, ...]:
+    """Assigns each image to a split, or leaves it out (None).
+
+    Images that share a patient or their content form a group; the groups of each stratum, in an order drawn from
+    ``seed``, are dealt out by ``shares``. Groups with a patient in ``reserved`` are test. Where some images are
+    referenced, their groups are dealt to validation and test only, and only their referenced images are used; all
+    other groups are dealt to train and calibration.
+    """
+    groups: dict[int, list[Candidate]] = defaultdict(list)
+    for image, group in zip(images, _connected([(image.patient, image.content) for image in images]), strict=True):
+        groups[group].append(image)
+    any_referenced = any(image.referenced for image in images)
+    decks: dict[tuple[tuple[Split, ...], str], list[list[Candidate]]] = defaultdict(list)
+    chosen: dict[str, Split] = {}
+    for group_images in groups.values():
+        referenced = any(image.referenced for image in group_images)
+        used = [image for image in group_images if image.used and image.referenced == referenced]
+        if not used:
+            continue
+        if any(image.patient in reserved for image in group_images):
+            judged = referenced or not any_referenced
+            chosen |= dict.fromkeys((image.path for image in used if judged), "test")
+        else:
+            places = SPLITS if not any_referenced else _JUDGED if referenced else _FITTED
+            decks[places, min(used, key=lambda image: image.path).stratum].append(used)
+    for (places, _), deck in decks.items():
+        chosen |= _deal(deck, {place: shares[place] for place in places}, seed)
+    return tuple(chosen.get(image.path) for image in images)
+
+
+def draw(seed: int, name: str) -> str:
+    """A random place in an order, the same for the same seed and name, whatever else is in the list."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+def _deal(deck: Sequence[Sequence[Candidate]], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
+    ordered = sorted(deck, key=lambda images: draw(seed, min(image.path for image in images)))
+    bounds, places = np.cumsum(list(shares.values())), list(shares)
+    dealt: dict[str, Split] = {}
+    for rank, images in enumerate(ordered):
+        place = int(np.searchsorted(bounds, (rank + 0.5) / len(ordered) * bounds[-1]))
+        dealt |= dict.fromkeys((image.path for image in images), places[min(place, len(places) - 1)])
+    return dealt
+
+
+def _connected(keys: Sequence[tuple[str, str]]) -> list[int]:
+    """Group number of each item; items with an equal patient or an equal content are in one group (union-find)."""
+    parent = list(range(len(keys)))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    seen: dict[tuple[int, str], int] = {}
+    for item, key in enumerate(keys):
+        for kind, value in enumerate(key):
+            other = seen.setdefault((kind, value), item)
+            parent[root(item)] = root(other)
+    return [root(item) for item in range(len(keys))]
