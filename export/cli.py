@@ -7,6 +7,8 @@ Subcommands import what they need themselves, so that ``key`` and ``inspect`` do
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 _TRUSTED_KEYS = Path("firmware_config/trusted_keys")
 _MODELS = Path("models")
 _CACHE = Path(".cache/export")
+_FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 Command = Callable[[argparse.Namespace], None]
 
 
@@ -42,11 +45,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        ours = isinstance(error, ScansideError)
-        shown = str(error) if ours else f"{type(error).__name__}: {error} (--debug shows where)"
-        sys.stderr.write(f"scanside-export: {' '.join(shown.split())}\n")
+        sys.stderr.write(f"scanside-export: {_in_one_line(error)}\n")
         return 2 if isinstance(error, UsageError) else 1
     return 0
+
+
+def _in_one_line(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    if isinstance(error, ScansideError):
+        return said
+    if any(words in said for words in _FULL):
+        return f"the disk is full ({said}); free some space and run the same command again, it goes on"
+    return f"{type(error).__name__}: {said} (--debug shows where)"
 
 
 def _train(options: argparse.Namespace) -> None:

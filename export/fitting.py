@@ -158,10 +158,18 @@ def _cut_down(recipe: Recipe) -> Recipe:
     """The same steps in a minute: few small images, two epochs; its gate is reported and not obeyed."""
     shares = {"train": 0.4, "validation": 0.2, "calibration": 0.2, "test": 0.2}
     cut = msgspec.structs.replace
+
+    def few(which: DatasetRecipe | None) -> DatasetRecipe | None:
+        return None if which is None else cut(which, limit=_SMOKE_IMAGES)
+
+    gated = recipe.familiarity
+    if gated is not None:
+        gated = cut(gated, other_frontal=few(gated.other_frontal), refused=few(gated.refused))
     return cut(
         recipe,
         side=_SMOKE_SIDE,
         dataset=cut(recipe.dataset, limit=_SMOKE_IMAGES, reserved=(), **shares),
         training=cut(recipe.training, epochs=2, quantized_epochs=min(1, recipe.training.quantized_epochs)),
         quantization=cut(recipe.quantization, search=0),
+        familiarity=gated,
     )

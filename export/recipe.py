@@ -3,7 +3,7 @@
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 import yaml
@@ -345,6 +345,8 @@ def _field_names(kind: type[msgspec.Struct]) -> set[str]:
     names: set[str] = set()
     for field in msgspec.structs.fields(kind):
         names.add(field.name)
-        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
-            names |= _field_names(field.type)
+        # Sections stand alone, in tuples and beside None.
+        for part in (field.type, *get_args(field.type)):
+            if isinstance(part, type) and issubclass(part, msgspec.Struct):
+                names |= _field_names(part)
     return names

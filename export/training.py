@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -247,9 +248,9 @@ class _Run:
         self.history.append(epoch)
         better = epoch is min(eligible(self.how, self.history), key=lambda each: each.stressed.loss, default=None)
         if better:
-            write_whole(self.folder / _BEST, lambda path: torch.save(self.average, path))
+            write_whole(self.folder / _BEST, lambda path: _save(self.average, path))
         if number == self.how.epochs - self.how.quantized_epochs:
-            write_whole(self.folder / _FLOAT, lambda path: torch.save(self.average, path))
+            write_whole(self.folder / _FLOAT, lambda path: _save(self.average, path))
         state: dict[str, Any] = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -258,7 +259,7 @@ class _Run:
             "steps": self.steps,
             "history": msgspec.to_builtins(self.history),
         }
-        write_whole(self.folder / _CHECKPOINT, lambda path: torch.save(state, path))
+        write_whole(self.folder / _CHECKPOINT, lambda path: _save(state, path))
         report(f"{self.member.name}: {_line(epoch, self.how.epochs)}{' (best, kept)' if better else ''}")
 
 
@@ -299,6 +300,13 @@ def _loaded(task: Task, name: str) -> architectures.Member:
     network = architectures.member(task.member, len(task.recipe.findings))
     network.load_state_dict(torch.load(task.folder / name, weights_only=True, map_location="cpu"))
     return network.eval()
+
+
+def _save(state: dict[str, Any], path: Path) -> None:
+    """Through memory: on a full disk PyTorch's own writer says nothing of it."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _line(epoch: Epoch, epochs: int) -> str:

@@ -6,11 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.architectures import monai_networks
 from export.architectures.mobilenet_v2 import MobileNetV2Grey
-from export.recipe import MemberRecipe, Recipe
+from export.recipe import Architecture, MemberRecipe, Recipe
 
-_NETWORKS = {"mobilenet_v2": MobileNetV2Grey, **monai_networks.NETWORKS}
 _WINDOW = 33
 """Side of the window in which ``relief`` measures contrast, in pixels of the input: about a seventh of a chest."""
 
@@ -51,7 +49,7 @@ class Ensemble(nn.Module):
 
 def member(recipe: MemberRecipe, findings: int) -> Member:
     """The untrained network of one member, with one output per finding."""
-    return Member(_NETWORKS[recipe.architecture](findings), recipe.view)
+    return Member(_network(recipe.architecture, findings), recipe.view)
 
 
 def build(recipe: Recipe) -> Ensemble:
@@ -63,6 +61,14 @@ def build(recipe: Recipe) -> Ensemble:
 def output_names(recipe: Recipe) -> tuple[str, ...]:
     """What the outputs of the graph are called, in the order of the forward pass."""
     return ("mask",) if recipe.task == "segmentation" else ("logits", "cam", "embedding")
+
+
+def _network(architecture: Architecture, findings: int) -> nn.Module:
+    if architecture == "mobilenet_v2":
+        return MobileNetV2Grey(findings)
+    from export.architectures.monai_networks import NETWORKS  # noqa: PLC0415 - two seconds that ours need not wait
+
+    return NETWORKS[architecture](findings)
 
 
 def relief(image: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+/X/HHsiy1qN30mQScP8aCjs+sw4q+4ArbXbH44IWktwEiGwqCz+kr4UicppZN4CXuWPEEWxCMuJlz9tqwl6WAA==
