@@ -1,1 +1,1 @@
-gYgy8DUzvm/YcUgljpqCF221ENxJIxjRXZ1/cilQHXqFIgCSxwKesNfiNfunK4h8AUtkZo1YaaxpSvOouVBMCQ==
+59AuztbDiflmBs5edj6+BlYVRijDEm9lLVHUj+55ab85cW/5AFKvoyNuALR8RlijP+Xg+kFjyi8SjN/GYYAQDw==
