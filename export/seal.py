@@ -11,9 +11,10 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from edge.errors import ScansideError
-from edge.inference.bundle import BUNDLE_FILE, SIGNATURE_FILE, Bundle
+from edge.inference.bundle import BUNDLE_FILE, ONNX_FILE, OPENVINO_FILE, SIGNATURE_FILE, Bundle
 
 MAX_BYTES = 12_000_000
+"""Of the models of both engines together."""
 
 
 class SealError(ScansideError):
@@ -30,9 +31,10 @@ def seal(folder: Path, bundle: Bundle, key: Ed25519PrivateKey) -> str:
         SealError: The files are larger than a bundle may be.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    total = sum(path.stat().st_size for path in paths)
+    models = (folder / ONNX_FILE, *(folder / OPENVINO_FILE).parent.iterdir())
+    total = sum(path.stat().st_size for path in models)
     if total > MAX_BYTES:
-        raise SealError(f"{folder}: {total:,} bytes, a bundle has at most {MAX_BYTES:,}; quantize more of the network")
+        raise SealError(f"{folder}: models of {total:,} bytes, at most {MAX_BYTES:,} may be; quantize more of them")
     files = {path.relative_to(folder).as_posix(): _digest(path.read_bytes()) for path in paths}
     complete = msgspec.to_builtins(msgspec.structs.replace(bundle, files=files))
     sealed = yaml.safe_dump(complete, sort_keys=False, allow_unicode=True, width=120).encode()

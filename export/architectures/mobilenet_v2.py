@@ -2,16 +2,16 @@
 
 from typing import cast
 
-from torch import Tensor, nn, zeros
+from torch import Tensor, cat, nn, zeros
 from torch.nn import functional
 
 # Inverted residual stages of MobileNetV2 (Sandler et al., CVPR 2018, table 2): expansion, channels, repeats, stride.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 _STEM_CHANNELS = 32
 _LAST_CHANNELS = 1280
-_EMBEDDED_BLOCK = 10
-"""The middle knows what kind of picture it is; the end only what the findings look at. Measured on a trained network:
-this block refuses 99 % of what is no frontal chest radiograph at 0.7 % of those that are, the last block 69 %."""
+_EMBEDDED_BLOCKS = (12, 13, 16)
+"""The middle knows what kind of picture it is, and how it was processed; the end what the findings look at. Block 10
+alone refuses 99 % of what is no frontal chest radiograph, and 19 of 24 full-size ones that are; these refuse none."""
 
 
 class MobileNetV2Grey(nn.Module):
@@ -37,11 +37,15 @@ class MobileNetV2Grey(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [N, K], cam [N, K, H/32, W/32] and embedding [N, 96]; logits are cam's spatial mean plus bias."""
+        """Logits [N, K], cam [N, K, H/32, W/32] and embedding [N, 576]; logits are cam's spatial mean plus bias."""
         features = functional.relu6(self.stem(image * 2.0 - 1.0))
-        middle = self.blocks[: _EMBEDDED_BLOCK + 1](features)
-        cam = self.head(functional.relu6(self.last(self.blocks[_EMBEDDED_BLOCK + 1 :](middle))))
-        return cam.mean(dim=(2, 3)) + self.bias, cam, middle.mean(dim=(2, 3))
+        embedded = []
+        for number, block in enumerate(self.blocks):
+            features = block(features)
+            if number in _EMBEDDED_BLOCKS:
+                embedded.append(features.mean(dim=(2, 3)))
+        cam = self.head(functional.relu6(self.last(features)))
+        return cam.mean(dim=(2, 3)) + self.bias, cam, cat(embedded, dim=1)
 
     def convolutions(self) -> list["_SameConv2d"]:
         """The backbone's convolutions in the order of the data (the head is not among them)."""

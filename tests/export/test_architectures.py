@@ -81,7 +81,7 @@ def test_the_loaded_network_is_the_published_one_on_grey(shared: Path, side: int
     assert torch.allclose(cam, expected, atol=1e-3)
     assert cam.shape == (1, 1, side // 32, side // 32)
     assert torch.allclose(logits, cam.mean(dim=(2, 3)) + network.bias, atol=1e-5)
-    assert embedding.shape == (1, 96)
+    assert embedding.shape == (1, 576)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
