@@ -6,15 +6,16 @@ import os
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median, quantiles
+
+from export.steps import cpu
 
 
 def heading(title: str) -> None:
     """Print what is measured, on which machine, when."""
     today = datetime.now(UTC).date().isoformat()
     print(
-        f"\n## {title}\n{today}, {len(os.sched_getaffinity(0))} cores of {_cpu()}, Python {platform.python_version()}"
+        f"\n## {title}\n{today}, {len(os.sched_getaffinity(0))} cores of {cpu()}, Python {platform.python_version()}"
     )
 
 
@@ -35,10 +36,3 @@ def percentile(values: Sequence[float], percent: int) -> float:
     """The percentile by nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * percent // 100) - 1))]
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

@@ -1,6 +1,6 @@
 """What every engine answers on every set of images that a build looks at."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from edge.inference.bundle import SealedBundle
 from edge.inference.engines import ENGINES, Outputs
 from export import training
-from export.augmentation import augment
 from export.datasets import Dataset, to_input
 from export.evaluation import dice
 from export.fitting import Trained
-from export.quantization.running import Pixels, run_engine, run_graph
+from export.quantization.running import run_engine, run_graph
 
 FP32 = "fp32"
 """How the traced graph is called beside the engines: the same weights, computed in float by ONNX Runtime."""
@@ -51,23 +50,13 @@ def write_answers(
     np.savez(path, **kept)
 
 
-def write_training_embeddings(path: Path, work: Trained, draws: int) -> None:
-    """Writes ``embeddings`` [N, F] of the training images and of ``draws`` augmented copies of each, in FP32."""
+def write_training_embeddings(path: Path, work: Trained) -> None:
+    """Writes ``embeddings`` [N, F] of the training images, in FP32."""
     network = training.channels_last(training.trained(work.tasks[0]))
-    pixels = work.dataset.pixels[work.dataset.indices("train")]
-    random = torch.Generator().manual_seed(work.recipe.seed)
-    rows = []
-    for draw in range(draws + 1):
-        for batch in _batches(pixels):
-            seen = augment(batch, work.recipe.training.augmentation, random).images if draw else batch
-            with torch.inference_mode():
-                rows.append(network(seen)[2].numpy())
+    images = torch.from_numpy(to_input(work.dataset.pixels[work.dataset.indices("train")]))
+    with torch.inference_mode():
+        rows = [network(batch)[2].numpy() for batch in torch.split(images, _BATCH)]
     np.savez(path, embeddings=np.concatenate(rows))
-
-
-def _batches(pixels: Pixels) -> Iterable[torch.Tensor]:
-    for start in range(0, len(pixels), _BATCH):
-        yield torch.from_numpy(to_input(pixels[start : start + _BATCH]))
 
 
 def _kept(outputs: Outputs, truth: NDArray[np.uint8] | None) -> dict[str, NDArray[Any]]:

@@ -62,7 +62,9 @@ def build(place: Place, signing_key: Ed25519PrivateKey, report: Report) -> str:
         report(line)
     for refusal in bundle.measured_refusals:
         report(describe_refusal(refusal))
-    checks = (*_checks(made, bundle), *_synthetic_pass(made, bundle, statistics))
+    inputs = golden.golden_inputs(_GOLDEN_IMAGES, made.work.recipe.side)
+    answers = _golden_answers(made, inputs)
+    checks = (*_checks(made, bundle), *_synthetic_pass(answers, bundle, statistics))
     tested = _tested(made, bundle)
     analyses = _analyses(made, bundle, statistics, checks)
     told = _write_report(place, made, bundle, _report_sections(made, bundle, tested, analyses), checks)
@@ -76,8 +78,7 @@ def build(place: Place, signing_key: Ed25519PrivateKey, report: Report) -> str:
         shutil.copytree(made.quantized, staged, ignore=shutil.ignore_patterns(QUANTIZATION_FILE))
         if statistics is not None:
             familiarity.save(staged / FAMILIARITY_FILE, statistics)
-        inputs = golden.golden_inputs(_GOLDEN_IMAGES, made.work.recipe.side)
-        golden.write_golden(staged / GOLDEN_FILE, inputs, _golden_answers(made))
+        golden.write_golden(staged / GOLDEN_FILE, inputs, answers)
         told_in_card = card.card_sections(
             bundle, made.work.recipe, tested, training=(_history(made),), analyses=analyses
         )
@@ -165,13 +166,9 @@ def _pair_sums(made: Made) -> dict[str, int]:
     return {engine: integers.largest_pair_sum(weights) for engine, weights in found.items()}
 
 
-def _golden_pixels(made: Made) -> NDArray[np.uint8]:
-    inputs = golden.golden_inputs(_GOLDEN_IMAGES, made.work.recipe.side)
-    return np.asarray(np.rint(inputs[:, 0] * 255.0), dtype=np.uint8)
-
-
-def _golden_answers(made: Made) -> dict[str, Outputs]:
-    return {engine: run_engine(engine, made.sealed, _golden_pixels(made)) for engine in ENGINES}
+def _golden_answers(made: Made, inputs: NDArray[np.float32]) -> dict[str, Outputs]:
+    pixels = np.asarray(np.rint(inputs[:, 0] * 255.0), dtype=np.uint8)
+    return {engine: run_engine(engine, made.sealed, pixels) for engine in ENGINES}
 
 
 def _synthetic_pass(made: Made, bundle: Bundle, statistics: Statistics | None) -> tuple[Check, ...]:

@@ -27,7 +27,7 @@ class FamiliarityError(ScansideError):
 
 
 def fit(embeddings: NDArray[np.floating]) -> Statistics:
-    """Mean and whitening of the embeddings [N, F] of training images and of augmented copies of them.
+    """Mean and whitening of the embeddings [N, F] of training images.
 
     Each feature is scaled to its own spread first: the covariance is drawn towards equal variances, which says
     something only where the features have one unit.

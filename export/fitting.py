@@ -14,10 +14,9 @@ from torch import nn
 from export import architectures, datasets, training
 from export.datasets import SPLITS, Dataset
 from export.recipe import DatasetRecipe, MemberRecipe, Recipe, read_recipe
-from export.steps import digest, key_of
+from export.steps import Report, digest, key_of
 from export.training import Task
 
-Report = Callable[[str], None]
 _MARGIN = 0.04
 """How far around the lungs their surroundings belong to them, as a share of the side."""
 
@@ -70,7 +69,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
 def fit(place: Place, report: Report) -> Trained:
     """Reads the data and trains every member, unless the cache holds the finished training of these very inputs."""
     recipe = recipe_of(place)
-    data = load(place, recipe, recipe.dataset, place.dataset)
+    data = load(place, recipe, recipe.dataset, report, place.dataset)
     counts = Counter(data.splits)
     left_out = f", left out {counts[None]}" if counts[None] else ""
     report(f"data: {len(data.rows)} images; {', '.join(f'{name} {counts[name]}' for name in SPLITS)}{left_out}")
@@ -95,7 +94,7 @@ def recipe_of(place: Place) -> Recipe:
     return _cut_down(recipe) if place.smoke else recipe
 
 
-def load(place: Place, recipe: Recipe, which: DatasetRecipe, root: Path | None = None) -> Dataset:
+def load(place: Place, recipe: Recipe, which: DatasetRecipe, report: Report, root: Path | None = None) -> Dataset:
     """A data set that the recipe names, prepared and split; ``root`` is its folder when not where the recipe says."""
     return datasets.load(
         root or place.beside(which.path),
@@ -105,6 +104,7 @@ def load(place: Place, recipe: Recipe, which: DatasetRecipe, root: Path | None =
         side=recipe.side,
         seed=recipe.seed,
         cache=place.cache,
+        report=report,
     )
 
 

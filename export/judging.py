@@ -97,12 +97,7 @@ def measured(bundle: Bundle, kept: Kept, dataset: Dataset, name: str) -> tuple[M
     reference = kept[f"{FP32}/test/logits"]
     return tuple(
         measure(
-            EngineScores(
-                engine=engine,
-                precision=precision,
-                validation=kept[f"{source}/validation/logits"],
-                test=kept[f"{source}/test/logits"],
-            ),
+            EngineScores(engine=engine, precision=precision, test=kept[f"{source}/test/logits"]),
             reference=reference,
             positive=positive[:, column],
             column=column,

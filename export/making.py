@@ -68,7 +68,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def training_embeddings(self) -> NDArray[np.float32] | None:
-        """[N, F] of the training images and their augmented copies."""
+        """[N, F] of the training images."""
         if self.embeddings is None:
             return None
         with np.load(self.embeddings / _EMBEDDINGS_FILE) as arrays:
@@ -87,7 +87,7 @@ def make(place: Place, report: Report) -> Made:
         "quantized", inputs, lambda folder: _quantize(work, traced / _FP32_FILE, draft, folder, report)
     )
     sealed = SealedBundle(folder=quantized, bundle=draft, digest="")
-    others = _others(place, work.recipe)
+    others = _others(place, work.recipe, report)
     fp32 = onnx.load(str(traced / _FP32_FILE))
     answers = steps.folder(
         "answers",
@@ -95,11 +95,11 @@ def make(place: Place, report: Report) -> Made:
         lambda folder: answering.write_answers(folder / _ANSWERS_FILE, work, sealed, fp32, others),
     )
     embeddings = None
-    if (gated := work.recipe.familiarity) is not None:
+    if work.recipe.familiarity is not None:
         embeddings = steps.folder(
             "embeddings",
-            (work.key, gated.draws),
-            lambda folder: answering.write_training_embeddings(folder / _EMBEDDINGS_FILE, work, gated.draws),
+            work.key,
+            lambda folder: answering.write_training_embeddings(folder / _EMBEDDINGS_FILE, work),
         )
     speed = steps.folder(
         "speed", (quantized.name, cpu()), lambda folder: _write_speed(folder / _SPEED_FILE, work, sealed, fp32)
@@ -171,7 +171,7 @@ def _accept(work: Trained, fp32: Path, draft: Bundle) -> Accept:
     return misses
 
 
-def _others(place: Place, recipe: Recipe) -> dict[str, Dataset]:
+def _others(place: Place, recipe: Recipe, report: Report) -> dict[str, Dataset]:
     """The data sets by which the gate for unfamiliar images is set and measured, where they can be had."""
     gated = recipe.familiarity
     if gated is None:
@@ -180,7 +180,7 @@ def _others(place: Place, recipe: Recipe) -> dict[str, Dataset]:
         ("other_frontal", gated.other_frontal),
         ("refused", gated.refused),
     )
-    return {name: load(place, recipe, each) for name, each in named if each is not None}
+    return {name: load(place, recipe, each, report) for name, each in named if each is not None}
 
 
 def _write_speed(path: Path, work: Trained, sealed: SealedBundle, fp32: onnx.ModelProto) -> None:

@@ -230,8 +230,6 @@ class FamiliarityRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
 
     refused_share: Fraction = 0.01
     """Share of the validation images that may lie beyond the threshold."""
-    draws: Annotated[int, msgspec.Meta(ge=0)] = 0
-    """Augmented copies of each training image that shape the statistics, beside the image itself."""
     other_frontal: DatasetRecipe | None = None
     """Frontal chest radiographs unlike those of the training: what lies farther out than 99 % of them is called no
     frontal chest rather than unfamiliar."""

@@ -19,11 +19,11 @@ from export.augmentation import augment
 from export.datasets import Dataset, to_input, write_whole
 from export.objectives import Figures, Truth
 from export.recipe import MemberRecipe, Recipe, TrainingRecipe
+from export.steps import Report
 
 _VALIDATION_BATCH = 64
 _STRESS_SEED = 7
 _CHECKPOINT, _BEST, _FLOAT = "checkpoint.pt", "best.pt", "float.pt"
-Report = Callable[[str], None]
 Network = TypeVar("Network", bound=nn.Module)
 State = dict[str, Tensor]
 

@@ -14,8 +14,6 @@ class EngineScores(msgspec.Struct, frozen=True, kw_only=True):
 
     engine: str
     precision: str
-    validation: NDArray[np.float32]
-    """[N, K]"""
     test: NDArray[np.float32]
     """[M, K]"""
 
