@@ -11,10 +11,11 @@ from export.recipe import AugmentationRecipe
 
 
 class Augmented(NamedTuple):
-    """Changed copies of some images, and of their masks where given."""
+    """Changed copies of some images, and of their masks and lungs where given."""
 
     images: Tensor
     masks: Tensor | None
+    lungs: Tensor | None
 
 
 def augment(
@@ -32,14 +33,15 @@ def augment(
         recipe: How far they may be changed.
         random: Where the draws come from.
         masks: [N, 1, H, W] in 0..1: move with their images and are changed in no other way.
-        lungs: [N, 1, H, W] of 0 and 1, the lungs with a margin: what `AugmentationRecipe.background` keeps.
+        lungs: [N, 1, H, W] of 0 and 1, the lungs with a margin: move likewise, and are what
+            `AugmentationRecipe.background` keeps.
     """
     if lungs is not None and recipe.background:
         images = _change_background(images, lungs, recipe.background, random)
     grid = _grid(images, recipe, random)
     exposed = _expose(_resample(_moved(images, grid, random), recipe, random), recipe, random)
-    moved = None if masks is None else _sample(masks, grid, "zeros")
-    return Augmented(_erase(exposed, recipe.erase, random).clamp(0.0, 1.0), moved)
+    moved = (None if each is None else _sample(each, grid, "zeros") for each in (masks, lungs))
+    return Augmented(_erase(exposed, recipe.erase, random).clamp(0.0, 1.0), *moved)
 
 
 def _uniform(count: int, amplitude: float, random: torch.Generator) -> Tensor:

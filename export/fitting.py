@@ -8,17 +8,19 @@ from pathlib import Path
 import cv2
 import msgspec
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from export import architectures, datasets, training
 from export.datasets import SPLITS, Dataset
-from export.recipe import DatasetRecipe, MemberRecipe, Recipe, read_recipe
+from export.recipe import DatasetRecipe, MemberRecipe, Recipe, RecipeError, read_recipe
 from export.steps import Report, digest, key_of
 from export.training import Task
 
 _MARGIN = 0.04
 """How far around the lungs their surroundings belong to them, as a share of the side."""
+_LUNG_FROM = 0.5
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,17 +68,31 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
         return architectures.Ensemble(found) if len(found) == len(members) else None
 
 
-def fit(place: Place, report: Report) -> Trained:
-    """Reads the data and trains every member, unless the cache holds the finished training of these very inputs."""
-    recipe = recipe_of(place)
+def fit(place: Place, report: Report, above: tuple[Path, ...] = ()) -> Trained:
+    """Reads the data and trains every member, unless the cache holds the finished training of these very inputs.
+
+    Args:
+        place: Where everything lies.
+        report: Takes one line of progress at a time.
+        above: The recipes that wait for this one, as theirs begin with its weights or take their lungs from it.
+
+    Raises:
+        RecipeError: The recipe waits for itself.
+    """
+    if place.recipe in above:
+        circle = " -> ".join(path.parent.name for path in (*above, place.recipe))
+        raise RecipeError(
+            f"{place.recipe}: recipes need one another in a circle ({circle}); take out one start or lungs"
+        )
+    recipe, above = recipe_of(place), (*above, place.recipe)
     data = load(place, recipe, recipe.dataset, report, place.dataset)
     counts = Counter(data.splits)
     left_out = f", left out {counts[None]}" if counts[None] else ""
     report(f"data: {len(data.rows)} images; {', '.join(f'{name} {counts[name]}' for name in SPLITS)}{left_out}")
-    lungs = _lungs(place, recipe, data, report)
+    lungs = _lungs(place, recipe, data, report, above)
     tasks, keys = [], []
     for member in recipe.training.members:
-        source, start = _start(place, member, report)
+        source, start = _start(place, member, report, above)
         key = training.key(recipe, member, key_of((data.fingerprint, _content(lungs))), source)
         task = Task(recipe, member, place.cache / recipe.id / f"{member.name}-{key}")
         if training.is_finished(recipe.training, training.history(task.folder)):
@@ -108,25 +124,47 @@ def load(place: Place, recipe: Recipe, which: DatasetRecipe, report: Report, roo
     )
 
 
-def _lungs(place: Place, recipe: Recipe, data: Dataset, report: Report) -> NDArray[np.uint8] | None:
-    """The lungs with a margin, [N, side, side] of 0 and 1, where the augmentation changes what lies around them."""
-    if not recipe.training.augmentation.background:
+def _lungs(
+    place: Place, recipe: Recipe, data: Dataset, report: Report, above: tuple[Path, ...]
+) -> NDArray[np.uint8] | None:
+    """The lungs with a margin, [N, side, side] of 0 and 1, where the training looks at what lies around them."""
+    if not recipe.training.augmentation.background and not recipe.training.outside_evidence:
         return None
     which = recipe.dataset
-    root = place.dataset or place.beside(which.path)
-    masks = datasets.load_lungs(
-        root, data.rows, side=recipe.side, value=which.lung_value, cache=place.cache, report=report
-    )
+    if which.lungs is not None:
+        masks = _outlined(
+            msgspec.structs.replace(place, recipe=place.beside(which.lungs), dataset=None), data, report, above
+        )
+    else:
+        root = place.dataset or place.beside(which.path)
+        masks = datasets.load_lungs(
+            root, data.rows, side=recipe.side, value=which.lung_value, cache=place.cache, report=report
+        )
     margin = 2 * round(_MARGIN * recipe.side) + 1
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (margin, margin))
     return np.stack([cv2.dilate(mask, element) for mask in masks])
+
+
+def _outlined(place: Place, data: Dataset, report: Report, above: tuple[Path, ...]) -> NDArray[np.uint8]:
+    """The lungs [N, side, side] of 0 and 1 as a segmentation outlines them, which is trained first."""
+    report(f"lungs: outlined by {place.recipe.parent.name}")
+    work = fit(place, report, above)
+    if work.recipe.task != "segmentation" or work.recipe.side != data.pixels.shape[1]:
+        raise RecipeError(
+            f"{place.recipe}: a {work.recipe.task} of {work.recipe.side} pixels gives no lungs for images of "
+            f"{data.pixels.shape[1]}; name the recipe of a segmentation of the same side"
+        )
+    masks = training.predict(work.network(), torch.from_numpy(datasets.to_input(data.pixels)))
+    return np.asarray(masks[:, 0] > _LUNG_FROM, dtype=np.uint8)
 
 
 def _content(lungs: NDArray[np.uint8] | None) -> str:
     return "" if lungs is None else hashlib.sha256(np.packbits(lungs).tobytes()).hexdigest()
 
 
-def _start(place: Place, member: MemberRecipe, report: Report) -> tuple[str, Callable[[nn.Module], None]]:
+def _start(
+    place: Place, member: MemberRecipe, report: Report, above: tuple[Path, ...]
+) -> tuple[str, Callable[[nn.Module], None]]:
     """What decides a member's first weights, in words, and what puts them into its network."""
     if member.start is None:
         return "random", _keep
@@ -138,7 +176,7 @@ def _start(place: Place, member: MemberRecipe, report: Report) -> tuple[str, Cal
             raise architectures.WeightsError(f"{path}: {error.strerror}; correct the member's start") from error
         return source, lambda network: architectures.load_weights(network, path)
     report(f"{member.name}: begins with the weights of {path.parent.name}")
-    other = fit(msgspec.structs.replace(place, recipe=path, dataset=None), report)
+    other = fit(msgspec.structs.replace(place, recipe=path, dataset=None), report, above)
     same = next((task for task in other.tasks if task.member.name == member.name), None)
     if same is None:
         names = ", ".join(task.member.name for task in other.tasks)

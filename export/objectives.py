@@ -16,11 +16,20 @@ _DICE_SMOOTHING = 1.0
 
 
 class Truth(NamedTuple):
-    """What is known of a batch: ``targets`` [N, K] of 0 and 1 with ``weights`` [N, K], or ``masks`` [N, 1, H, W]."""
+    """What is known of a batch: ``targets`` [N, K] of 0 and 1 with ``weights`` [N, K], or ``masks`` [N, 1, H, W].
+
+    ``lungs`` [N, 1, H, W] in 0..1 are those of a classification, all 0 for an image whose lungs are not known.
+    """
 
     targets: Tensor
     weights: Tensor
     masks: Tensor | None
+    lungs: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Truth":
+        """The same on another device."""
+        masks, lungs = (None if each is None else each.to(device) for each in (self.masks, self.lungs))
+        return Truth(self.targets.to(device), self.weights.to(device), masks, lungs)
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,13 +46,29 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def loss(recipe: Recipe, outputs: tuple[Tensor, ...], truth: Truth) -> Tensor:
-    """Weighted, smoothed cross-entropy of the logits; for a segmentation, cross-entropy plus Dice loss of the mask."""
+    """Weighted, smoothed cross-entropy of the logits plus what evidence outside the lungs costs, where both are given.
+
+    For a segmentation, cross-entropy plus Dice loss of the mask.
+    """
     if truth.masks is not None:
         mask = outputs[0].float().clamp(1e-6, 1.0 - 1e-6)
         return functional.binary_cross_entropy(mask, truth.masks) + 1.0 - soft_dice(mask, truth.masks).mean()
-    smoothing = recipe.training.label_smoothing
-    smoothed = truth.targets * (1.0 - smoothing) + smoothing / 2.0
-    return functional.binary_cross_entropy_with_logits(outputs[0].float(), smoothed, truth.weights)
+    how = recipe.training
+    smoothed = truth.targets * (1.0 - how.label_smoothing) + how.label_smoothing / 2.0
+    found = functional.binary_cross_entropy_with_logits(outputs[0].float(), smoothed, truth.weights)
+    if truth.lungs is not None and how.outside_evidence and len(outputs) > 1:
+        found = found + how.outside_evidence * outside_evidence(outputs[1].float(), truth.lungs)
+    return found
+
+
+def outside_evidence(cam: Tensor, lungs: Tensor) -> Tensor:
+    """Mean square of the evidence [N, K, h, w], for or against, that stands outside the lungs [N, 1, H, W] in 0..1.
+
+    A cell counts by its share that lies outside; images whose lungs are not known count nothing.
+    """
+    outside = 1.0 - functional.adaptive_avg_pool2d(lungs, (cam.shape[-2], cam.shape[-1]))
+    known = (lungs.sum(dim=(1, 2, 3), keepdim=True) > 0).to(cam.dtype)
+    return (cam.square() * outside * known).mean()
 
 
 def figures(recipe: Recipe, answers: NDArray[np.float32], truth: Truth) -> Figures:
@@ -72,15 +97,23 @@ def soft_dice(mask: Tensor, truth: Tensor) -> Tensor:
     return (2.0 * shared + _DICE_SMOOTHING) / (both + _DICE_SMOOTHING)
 
 
-def class_weights(targets: NDArray[np.float32], groups: NDArray[np.str_] | None) -> NDArray[np.float32]:
+def class_weights(
+    targets: NDArray[np.float32], groups: NDArray[np.str_] | None, trust: NDArray[np.float32]
+) -> NDArray[np.float32]:
     """Weights [N, K] that make positives count as much as negatives: overall, and within each group where given.
 
     A group without both classes says nothing about the finding apart from being that group: it counts nothing.
+
+    Args:
+        targets: [N, K] of 0 and 1.
+        groups: [N], within each of which the classes are balanced.
+        trust: [N], what each image counts before that.
     """
-    weights = np.ones_like(targets)
+    weights = np.repeat(trust[:, np.newaxis], targets.shape[1], axis=1)
     for group in np.unique(groups) if groups is not None else [None]:
-        chosen = slice(None) if group is None else groups == group
-        share = targets[chosen].mean(axis=0)
-        weight = np.where(share > 0.0, (1.0 - share) / np.maximum(share, 1e-9), 0.0)
-        weights[chosen] = np.where(targets[chosen] > 0.5, weight, np.where(share > 0.0, 1.0, 0.0))
+        chosen = np.full(len(targets), True) if group is None else groups == group
+        positive = (weights * targets)[chosen].sum(axis=0)
+        negative = (weights * (1.0 - targets))[chosen].sum(axis=0)
+        weight = np.where(positive > 0.0, negative / np.maximum(positive, 1e-9), 0.0)
+        weights[chosen] *= np.where(targets[chosen] > 0.5, weight, np.where(positive > 0.0, 1.0, 0.0))
     return weights

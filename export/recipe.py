@@ -47,14 +47,19 @@ class StructureRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ReferenceRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A better label that only some images carry: their patients are for validation and test, all others for training.
+    """A better label that only some images carry: by these alone the model is judged.
 
-    An image whose reference label is neither positive nor negative is left out.
+    Their patients are for validation and test, and for training as far as ``train`` says; all others are for training
+    and calibration. An image whose reference label is neither positive nor negative is left out.
     """
 
     column: str
     positive: tuple[str, ...]
     negative: tuple[str, ...]
+    train: Fraction = 0.0
+    """Share of the images with a reference label that are trained on; what is left is dealt to validation and test."""
+    others_weight: Fraction = 1.0
+    """What an image without a reference label counts in training, beside 1 for one that has it."""
 
 
 class DatasetRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,7 +78,10 @@ class DatasetRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Together they name a patient."""
     reference: ReferenceRecipe | None = None
     lung_value: Annotated[int, msgspec.Meta(ge=1, le=255)] = 255
-    """The grey value that means lung in its mask images, for `AugmentationRecipe.background`."""
+    """The grey value that means lung in its mask images, for what the training does with the lungs."""
+    lungs: str | None = None
+    """The recipe of a segmentation that outlines the lungs of a data set without masks, relative to this recipe; it is
+    trained first."""
     limit: Positive | None = None
     """Take at most so many images, spread over the labels; all where it is not given."""
     reserved: tuple[str, ...] = ()
@@ -155,6 +163,9 @@ class TrainingRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=
     label_smoothing: Fraction = 0.1
     ema_decay: Fraction = 0.995
     """Decay per step of the averaged weights, which are the ones kept."""
+    outside_evidence: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    """What evidence outside the lungs, by the data set's masks, costs in the loss: the weight of its mean square in the
+    class activation map. So the map says where in the lungs the finding is, and nothing else can be learned."""
     balance_classes: bool = True
     """Weigh positives and negatives equally in the loss."""
     balance_within: Literal["view", "sex"] | None = None

@@ -64,7 +64,7 @@ class Data(NamedTuple):
 
     dataset: Dataset
     lungs: NDArray[np.uint8] | None
-    """[N, side, side] of 0 and 1, the lungs with a margin, where the augmentation changes the background."""
+    """[N, side, side] of 0 and 1, the lungs with a margin, where the training wants to know them."""
 
 
 def train(task: Task, data: Data, start: Callable[[nn.Module], None], report: Report) -> list[Epoch]:
@@ -80,12 +80,16 @@ def train(task: Task, data: Data, start: Callable[[nn.Module], None], report: Re
     """
     recipe = task.recipe
     _keep_freed_memory()
-    torch.set_flush_denormal(True)
     torch.manual_seed(recipe.seed)
-    run = _Run(task, data, start)
-    run.resume(report)
-    while not is_finished(recipe.training, run.history):
-        run.epoch(report)
+    # Flushing is a setting of the thread: whoever computes in this process afterwards wants it as it was.
+    torch.set_flush_denormal(True)
+    try:
+        run = _Run(task, data, start)
+        run.resume(report)
+        while not is_finished(recipe.training, run.history):
+            run.epoch(report)
+    finally:
+        torch.set_flush_denormal(False)
     return run.history
 
 
@@ -163,14 +167,7 @@ class _Run:
         )
         self.validation, self.truth = self.images.batch(dataset.indices("validation"))
         stress = torch.Generator().manual_seed(_STRESS_SEED)
-        self.stressed, moved = augment(
-            self.validation,
-            self.how.augmentation,
-            stress,
-            masks=self.truth.masks,
-            lungs=self.images.lungs(dataset.indices("validation")),
-        )
-        self.stressed_truth = self.truth._replace(masks=moved)
+        self.stressed, self.stressed_truth = self._augmented(dataset.indices("validation"), stress)
         self.history: list[Epoch] = []
         self.steps = 0
 
@@ -202,16 +199,13 @@ class _Run:
         self._close(number, time.monotonic() - started, total / self.steps_per_epoch, quantized, report)
 
     def _step(self, batch: NDArray[np.int64], quantized: bool, random: torch.Generator) -> float:
-        plain, truth = self.images.batch(batch)
-        lungs = self.images.lungs(batch)
-        images, masks = augment(plain, self.how.augmentation, random, masks=truth.masks, lungs=lungs)
-        masks = None if masks is None else masks.to(self.device)
-        moved = Truth(truth.targets.to(self.device), truth.weights.to(self.device), masks)
+        images, truth = self._augmented(batch, random)
+        truth = truth.to(self.device)
         weights = architectures.rounded_weights(self.network) if quantized else {}
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             outputs = torch.func.functional_call(self.network, weights, (images.to(self.device),))
-        loss = objectives.loss(self.recipe, outputs, moved)
+        loss = objectives.loss(self.recipe, outputs, truth)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
@@ -224,6 +218,11 @@ class _Run:
             else:
                 self.average[name].copy_(value)
         return float(loss.detach())
+
+    def _augmented(self, indices: NDArray[np.int64], random: torch.Generator) -> tuple[Tensor, Truth]:
+        images, truth = self.images.batch(indices)
+        drawn = augment(images, self.how.augmentation, random, masks=truth.masks, lungs=truth.lungs)
+        return drawn.images, truth._replace(masks=drawn.masks, lungs=drawn.lungs)
 
     def _progress(self, number: int, done: int, seconds: float) -> str:
         steps_left = self.steps_per_epoch * (self.how.epochs - number + 1) - done
@@ -271,11 +270,16 @@ class _Images:
         groups = None
         if how.balance_within is not None:
             groups = np.array([str(getattr(row, how.balance_within)) for row in dataset.rows])
-        weights = np.ones_like(dataset.targets)
-        if how.balance_classes and dataset.targets.shape[1]:
+        reference = recipe.dataset.reference
+        trust = np.array(
+            [1.0 if reference is None or row.referenced else reference.others_weight for row in dataset.rows],
+            dtype=np.float32,
+        )
+        weights = np.repeat(trust[:, np.newaxis], dataset.targets.shape[1], axis=1)
+        if how.balance_classes:
             chosen = dataset.indices("train")
             weights[chosen] = objectives.class_weights(
-                dataset.targets[chosen], None if groups is None else groups[chosen]
+                dataset.targets[chosen], None if groups is None else groups[chosen], trust[chosen]
             )
         self._pixels, self._masks = dataset.pixels, dataset.masks
         self._targets, self._weights = torch.from_numpy(dataset.targets), torch.from_numpy(weights)
@@ -286,14 +290,11 @@ class _Images:
         masks = None
         if self._masks is not None:
             masks = torch.from_numpy(self._masks[indices][:, np.newaxis].astype(np.float32))
-        truth = Truth(self._targets[indices], self._weights[indices], masks)
+        lungs = None
+        if self._lungs is not None:
+            lungs = torch.from_numpy(self._lungs[indices][:, np.newaxis].astype(np.float32))
+        truth = Truth(self._targets[indices], self._weights[indices], masks, lungs)
         return torch.from_numpy(to_input(self._pixels[indices])), truth
-
-    def lungs(self, indices: NDArray[np.int64]) -> Tensor | None:
-        """The lungs with a margin [N, 1, H, W] of 0 and 1, where the training wants them."""
-        if self._lungs is None:
-            return None
-        return torch.from_numpy(self._lungs[indices][:, np.newaxis].astype(np.float32))
 
 
 def _loaded(task: Task, name: str) -> architectures.Member:

@@ -9,8 +9,10 @@ from torch.nn import functional
 from export.architectures.mobilenet_v2 import MobileNetV2Grey
 from export.recipe import Architecture, MemberRecipe, Recipe
 
-_WINDOW = 33
-"""Side of the window in which ``relief`` measures contrast, in pixels of the input: about a seventh of a chest."""
+_COARSE = 8
+"""Pixels of the input to a pixel of the surroundings: means over a window vary too slowly to need more."""
+_WINDOW = 5
+"""Side of the window in which ``relief`` measures contrast, in coarse pixels: about a seventh of a chest."""
 
 
 class Member(nn.Module):
@@ -76,13 +78,13 @@ def relief(image: Tensor) -> Tensor:
 
     Exposure, window and smooth shading fall out, edges and textures remain.
     """
-    centre = _box(image)
-    spread = (_box(image * image) - centre * centre).clamp_min(0.0).sqrt()
-    return (0.5 + (image - centre) / (6.0 * (spread + 0.02))).clamp(0.0, 1.0)
+    centre, square = _surroundings(image), _surroundings(image * image)
+    scale = 1.0 / (6.0 * ((square - centre * centre).clamp_min(0.0).sqrt() + 0.02))
+    wide = functional.interpolate(torch.cat([centre, scale], dim=1), scale_factor=float(_COARSE), mode="bilinear")
+    return (0.5 + (image - wide[:, :1]) * wide[:, 1:]).clamp(0.0, 1.0)
 
 
-def _box(image: Tensor) -> Tensor:
-    """The mean over a square window, borders counting what lies inside."""
-    half = _WINDOW // 2
-    rows = functional.avg_pool2d(image, (_WINDOW, 1), stride=1, padding=(half, 0), count_include_pad=False)
-    return functional.avg_pool2d(rows, (1, _WINDOW), stride=1, padding=(0, half), count_include_pad=False)
+def _surroundings(image: Tensor) -> Tensor:
+    """The mean over a square window in coarse pixels, borders counting what lies inside."""
+    coarse = functional.avg_pool2d(image, _COARSE)
+    return functional.avg_pool2d(coarse, _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False)

@@ -101,6 +101,7 @@ def row(entry: Entry, tags: Tags, recipe: DatasetRecipe) -> Row:
         sex=entry.sex or tags.sex,
         age_years=tags.age_years if entry.age_years is None else entry.age_years,
         source=entry.source,
+        referenced=entry.reference != "",
     )
 
 

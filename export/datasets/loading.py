@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from export.datasets.listing import Entry, entries, limited, reserved_entries, row
 from export.datasets.preparation import Tags, content, in_progress, prepare, read_mask
 from export.datasets.records import SPLITS, Dataset, DatasetError, Row, Split
-from export.datasets.splitting import Candidate, split
+from export.datasets.splitting import Candidate, Shares, split
 from export.recipe import DatasetRecipe, FindingRecipe, ReferenceRecipe, StructureRecipe
 from export.steps import Report
 
@@ -44,9 +44,8 @@ def load(
     contents = [content(image) for image in pixels]
     candidates = _candidates(rows, listed, contents, targets, recipe=recipe, structure=structure)
     reserved = {root / path: reserved_entries(root / path, recipe) for path in recipe.reserved}
-    shares = (recipe.train, recipe.validation, recipe.calibration, recipe.test)
     strangers = {str(entry.patient) for images in reserved.values() for entry in images}
-    splits = split(candidates, reserved=strangers, shares=dict(zip(SPLITS, shares, strict=True)), seed=seed)
+    splits = split(candidates, reserved=strangers, shares=_shares(recipe), seed=seed)
     known = {str(entry.patient) for entry in everyone} | {each.patient for each in rows}
     for path, images in reserved.items():
         _check_known(path, images, known)
@@ -92,10 +91,22 @@ def _candidates(
             content=digest,
             stratum=str(target.tolist()) if target.size else each.label,
             used=_is_used(entry, recipe.reference, structure),
-            referenced=entry.reference != "",
+            referenced=each.referenced,
         )
         for each, entry, digest, target in zip(rows, listed, contents, targets, strict=True)
     ]
+
+
+def _shares(recipe: DatasetRecipe) -> Shares:
+    everyone: dict[Split, float] = dict(
+        zip(SPLITS, (recipe.train, recipe.validation, recipe.calibration, recipe.test), strict=True)
+    )
+    trained = recipe.reference.train if recipe.reference else 0.0
+    judged = (1.0 - trained) / max(recipe.validation + recipe.test, 1e-9)
+    return Shares(
+        everyone=everyone,
+        referenced={"train": trained, "validation": recipe.validation * judged, "test": recipe.test * judged},
+    )
 
 
 def _targets(

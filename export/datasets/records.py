@@ -35,6 +35,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     age_years: float | None = None
     source: str | None = None
     """Where the image came from: the column ``source``."""
+    referenced: bool = False
+    """Whether it carries the reference label, which is better than the others' labels."""
 
 
 class Dataset(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,6 @@ import numpy as np
 
 from export.datasets.records import SPLITS, Split
 
-_JUDGED: tuple[Split, ...] = ("validation", "test")
 _FITTED: tuple[Split, ...] = ("train", "calibration")
 
 
@@ -28,21 +27,30 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """It carries the better label that validation and test are judged by."""
 
 
+class Shares(msgspec.Struct, frozen=True, kw_only=True):
+    """Which share of the images goes where."""
+
+    everyone: Mapping[Split, float]
+    """Of all images, where none is referenced; of the others' training and calibration, where some are."""
+    referenced: Mapping[Split, float]
+    """Of the referenced images."""
+
+
 def split(
-    images: Sequence[Candidate], *, reserved: Collection[str], shares: Mapping[Split, float], seed: int
+    images: Sequence[Candidate], *, reserved: Collection[str], shares: Shares, seed: int
 ) -> tuple[Split | None, ...]:
     """Assigns each image to a split, or leaves it out (None).
 
     Images that share a patient or their content form a group; the groups of each stratum, in an order drawn from
     ``seed``, are dealt out by ``shares``. Groups with a patient in ``reserved`` are test. Where some images are
-    referenced, their groups are dealt to validation and test only, and only their referenced images are used; all
-    other groups are dealt to train and calibration.
+    referenced, their groups are dealt by shares of their own, and only their referenced images are used; all other
+    groups are dealt to train and calibration.
     """
     groups: dict[int, list[Candidate]] = defaultdict(list)
     for image, group in zip(images, _connected([(image.patient, image.content) for image in images]), strict=True):
         groups[group].append(image)
     any_referenced = any(image.referenced for image in images)
-    decks: dict[tuple[tuple[Split, ...], str], list[list[Candidate]]] = defaultdict(list)
+    decks: dict[tuple[bool, str], list[list[Candidate]]] = defaultdict(list)
     chosen: dict[str, Split] = {}
     for group_images in groups.values():
         referenced = any(image.referenced for image in group_images)
@@ -53,10 +61,10 @@ def split(
             judged = referenced or not any_referenced
             chosen |= dict.fromkeys((image.path for image in used if judged), "test")
         else:
-            places = SPLITS if not any_referenced else _JUDGED if referenced else _FITTED
-            decks[places, min(used, key=lambda image: image.path).stratum].append(used)
-    for (places, _), deck in decks.items():
-        chosen |= _deal(deck, {place: shares[place] for place in places}, seed)
+            decks[referenced, min(used, key=lambda image: image.path).stratum].append(used)
+    others = {place: shares.everyone[place] for place in (_FITTED if any_referenced else SPLITS)}
+    for (referenced, _), deck in decks.items():
+        chosen |= _deal(deck, shares.referenced if referenced else others, seed)
     return tuple(chosen.get(image.path) for image in images)
 
 

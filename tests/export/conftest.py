@@ -102,12 +102,13 @@ def tiny_recipe(**training: Any) -> dict[str, Any]:
     recipe["dataset"] |= {"path": "data", "reserved": [], **shares}
     recipe["training"]["augmentation"]["background"] = 0.0
     recipe["training"] |= {"members": [{"name": "grey"}], "epochs": 2, "quantized_epochs": 1, "batch_size": 8}
+    recipe["training"]["outside_evidence"] = 0.0
     recipe["training"] |= training
     recipe["quantization"] = {
         "onnxruntime": {"calibrators": ["minmax"]},
         "openvino": {"preset": "performance", "bias_correction": False},
     }
-    recipe["familiarity"] = {"refused_share": 0.0, "draws": 1}
+    recipe["familiarity"] = {"refused_share": 0.0}
     return recipe
 
 

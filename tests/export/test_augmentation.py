@@ -45,8 +45,10 @@ def test_masks_move_with_their_images_and_change_in_no_other_way() -> None:
     recipe = AugmentationRecipe(
         log_gamma=0, contrast=0, brightness=0, shading=0, noise=0, smallest_side=64, sharpen=0, erase=0, mirror=0.5
     )
-    images, moved = augment(masks.clone(), recipe, _random(), masks=masks)
+    images, moved, lungs = augment(masks.clone(), recipe, _random(), masks=masks, lungs=masks)
     assert moved is not None
+    assert lungs is not None
+    assert torch.equal(moved, lungs)
     assert torch.allclose(images, moved, atol=1e-3)  # nothing but the position changes under this recipe
     assert not torch.allclose(moved, masks, atol=0.1)
 

@@ -74,7 +74,7 @@ def bundle(tested: tuple[Scored, FindingFigures]) -> Bundle:
     logits = np.log(scored.probabilities / (1.0 - scored.probabilities)).astype(np.float32)[:, None]
     draft = classification("tiny", provenance=PROVENANCE, title="Pneumonia", experimental=True)
     measured = evaluation.measure(
-        evaluation.EngineScores(engine="openvino", precision="int8", validation=logits, test=logits),
+        evaluation.EngineScores(engine="openvino", precision="int8", test=logits),
         reference=logits,
         positive=scored.positive,
         column=0,

@@ -78,6 +78,10 @@ def test_a_reference_label_decides_who_is_judged(data: Path) -> None:
     assert set().union(*(kinds[n] for n in others)) == {"train", "calibration"}
     assert loaded.targets[4::16, 0].tolist() == [1.0] * 5
     assert loaded.targets[0::16, 0].tolist() == [0.0] * 5
+    assert [n for n, row in enumerate(loaded.rows[:16]) if row.referenced] == [0, 4, 10]
+    some = load(data, msgspec.structs.replace(RECIPE, reference=msgspec.structs.replace(reference, train=0.4)))
+    for n in (0, 4):
+        assert [some.splits[i] for i in range(n, len(some.rows), 16)].count("train") == 2
 
 
 def test_masks_are_zero_and_one_and_an_image_without_one_is_left_out(data: Path) -> None:

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.datasets import SPLITS, Split
-from export.datasets.splitting import Candidate, split
+from export.datasets.splitting import Candidate, Shares, split
 
-SHARES: dict[Split, float] = {"train": 0.6, "validation": 0.2, "calibration": 0.1, "test": 0.1}
+EVERYONE: dict[Split, float] = {"train": 0.6, "validation": 0.2, "calibration": 0.1, "test": 0.1}
+SHARES = Shares(everyone=EVERYONE, referenced={"train": 0.0, "validation": 2 / 3, "test": 1 / 3})
 
 # Patient, content, label, whether used, whether it carries the reference label.
 Drawn = tuple[int, int, bool, bool, bool]
@@ -63,10 +64,14 @@ def test_only_referenced_images_are_judged_and_their_patients_are_not_trained_on
             assert name is None
 
 
-def test_reference_shares_are_renormalised() -> None:
+def test_referenced_images_have_shares_of_their_own_and_the_others_are_trained_on() -> None:
     given = candidates([(n, n, n % 2 == 0, True, n < 100) for n in range(1100)], referenced=True)
     splits = split(given, reserved=(), shares=SHARES, seed=3)
     assert [splits.count(name) for name in SPLITS] == [858, 66, 142, 34]  # 6 : 1 of 1000, 2 : 1 of 100
+    some: dict[Split, float] = {"train": 0.4, "validation": 0.2, "test": 0.4}
+    splits = split(given, reserved=(), shares=Shares(everyone=EVERYONE, referenced=some), seed=3)
+    of_reference = [name for each, name in zip(given, splits, strict=True) if each.referenced]
+    assert [of_reference.count(name) for name in SPLITS] == [40, 20, 0, 40]
 
 
 @given(st.permutations(range(30)))
@@ -82,4 +87,4 @@ def test_shares_are_kept_for_each_label() -> None:
     splits = split(given, reserved=(), shares=SHARES, seed=1)
     for label, count in (("True", 100), ("False", 900)):
         found = [name for each, name in zip(given, splits, strict=True) if each.stratum == label]
-        assert [found.count(name) for name in SPLITS] == [round(count * SHARES[name]) for name in SPLITS]
+        assert [found.count(name) for name in SPLITS] == [round(count * EVERYONE[name]) for name in SPLITS]

@@ -207,7 +207,7 @@ def test_the_figures_of_an_engine_by_hand() -> None:
     spec = FindingSpec(code="1", scheme="SCT", meaning="Pneumonia", temperature=1.0)
     threshold = Threshold(code="1", indeterminate_from=0.4, flagged_from=0.5)
     test = np.array([[-3.0], [0.5], [-0.1], [2.0]], dtype=np.float32)
-    scores = EngineScores(engine="openvino", precision="int8", validation=test, test=test)
+    scores = EngineScores(engine="openvino", precision="int8", test=test)
     reference = np.array([[-3.0], [-0.5], [-0.1], [2.0]], dtype=np.float32)
     found = evaluation.measure(
         scores,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from export.objectives import Truth, class_weights, figures, loss, soft_dice
+from export.objectives import Truth, class_weights, figures, loss, outside_evidence, soft_dice
 from export.recipe import Recipe
 from tests.export.conftest import tiny_recipe
 
@@ -39,7 +39,9 @@ def truth(targets: list[list[float]], weights: list[list[float]] | None = None) 
 )
 def test_class_weights(targets: list[float], groups: list[str] | None, weights: list[float]) -> None:
     given = class_weights(
-        np.array(targets, dtype=np.float32)[:, np.newaxis], None if groups is None else np.array(groups)
+        np.array(targets, dtype=np.float32)[:, np.newaxis],
+        None if groups is None else np.array(groups),
+        np.ones(len(targets), dtype=np.float32),
     )
     assert given.dtype == np.float32
     assert given[:, 0] == pytest.approx(np.array(weights))
@@ -49,12 +51,15 @@ def test_class_weights_are_of_each_finding_and_make_both_classes_count_the_same(
     random = np.random.default_rng(1)
     targets = (random.random((200, 3)) < (0.1, 0.5, 0.8)).astype(np.float32)
     groups = random.choice(["PA", "AP"], 200)
+    trust = random.choice([0.2, 1.0], 200).astype(np.float32)
     for within in (None, groups):
-        weights = class_weights(targets, within)
+        weights = class_weights(targets, within, trust)
         for group in ["PA", "AP"] if within is not None else [None]:
             chosen = np.full(200, True) if group is None else groups == group
             positive = (weights * targets)[chosen].sum(axis=0)
             assert positive == pytest.approx((weights * (1 - targets))[chosen].sum(axis=0), rel=1e-5)
+            # Among negatives, an image that is trusted counts five times one that is not.
+            assert weights[chosen & (targets[:, 0] == 0), 0] == pytest.approx(trust[chosen & (targets[:, 0] == 0)])
 
 
 def test_soft_dice_of_each_image() -> None:
@@ -78,6 +83,23 @@ def test_the_loss_is_weighted_smoothed_cross_entropy() -> None:
     smoothed = recipe(label_smoothing=0.2)
     certain, best = torch.tensor([[20.0]]), torch.logit(torch.tensor([[0.9]]))
     assert float(loss(smoothed, (certain,), truth([[1]]))) > float(loss(smoothed, (best,), truth([[1]])))
+
+
+def test_evidence_outside_the_lungs_costs_for_and_against_the_finding() -> None:
+    lungs = torch.zeros(3, 1, 64, 64)
+    lungs[:2, :, :, :32] = 1.0  # the left half of the image; the third image's lungs are not known
+    inside, outside = torch.zeros(3, 1, 2, 2), torch.zeros(3, 1, 2, 2)
+    inside[:, :, :, 0], outside[:, :, :, 1] = 5.0, 5.0
+    assert float(outside_evidence(inside, lungs)) == 0.0
+    assert float(outside_evidence(outside, lungs)) == pytest.approx(2 * 2 * 25.0 / 12)
+    assert float(outside_evidence(-outside, lungs)) == pytest.approx(2 * 2 * 25.0 / 12)
+    known = truth([[1], [0], [1]])._replace(lungs=lungs)
+    logits = torch.tensor([[2.0], [-1.0], [1.0]])
+    free, costly = recipe(), recipe(outside_evidence=0.5)
+    assert float(loss(free, (logits, outside), known)) == float(loss(costly, (logits, inside), known))
+    assert float(loss(costly, (logits, outside), known)) == pytest.approx(
+        float(loss(free, (logits, outside), known)) + 0.5 * 2 * 2 * 25.0 / 12
+    )
 
 
 def test_the_loss_of_a_mask_falls_with_the_overlap_and_survives_certain_errors() -> None:

@@ -17,7 +17,7 @@ from export.architectures import WeightsError, rounded_weights
 from export.datasets import Dataset, Row, Split
 from export.fitting import Place, Trained, fit
 from export.objectives import Figures
-from export.recipe import Recipe
+from export.recipe import Recipe, RecipeError
 from export.training import Data, Epoch, Task, eligible, history, is_finished, predict, train, trained, trained_in_float
 from tests.export.conftest import SIDE, scanside_export, tiny_recipe, write_model
 
@@ -201,6 +201,37 @@ def test_a_start_without_that_member_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no member is called 'relief'; rename it to one of grey") as refused:
         fit(Place(recipe=second, cache=tmp_path / "cache"), lambda _: None)
     assert "\n" not in str(refused.value)
+
+
+def test_recipes_that_need_one_another_in_a_circle_are_one_line(tmp_path: Path) -> None:
+    first, second = two_models(tmp_path)
+    back = tiny_recipe(members=[{"name": "grey", "start": "../second/recipe.yaml"}])
+    first.write_text(yaml.safe_dump(back), encoding="utf-8")
+    with pytest.raises(RecipeError, match="circle \\(second -> first -> second\\); take out one start") as refused:
+        fit(Place(recipe=second, cache=tmp_path / "cache"), lambda _: None)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_segmentation_outlines_the_lungs_of_a_data_set_without_masks(tmp_path: Path) -> None:
+    how = {"epochs": 10, "quantized_epochs": 0, "learning_rate": 1e-2, "ema_decay": 0.5}
+    outliner = tiny_recipe(members=[{"name": "lungs", "architecture": "unet"}], **how)
+    structure = {"code": "39607008", "scheme": "SCT", "meaning": "Lung"}
+    outliner |= {"id": "outliner", "task": "segmentation", "findings": [], "familiarity": None, "structure": structure}
+    outliner["golden_tolerance"] = {"mask": 0.2}
+    path = write_model(tmp_path / "outliner", outliner)
+    write_masks(path.parent / "data", 255, 80)  # all but the corners, which is soon learned
+    wanting = tiny_recipe(epochs=1, quantized_epochs=0, outside_evidence=0.2)
+    wanting["dataset"]["lungs"] = "../outliner/recipe.yaml"
+    said: list[str] = []
+    work = fit(Place(recipe=write_model(tmp_path / "tiny", wanting), cache=tmp_path / "cache"), said.append)
+    assert "lungs: outlined by outliner" in said
+    assert work.lungs is not None
+    assert work.lungs.shape == work.dataset.pixels.shape
+    assert work.lungs.mean() > 0.5
+    wanting["dataset"]["lungs"] = "../tiny/recipe.yaml"
+    (tmp_path / "tiny/recipe.yaml").write_text(yaml.safe_dump(wanting), encoding="utf-8")
+    with pytest.raises(RecipeError, match="circle \\(tiny -> tiny\\)"):
+        fit(Place(recipe=tmp_path / "tiny/recipe.yaml", cache=tmp_path / "cache"), said.append)
 
 
 def write_masks(data: Path, value: int, radius: int) -> None:
