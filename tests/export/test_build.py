@@ -185,11 +185,17 @@ def test_the_gate_refuses_in_one_line_with_a_report_and_without_a_bundle(
     assert {path.name for path in (tmp_path / "model").iterdir()} == {"cache", "data", "recipe.yaml"}
 
 
+@pytest.fixture(scope="module")
+def smoke_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all shipped recipes: one begins with what the others trained."""
+    return tmp_path_factory.mktemp("smoke")
+
+
 @pytest.mark.parametrize("recipe", SHIPPED, ids=lambda path: path.parent.name)
 def test_the_smoke_run_of_a_shipped_recipe_makes_a_bundle_in_the_cache(
-    shared: Path, keys: Keys, tmp_path: Path, recipe: Path
+    shared: Path, keys: Keys, tmp_path: Path, smoke_cache: Path, recipe: Path
 ) -> None:
-    cache, beside = tmp_path / "cache", {path.name for path in recipe.parent.iterdir()}
+    cache, beside = smoke_cache, {path.name for path in recipe.parent.iterdir()}
     done = scanside_export("build", recipe, "--smoke", "--cache", cache, "--key", keys[0])
     assert done.returncode == 0, done.stderr
     sealed = open_bundle(cache / "smoke" / recipe.parent.name / "bundle", keys[1].glob("*.pub"))
