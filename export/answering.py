@@ -19,6 +19,8 @@ from export.quantization.running import run_engine, run_graph
 
 FP32 = "fp32"
 """How the traced graph is called beside the engines: the same weights, computed in float by ONNX Runtime."""
+LEFT_OUT = "left_out"
+"""How the images that are in no split are called among the sets."""
 FLOAT_TRAINING = "float"
 """The network as it was before its weights were rounded to the INT8 grid, in PyTorch."""
 _BATCH = 32
@@ -29,8 +31,8 @@ def write_answers(
 ) -> None:
     """Writes the answers of FP32 and of both INT8 engines, as ``<engine>/<set>/<output>``.
 
-    The sets are the splits ``validation`` and ``test`` and the names of ``others``, of which it keeps the embeddings.
-    Of a segmentation it keeps ``dice`` [N] in the place of the masks.
+    The sets are the splits ``validation`` and ``test``. Of the images that are in no split, as ``left_out``, and of
+    ``others`` it keeps the embeddings only; of a segmentation ``dice`` [N] in the place of the masks.
     """
     kept: dict[str, Any] = {}
     for name in ("validation", "test"):
@@ -44,18 +46,22 @@ def write_answers(
             answers = training.predict(network, torch.from_numpy(to_input(pixels)))
             only = {"mask" if truth is not None else "logits": answers}
             kept |= {f"{FLOAT_TRAINING}/{name}/{output}": array for output, array in _kept(only, truth).items()}
-    for name, dataset in others.items():
+    strangers = {name: dataset.pixels for name, dataset in others.items()}
+    if work.recipe.familiarity is not None and None in work.dataset.splits:
+        strangers[LEFT_OUT] = work.dataset.pixels[[split is None for split in work.dataset.splits]]
+    for name, pixels in strangers.items():
         for engine in ENGINES:
-            kept[f"{engine}/{name}/embedding"] = run_engine(engine, sealed, dataset.pixels)["embedding"]
+            kept[f"{engine}/{name}/embedding"] = run_engine(engine, sealed, pixels)["embedding"]
     np.savez(path, **kept)
 
 
-def write_training_embeddings(path: Path, work: Trained) -> None:
-    """Writes ``embeddings`` [N, F] of the training images, in FP32."""
+def write_training_embeddings(path: Path, work: Trained, alike: Dataset | None) -> None:
+    """Writes ``embeddings`` [N, F] of the training images, and of those that are alike, in FP32."""
     network = training.channels_last(training.trained(work.tasks[0]))
-    images = torch.from_numpy(to_input(work.dataset.pixels[work.dataset.indices("train")]))
+    pixels = [work.dataset.pixels[work.dataset.indices("train")], *([alike.pixels] if alike else [])]
+    batches = (batch for each in pixels for batch in torch.split(torch.from_numpy(to_input(each)), _BATCH))
     with torch.inference_mode():
-        rows = [network(batch)[2].numpy() for batch in torch.split(images, _BATCH)]
+        rows = [network(batch)[2].numpy() for batch in batches]
     np.savez(path, embeddings=np.concatenate(rows))
 
 

@@ -105,8 +105,9 @@ def _measured(made: Made) -> tuple[Bundle, Statistics | None]:
     if embeddings is None or work.recipe.familiarity is None:
         return bundle, None
     statistics = familiarity.fit(embeddings)
+    own = [name for name in ("validation", answering.LEFT_OUT) if f"{ENGINES[0]}/{name}/embedding" in made.kept]
     limits = familiarity.choose(
-        np.concatenate([_distances(made, statistics, engine, "validation") for engine in ENGINES]),
+        np.concatenate([_distances(made, statistics, engine, name) for name in own for engine in ENGINES]),
         work.recipe.familiarity.refused_share,
         _distances(made, statistics, ENGINES[0], "other_frontal") if "other_frontal" in made.others else None,
     )

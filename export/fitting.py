@@ -202,7 +202,8 @@ def _cut_down(recipe: Recipe) -> Recipe:
 
     gated = recipe.familiarity
     if gated is not None:
-        gated = cut(gated, other_frontal=few(gated.other_frontal), refused=few(gated.refused))
+        others = {name: few(getattr(gated, name)) for name in ("alike", "other_frontal", "refused")}
+        gated = cut(gated, **others)
     return cut(
         recipe,
         side=_SMOKE_SIDE,
