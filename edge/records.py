@@ -293,12 +293,16 @@ class Header:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Image:
-    """One decoded image: grey values as a person should see them.
+    """One decoded image: grey values as a person should see them, at no more resolution than was asked for.
 
     Attributes:
-        pixels: float32 (rows, columns), 0 black to 1 white, bone white.
+        pixels: float32 (height, width), 0 black to 1 white, bone white; the whole image, perhaps reduced.
+        rows: Height of the stored image, pixels: what boxes count in.
+        columns: Width likewise.
         header: What its tags say.
     """
 
     pixels: NDArray[np.float32]
+    rows: int
+    columns: int
     header: Header

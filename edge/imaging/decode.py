@@ -1,14 +1,16 @@
-"""Pixel Data to an array: the one place that decides which codec reads which transfer syntax.
+"""Pixel Data to an array: the one place that decides which codec reads which transfer syntax (PS3.5 8 and annex A).
 
-Uncompressed and RLE data are read by pydicom, everything else by imagecodecs (libjpeg-turbo, CharLS, OpenJPEG, libjxl),
-the fastest of the wheels measured.
+The fastest of the well-kept wheels measured: imagecodecs (libjpeg-turbo, CharLS, OpenJPEG, OpenJPH, libjxl), Pillow for
+JPEG 2000 at a reduced resolution, OpenCV for scaled DCT, pydicom for what is seldom (several samples uncompressed, one
+bit, 32 bits, floats).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +19,32 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
-from edge.imaging.header import value_of
+from edge.imaging import codecs
+from edge.imaging.codestream import Coded, Unreadable, read_jpeg, read_jpeg_2000, read_jpeg_xl
 from edge.imaging.refusal import Refusal
+from edge.imaging.resample import Size, halve, halvings
+from edge.imaging.stored_bits import Layout, resolve
 from edge.records import Reason
 
 MAX_PIXELS = 1 << 26
-"""Largest image that is decoded, in pixels: 67 million, four times the largest radiography detector."""
+"""Largest image that is decoded, in samples: 67 million, four times the largest radiography detector."""
 
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """The first frame's stored values, whole or reduced.
+
+    Attributes:
+        values: (height, width) grey, luminance or palette index; (height, width, 3) RGB; in this CPU's byte order.
+        rows: Height of the stored image, pixels; that of `values` may be smaller.
+        columns: Width likewise.
+    """
+
+    values: NDArray[Any]
+    rows: int
+    columns: int
 
 
 def check_pixels(dataset: Dataset) -> None:
@@ -35,12 +55,8 @@ def check_pixels(dataset: Dataset) -> None:
     """
     if not any(keyword in dataset for keyword in _PIXEL_KEYWORDS):
         raise Refusal(Reason.NO_PIXELS, "no Pixel Data element (7FE0,0010)")
-    rows, columns, samples, bits, frames = (
-        _count(dataset, keyword, default)
-        for keyword, default in (
-            ("Rows", 0), ("Columns", 0), ("SamplesPerPixel", 1), ("BitsAllocated", 0), ("NumberOfFrames", 1),
-        )
-    )  # fmt: skip
+    layout = Layout.of(dataset)
+    rows, columns, samples = layout.rows, layout.columns, layout.samples
     size = f"{rows} rows x {columns} columns x {samples} samples"
     if rows * columns * samples > MAX_PIXELS:
         raise Refusal(Reason.HOSTILE_DIMENSIONS, f"{size}; the rule is at most {MAX_PIXELS}")
@@ -49,37 +65,39 @@ def check_pixels(dataset: Dataset) -> None:
     syntax = transfer_syntax(dataset)
     if syntax not in DECODED_SYNTAXES:
         raise Refusal(Reason.UNSUPPORTED_TRANSFER_SYNTAX, "no codec for this transfer syntax")
-    if syntax in _NATIVE_SYNTAXES and "PixelData" in dataset:
-        expected = math.ceil(rows * columns * samples * frames * bits / 8)
-        if str(value_of(dataset, "PhotometricInterpretation")) == "YBR_FULL_422":
+    if syntax in _UNCOMPRESSED and "PixelData" in dataset:
+        expected = math.ceil(rows * columns * samples * layout.frames * layout.allocated / 8)
+        if layout.photometric == "YBR_FULL_422":
             expected = expected * 2 // 3
-        if len(dataset.PixelData) < expected:
-            raise Refusal(
-                Reason.UNDECODABLE, f"{len(dataset.PixelData)} bytes of pixel data where {expected} are claimed"
-            )
+        found = len(dataset.PixelData or b"")
+        if found < expected:
+            raise Refusal(Reason.UNDECODABLE, f"{found} bytes of pixel data where {expected} are claimed")
 
 
-def decode_first_frame(dataset: Dataset) -> NDArray[Any]:
-    """The first frame's stored values: (rows, columns) or (rows, columns, 3) RGB, in this CPU's byte order.
+def decode_first_frame(dataset: Dataset, cover: Size | None = None) -> Stored:
+    """The first frame's stored values, overlays in unused bits masked, signs extended (PS3.5 8.1.1).
+
+    Args:
+        dataset: Passed to `check_pixels` before.
+        cover: Rows and columns that suffice: the image is halved, in its codec where that can, as often as it still
+            has as many. None: it stays whole.
 
     Raises:
-        Refusal: What `check_pixels` raises, or `undecodable` when the codec fails or its answer has another size.
+        Refusal: What `check_pixels` raises, or `undecodable`: the codec fails, or the frame contradicts the header.
     """
     check_pixels(dataset)
-    codec = _CODECS.get(transfer_syntax(dataset))
+    layout = Layout.of(dataset)
+    times = halvings((layout.rows, layout.columns), cover) if cover else 0
     try:
-        if codec is None:
-            stored = pixel_array(dataset, index=0, raw=False)
-        else:
-            frames = _count(dataset, "NumberOfFrames", 1)
-            frame = get_frame(dataset.PixelData, 0, number_of_frames=frames)
-            stored = _resolve_bits(codec(frame), dataset)
+        values, halved = _values(dataset, layout, times)
+    except Refusal:
+        raise
+    except Unreadable as problem:
+        raise Refusal(Reason.UNDECODABLE, f"the frame cannot be read: {problem}") from problem
     except Exception as error:  # codecs raise their own types; each is this image's answer
         raise Refusal(Reason.UNDECODABLE, f"the codec failed: {type(error).__name__}") from error
-    expected = (_count(dataset, "Rows", 0), _count(dataset, "Columns", 0))
-    if stored.shape[:2] != expected:
-        raise Refusal(Reason.UNDECODABLE, f"decoded to {stored.shape[:2]} where the header says {expected}")
-    return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    return Stored(halve(native, times - halved), layout.rows, layout.columns)
 
 
 def transfer_syntax(dataset: Dataset) -> UID:
@@ -94,58 +112,130 @@ def transfer_syntax(dataset: Dataset) -> UID:
     return UID("1.2.840.10008.1.2.1" if little or little is None else "1.2.840.10008.1.2.2")
 
 
-def _count(dataset: Dataset, keyword: str, default: int) -> int:
+def _values(dataset: Dataset, layout: Layout, times: int) -> tuple[NDArray[Any], int]:
+    """The first frame's values, and how often of `times` the codec has halved them already."""
+    syntax = transfer_syntax(dataset)
+    if syntax in _CODECS:
+        frame = get_frame(dataset.PixelData, 0, number_of_frames=layout.frames)
+        return _decompress(_CODECS[syntax], frame, layout, times)
+    if layout.plain and "PixelData" in dataset:
+        values = None
+        if syntax == _RLE:
+            values = _rle(get_frame(dataset.PixelData, 0, number_of_frames=layout.frames), layout)
+        elif syntax != _BIG_ENDIAN or layout.allocated == 16:
+            values = _view(dataset.PixelData, layout, ">" if syntax == _BIG_ENDIAN else "<")
+        if values is not None:
+            return resolve(values, layout), 0
+    return _by_pydicom(dataset, layout), 0
+
+
+def _decompress(codec: _Codec, frame: bytes, layout: Layout, times: int) -> tuple[NDArray[Any], int]:
+    coded = _check_coded(codec.read(frame), layout)
+    if times and codec.reduced and _reducible(coded, layout):
+        halved = min(times, coded.halvings)
+        values = _reduced(codec.reduced, frame, coded, halved)
+        if values is not None:
+            return resolve(values, layout), halved
+    values = codec.whole(frame, layout)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.shape[:2] != (layout.rows, layout.columns):
+        raise Refusal(Reason.UNDECODABLE, f"decoded to {values.shape[:2]}, the header says otherwise")
+    return resolve(values, layout, overshoots=codec.lossy), 0
+
+
+def _reducible(coded: Coded, layout: Layout) -> bool:
+    """Not where the codec takes overlays for values, or values whose sign it does not know: their mean means nothing."""
+    fits = coded.bits is not None and coded.bits <= layout.stored
+    return coded.halvings > 0 and coded.samples == 1 and fits and coded.signed == layout.signed
+
+
+def _reduced(decode: _Reduced, frame: bytes, coded: Coded, times: int) -> NDArray[Any] | None:
     try:
-        return max(0, int(value_of(dataset, keyword) or default))
-    except (TypeError, ValueError):
-        return 0
+        return decode(frame, coded, times)
+    except Exception:  # tiles may offer fewer resolutions than the header: then it is decoded whole
+        return None
 
 
-def _resolve_bits(stored: NDArray[Any], dataset: Dataset) -> NDArray[Any]:
-    """Codecs give the precision's own container: bring signed values back to their sign (PS3.5 8.1.1)."""
-    bits = _count(dataset, "BitsStored", 16)
-    if stored.ndim == 3 and stored.shape[2] == 1:
-        stored = stored[:, :, 0]
-    if not _count(dataset, "PixelRepresentation", 0) or stored.dtype.kind == "i":
-        return stored
-    container = stored.dtype.itemsize * 8
-    signed = stored.astype(f"i{stored.dtype.itemsize}", copy=False)
-    shift = max(0, container - bits)
-    extended: NDArray[Any] = np.right_shift(np.left_shift(signed, shift), shift)
-    return extended
+def _check_coded(coded: Coded, layout: Layout) -> Coded:
+    """What the frame says must be what the header said, else the limits on it would have held for nothing."""
+    claimed = (layout.rows, layout.columns)
+    if (coded.rows, coded.columns) != claimed:
+        raise Refusal(
+            Reason.UNDECODABLE, f"the frame holds {coded.rows} x {coded.columns} pixels where the header says {claimed}"
+        )
+    if coded.samples not in (None, layout.samples) or (coded.bits or 0) > _WIDEST:
+        raise Refusal(Reason.UNDECODABLE, f"the frame holds {coded.samples} samples of {coded.bits} bits")
+    return coded
 
 
-def _codec(name: str, **options: int) -> Callable[[bytes], NDArray[Any]]:
-    """A decoder of imagecodecs by name, imported at its first use: each codec is a library of its own."""
-
-    def decode(frame: bytes) -> NDArray[Any]:
-        import imagecodecs  # noqa: PLC0415 - half a second and 20 MB that a clinic without compressed images never pays
-
-        array: NDArray[Any] = getattr(imagecodecs, name)(frame, **options)
-        return array
-
-    return decode
+def _view(data: bytes, layout: Layout, order: str) -> NDArray[Any]:
+    """The first frame's uncompressed values where they lie."""
+    kind = np.dtype(f"{order}u{layout.allocated // 8}")
+    flat = np.frombuffer(data, dtype=kind, count=layout.rows * layout.columns)
+    return flat.reshape(layout.rows, layout.columns)
 
 
-_JPEG, _JPEG_LS, _JPEG_XL = _codec("jpeg8_decode"), _codec("jpegls_decode"), _codec("jpegxl_decode")
-_JPEG_2000 = _codec("jpeg2k_decode", numthreads=2)
-_CODECS: dict[str, Callable[[bytes], NDArray[Any]]] = {
+def _rle(frame: bytes, layout: Layout) -> NDArray[Any] | None:
+    try:
+        return codecs.rle(frame, layout)
+    except Exception:  # some encoders end a segment within a run, which pydicom forgives at ten times the cost
+        return None
+
+
+def _by_pydicom(dataset: Dataset, layout: Layout) -> NDArray[Any]:
+    """What is seldom: several samples, one bit, more than 16, floats, padded bytes in big endian."""
+    values = pixel_array(dataset, index=0, raw=True)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise Refusal(Reason.UNDECODABLE, "some pixels are no finite numbers")
+    return values[:, :, 0] if values.ndim == 3 and layout.photometric.startswith("YBR") else values
+
+
+_Reduced = Callable[[bytes, Coded, int], NDArray[Any]]
+
+
+class _Codec(NamedTuple):
+    """A decoder.
+
+    Attributes:
+        read: What a frame says about itself.
+        whole: A frame to its values.
+        reduced: A frame of one sample, halved as often as is said, to its values; None where the codec cannot.
+        lossy: Its values may leave the range of Bits Stored.
+    """
+
+    read: Callable[[bytes], Coded]
+    whole: Callable[[bytes, Layout], NDArray[Any]]
+    reduced: _Reduced | None = None
+    lossy: bool = False
+
+
+_WIDEST = 16
+_BIG_ENDIAN, _RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
+_UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", _BIG_ENDIAN, "1.2.840.10008.1.2.1.99")
+_JPEG = _Codec(read_jpeg, codecs.jpeg, codecs.jpeg_scaled, lossy=True)
+_JPEG_LOSSLESS = _Codec(read_jpeg, codecs.jpeg)
+_JPEG_LS = _Codec(read_jpeg, codecs.jpeg_ls)
+_JPEG_2000 = _Codec(read_jpeg_2000, codecs.jpeg_2000, codecs.jpeg_2000_reduced)
+_HTJ2K = _Codec(read_jpeg_2000, codecs.htj2k, codecs.htj2k_reduced)
+_JPEG_XL = _Codec(read_jpeg_xl, codecs.jpeg_xl)
+_CODECS: dict[str, _Codec] = {
     "1.2.840.10008.1.2.4.50": _JPEG,
     "1.2.840.10008.1.2.4.51": _JPEG,
-    "1.2.840.10008.1.2.4.57": _JPEG,
-    "1.2.840.10008.1.2.4.70": _JPEG,
-    "1.2.840.10008.1.2.4.80": _JPEG_LS,
-    "1.2.840.10008.1.2.4.81": _JPEG_LS,
+    "1.2.840.10008.1.2.4.53": _JPEG,  # retired, as 55: progressive
+    "1.2.840.10008.1.2.4.55": _JPEG,
+    "1.2.840.10008.1.2.4.57": _JPEG_LOSSLESS,
+    "1.2.840.10008.1.2.4.70": _JPEG_LOSSLESS,
+    "1.2.840.10008.1.2.4.201": _HTJ2K,
+    "1.2.840.10008.1.2.4.202": _HTJ2K,
+    "1.2.840.10008.1.2.4.203": _HTJ2K._replace(lossy=True),
     "1.2.840.10008.1.2.4.90": _JPEG_2000,
-    "1.2.840.10008.1.2.4.91": _JPEG_2000,
-    "1.2.840.10008.1.2.4.201": _JPEG_2000,
-    "1.2.840.10008.1.2.4.202": _JPEG_2000,
-    "1.2.840.10008.1.2.4.203": _JPEG_2000,
+    "1.2.840.10008.1.2.4.91": _JPEG_2000._replace(lossy=True),
+    "1.2.840.10008.1.2.4.80": _JPEG_LS,
+    "1.2.840.10008.1.2.4.81": _JPEG_LS._replace(lossy=True),
     "1.2.840.10008.1.2.4.110": _JPEG_XL,
-    "1.2.840.10008.1.2.4.111": _JPEG_XL,
-    "1.2.840.10008.1.2.4.112": _JPEG_XL,
+    "1.2.840.10008.1.2.4.111": _JPEG_XL._replace(lossy=True),
+    "1.2.840.10008.1.2.4.112": _JPEG_XL._replace(lossy=True),
 }
-_NATIVE_SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
-_RLE = "1.2.840.10008.1.2.5"
-DECODED_SYNTAXES: tuple[str, ...] = (*_NATIVE_SYNTAXES, _RLE, *_CODECS)
+DECODED_SYNTAXES: tuple[str, ...] = (*_UNCOMPRESSED, _RLE, *_CODECS)
 """Every transfer syntax that the box reads, the cheapest first: what the listener offers to accept."""

@@ -1,4 +1,4 @@
-"""Stored values to grey values as a person should see them (PS3.3 C.11, PS3.14).
+"""Stored values to grey values as a person should see them (PS3.3 C.11, C.7.6.3, PS3.14).
 
 For 8 and 16 bit values all of it happens on a table of every possible value, so that the standard's formulas cost one
 look-up for each pixel.
@@ -6,45 +6,54 @@ look-up for each pixel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.pixels.processing import apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
 
+from edge.imaging.decode import Stored
 from edge.imaging.header import value_of
 from edge.imaging.refusal import Refusal
+from edge.imaging.span import is_padding, padding_range, span
+from edge.imaging.stored_bits import Layout
 from edge.records import Reason
 
-_PERCENTILES = (0.1, 99.9)
+_Scale = Callable[[NDArray[Any]], NDArray[np.float64]]
+_NARROW = 1 / 16
 
 
-def to_grey(stored: NDArray[Any], dataset: Dataset) -> NDArray[np.float32]:
-    """Stored values to float32 (rows, columns), 0 black to 1 white.
+def to_grey(stored: Stored, dataset: Dataset) -> NDArray[np.float32]:
+    """Stored values to float32 (height, width), 0 black to 1 white, of the same resolution.
 
-    In the standard's order: modality LUT or rescale (C.11.1), VOI LUT or window (C.11.2), presentation: MONOCHROME1 or
-    Presentation LUT Shape INVERSE turns the scale round (C.11.6, C.7.6.3.1.2). Without a window, 8-bit values are taken
-    as they are and wider ones span their 0.1st to 99.9th percentile, padding left out. Colour goes through luminance.
+    In the standard's order: modality LUT or rescale (C.11.1), VOI LUT or the first window (C.11.2), presentation:
+    MONOCHROME1 or Presentation LUT Shape INVERSE turns the scale round (C.11.6, C.7.6.3.1.2). Without a window, or with
+    one that leaves a single grey, 8-bit values are taken as they are and wider ones span those that `span` counts.
+    Padding (C.7.5.1.1.2) is black. Palettes (C.7.6.3.1.5) and RGB go through luminance; YBR is luminance.
 
     Raises:
         Refusal: `empty_image` when all values are the same, `undecodable` when a look-up table is broken.
     """
-    if stored.ndim == 3:
-        return _luminance(stored)
-    if stored.min() == stored.max():
+    values = stored.values
+    if values.size == 0 or values.min() == values.max():
         raise Refusal(Reason.EMPTY_IMAGE, "every stored value is the same")
+    layout = Layout.of(dataset)
     try:
-        if stored.dtype.itemsize > 2 or stored.dtype.kind not in "ui":
-            return np.asarray(_grey_values(stored, stored, dataset), dtype=np.float32)
-        table = _grey_values(_all_values(stored.dtype), stored, dataset).astype(np.float32)
+        if layout.photometric == "PALETTE COLOR" or values.ndim == 3 or layout.photometric.startswith("YBR"):
+            return _luminance(values, layout, dataset)
+        stated = _stated_scale(dataset)
+        grey = _apply(stated, values, dataset) if stated else None
+        if grey is None or grey.min() == grey.max():
+            grey = _apply(_spanning_scale(stored, layout, dataset), values, dataset)
+    except Refusal:
+        raise
     except Exception as error:  # broken LUT sequences raise nearly any type
         raise Refusal(
             Reason.UNDECODABLE, f"the grey scale's tables cannot be applied: {type(error).__name__}"
         ) from error
-    unsigned = np.ascontiguousarray(stored).view(f"u{stored.dtype.itemsize}")
-    grey: NDArray[np.float32] = cv2.LUT(unsigned, table)
     return grey
 
 
@@ -59,25 +68,73 @@ def window(values: NDArray[np.float64], center: float, width: float, function: s
     return np.clip((values - center) / width + 0.5, 0.0, 1.0)
 
 
+def may_average(dataset: Dataset) -> bool:
+    """Whether the mean of stored values looks as the mean of their grey values would.
+
+    Not for palette indices and colour, not beside padding, not through tables that turn back on themselves, nor through
+    a window so narrow that it is a threshold.
+    """
+    layout = Layout.of(dataset)
+    if layout.samples != 1 or layout.allocated not in (8, 16) or not layout.photometric.startswith("MONOCHROME"):
+        return False
+    if padding_range(dataset) is not None:
+        return False
+    try:
+        tables = [
+            np.asarray(apply(_table_inputs(dataset, name), dataset), dtype=np.float64)
+            for name, apply in (("ModalityLUTSequence", apply_modality_lut), ("VOILUTSequence", apply_voi))
+            if _has_table(dataset, name)
+        ]
+    except Exception:  # a broken table is refused where it is applied
+        return False
+    monotonic = all((steps >= 0).all() or (steps <= 0).all() for steps in map(np.diff, tables))
+    width, slope = _number(dataset, "WindowWidth"), _number(dataset, "RescaleSlope") or 1.0
+    return monotonic and (width is None or width >= _NARROW * abs(slope) * (1 << layout.stored))
+
+
+def _apply(scale: _Scale, values: NDArray[Any], dataset: Dataset) -> NDArray[np.float32]:
+    """By table where there are few possible values, else by formula; MONOCHROME1 inverted, padding black."""
+
+    def shown(stored: NDArray[Any]) -> NDArray[np.float32]:
+        grey = scale(stored)
+        grey = 1.0 - grey if _inverted(dataset) else grey
+        padded = padding_range(dataset)
+        if padded is not None:
+            grey = np.where(is_padding(stored, padded), 0.0, grey)
+        return grey.astype(np.float32)
+
+    if values.dtype.itemsize > 2 or values.dtype.kind not in "ui":
+        return shown(values)
+    unsigned = np.ascontiguousarray(values).view(f"u{values.dtype.itemsize}")
+    by_table: NDArray[np.float32] = cv2.LUT(unsigned, shown(_all_values(values.dtype)))
+    return by_table
+
+
 def _all_values(kind: np.dtype[Any]) -> NDArray[Any]:
     """Every value of an 8 or 16 bit type, in the order of its bits read as an unsigned number."""
     return np.arange(1 << (8 * kind.itemsize), dtype=f"u{kind.itemsize}").view(f"{kind.kind}{kind.itemsize}")
 
 
-def _grey_values(values: NDArray[Any], stored: NDArray[Any], dataset: Dataset) -> NDArray[np.float64]:
-    rescaled = _rescale(values, dataset)
-    center, width = (value_of(dataset, keyword) for keyword in ("WindowCenter", "WindowWidth"))
+def _stated_scale(dataset: Dataset) -> _Scale | None:
+    """What the tags say that values look like: by VOI LUT, else by window (C.11.2.1.1); None where they do not."""
     if _has_table(dataset, "VOILUTSequence"):
-        bits = int(dataset.VOILUTSequence[0].LUTDescriptor[2])
-        grey = np.asarray(apply_voi(rescaled.astype(np.int64), dataset), dtype=np.float64) / ((1 << bits) - 1)
-    elif center is not None and width is not None:
-        grey = window(
-            rescaled, float(center), float(width), str(value_of(dataset, "VOILUTFunction") or "LINEAR").upper()
-        )
+        whole = float((1 << int(dataset.VOILUTSequence[0].LUTDescriptor[2])) - 1)
+        return lambda values: np.asarray(apply_voi(_rescale(values, dataset).astype(np.int64), dataset)) / whole
+    center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
+    if center is None or width is None:
+        return None
+    function = str(value_of(dataset, "VOILUTFunction") or "LINEAR").strip().upper()
+    return lambda values: window(_rescale(values, dataset), center, width, function)
+
+
+def _spanning_scale(stored: Stored, layout: Layout, dataset: Dataset) -> _Scale:
+    if layout.stored <= 8 and not layout.signed and stored.values.dtype.kind == "u":
+        ends = np.array([0, 255], dtype=stored.values.dtype)
     else:
-        low, high = _span(stored, dataset)
-        grey = np.clip((rescaled - low) / max(high - low, 1e-9), 0.0, 1.0)
-    return 1.0 - grey if _inverted(dataset) else grey
+        ends = span(stored, dataset)
+    shown = _rescale(ends, dataset)
+    low, high = float(shown.min()), float(shown.max())
+    return lambda values: np.clip((_rescale(values, dataset) - low) / max(high - low, 1e-9), 0.0, 1.0)
 
 
 def _rescale(values: NDArray[Any], dataset: Dataset) -> NDArray[np.float64]:
@@ -92,20 +149,19 @@ def _has_table(dataset: Dataset, keyword: str) -> bool:
     return item is not None and item.get("LUTDescriptor") is not None and item.get("LUTData") is not None
 
 
-def _span(stored: NDArray[Any], dataset: Dataset) -> tuple[float, float]:
-    """The values shown as black and white where no window says so, after the modality LUT."""
-    if int(value_of(dataset, "BitsStored") or 16) <= 8 and not int(value_of(dataset, "PixelRepresentation") or 0):
-        ends = np.array([0, 255], dtype=stored.dtype)
-    else:
-        used = stored[:: max(1, stored.shape[0] // 512), :: max(1, stored.shape[1] // 512)]
-        padding = value_of(dataset, "PixelPaddingValue")
-        if padding is not None and np.any(used != padding):
-            used = used[used != padding]
-        ends = np.percentile(used, _PERCENTILES).astype(stored.dtype)
-        if ends[0] == ends[1]:
-            ends = np.array([used.min(), used.max()], dtype=stored.dtype)
-    span = _rescale(ends, dataset)
-    return float(span.min()), float(span.max())
+def _table_inputs(dataset: Dataset, keyword: str) -> NDArray[np.int64]:
+    """Every input that the table tells apart, ascending."""
+    entries, first = (int(number) for number in list(value_of(dataset, keyword).LUTDescriptor)[:2])
+    return np.arange(first, first + (entries or 1 << 16), dtype=np.int64)
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    value = value_of(dataset, keyword)
+    try:
+        number = None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if number is not None and np.isfinite(number) else None
 
 
 def _inverted(dataset: Dataset) -> bool:
@@ -116,9 +172,13 @@ def _inverted(dataset: Dataset) -> bool:
     return str(value_of(dataset, "PresentationLUTShape") or "").strip() == "INVERSE"
 
 
-def _luminance(stored: NDArray[Any]) -> NDArray[np.float32]:
-    widest = float(np.iinfo(stored.dtype).max) if stored.dtype.kind in "ui" else 1.0
-    grey: NDArray[np.float32] = cv2.cvtColor((stored[:, :, :3] / widest).astype(np.float32), cv2.COLOR_RGB2GRAY)
+def _luminance(values: NDArray[Any], layout: Layout, dataset: Dataset) -> NDArray[np.float32]:
+    """Colour has no window (C.11.2): its whole range is shown."""
+    bits = layout.stored
+    if layout.photometric == "PALETTE COLOR":
+        values, bits = apply_color_lut(values, dataset), int(dataset.RedPaletteColorLookupTableDescriptor[2])
+    scaled = (values / float((1 << bits) - 1)).astype(np.float32)
+    grey: NDArray[np.float32] = cv2.cvtColor(scaled[:, :, :3], cv2.COLOR_RGB2GRAY) if scaled.ndim == 3 else scaled
     if float(grey.min()) == float(grey.max()):
         raise Refusal(Reason.EMPTY_IMAGE, "every value is the same")
     return np.clip(grey, 0.0, 1.0)

@@ -9,10 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from edge.imaging.decode import MAX_PIXELS, check_pixels, decode_first_frame
-from edge.imaging.grayscale import to_grey
+from edge.imaging.codecs import SCALED_DCT
+from edge.imaging.codestream import Unreadable, read_jpeg
+from edge.imaging.decode import MAX_PIXELS, Stored, check_pixels, decode_first_frame
+from edge.imaging.grayscale import may_average, to_grey
 from edge.imaging.header import read_dataset, read_header
 from edge.imaging.refusal import Refusal
+from edge.imaging.resample import Size, halve, halvings
+from edge.imaging.stored_bits import Layout
 from edge.records import Header, Image, Reason
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -46,30 +50,66 @@ class Source:
         """Refuse what holds no image, or one that cannot be decoded, before decoding. Raises `Refusal`."""
         if self._dataset is not None:
             check_pixels(self._dataset)
+        else:
+            _check_picture(self._data)
 
-    def decode(self) -> NDArray[np.generic]:
-        """The stored values. Raises `Refusal`."""
-        return decode_first_frame(self._dataset) if self._dataset is not None else _decode_picture(self._data)
+    def size(self) -> Size:
+        """The stored image's rows and columns, as the file claims them. Raises `Refusal`."""
+        if self._dataset is None:
+            return _picture_size(self._data)
+        layout = Layout.of(self._dataset)
+        return Size(layout.rows, layout.columns)
 
-    def image(self, stored: NDArray[np.generic]) -> Image:
+    def decode(self, cover: Size | None = None) -> Stored:
+        """The stored values, whole or, where `cover` rows and columns suffice, halved as long as they are covered.
+
+        What would look different for being averaged before its grey scale is applied stays whole. Raises `Refusal`.
+        """
+        if self._dataset is None:
+            return _decode_picture(self._data, cover)
+        return decode_first_frame(self._dataset, cover if cover and may_average(self._dataset) else None)
+
+    def image(self, stored: Stored) -> Image:
         """The grey values of what `decode` gave. Raises `Refusal`."""
         dataset = Dataset() if self._dataset is None else self._dataset
         if self._dataset is None:
-            dataset.BitsStored = stored.dtype.itemsize * 8
-        return Image(pixels=to_grey(stored, dataset), header=self.header)
+            dataset.BitsStored = stored.values.dtype.itemsize * 8
+        return Image(pixels=to_grey(stored, dataset), rows=stored.rows, columns=stored.columns, header=self.header)
 
 
-def _decode_picture(data: bytes) -> NDArray[np.generic]:
-    end = b"IEND" if data.startswith(_PNG) else b"\xff\xd9"
-    if end not in data[-_TAIL:]:
-        raise Refusal(Reason.UNDECODABLE, "the picture breaks off before its end marker")
+def _picture_size(data: bytes) -> Size:
     try:
-        picture = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+        if data.startswith(_PNG):  # IHDR comes first (PNG 11.2.2)
+            return Size(int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big"))
+        coded = read_jpeg(data[: data.rfind(b"\xff\xd9") + 2])
+    except Unreadable as problem:
+        raise Refusal(Reason.UNDECODABLE, f"the picture cannot be decoded: {problem}") from problem
+    return Size(coded.rows, coded.columns)
+
+
+def _check_picture(data: bytes) -> Size:
+    if (b"IEND" if data.startswith(_PNG) else b"\xff\xd9") not in data[-_TAIL:]:
+        raise Refusal(Reason.UNDECODABLE, "the picture breaks off before its end marker")
+    size = _picture_size(data)
+    if size.rows * size.columns > MAX_PIXELS:
+        raise Refusal(
+            Reason.HOSTILE_DIMENSIONS, f"{size.rows} x {size.columns} pixels; the rule is at most {MAX_PIXELS}"
+        )
+    return size
+
+
+def _decode_picture(data: bytes, cover: Size | None) -> Stored:
+    size = _check_picture(data)
+    times = halvings(size, cover) if cover else 0
+    scaled = min(times, len(SCALED_DCT)) if data.startswith(_JPEG) else 0
+    flags = SCALED_DCT[scaled - 1] if scaled else cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE
+    try:
+        picture: NDArray[np.generic] | None = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), flags)
     except cv2.error as error:
         raise Refusal(Reason.UNDECODABLE, "the picture cannot be decoded") from error
     if picture is None:
         raise Refusal(Reason.UNDECODABLE, "the picture cannot be decoded")
-    if picture.size > MAX_PIXELS:
-        raise Refusal(Reason.HOSTILE_DIMENSIONS, f"{picture.size} pixels; the rule is at most {MAX_PIXELS}")
-    stored: NDArray[np.generic] = picture
-    return stored
+    height, width = picture.shape
+    turned = (height > width) != (size.rows > size.columns)  # Exif's orientation is obeyed
+    rows, columns = (size.columns, size.rows) if turned else size
+    return Stored(halve(picture, times - scaled), rows, columns)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.imaging.quality import check_quality
 from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
-from edge.imaging.resample import to_model_input
+from edge.imaging.resample import Size, to_model_input
 from edge.inference import lungs
 from edge.inference.engines import EngineError, Outputs
 from edge.inference.explanation import box_of
@@ -22,6 +22,8 @@ from edge.inference.judgement import PRIORITY_OF, judge
 from edge.inference.models import Classifier, Model, Segmentation
 from edge.inference.router import route
 from edge.records import Finding, Header, Image, QualityFinding, Reason, Result, Status, Subject, Timings
+
+_MARGIN = 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,7 +76,7 @@ def analyse(
         header = opened.header
         opened.check()
         model, outliner = _routed(header, models)
-        stored = opened.decode()
+        stored = opened.decode(cover_of(model, outliner))
         clock.lap("decode")
         image = opened.image(stored)
         prepared = _prepare(image, model, outliner)
@@ -110,6 +112,12 @@ def _routed(header: Header, models: Sequence[Model]) -> tuple[Classifier, Segmen
         raise Refusal(routed, "no model accepts what the tags say")
     beside = route(header, [model.sealed.bundle.accepts for model in segmentations])
     return classifiers[routed], None if isinstance(beside, Reason) else segmentations[beside]
+
+
+def cover_of(*models: Model | None) -> Size:
+    """How much of the image is decoded: what the models take in, and as much again, so that they resample it."""
+    sizes = [_size(model) for model in models if model]
+    return Size(_MARGIN * max(height for height, _ in sizes), _MARGIN * max(width for _, width in sizes))
 
 
 def _prepare(image: Image, *models: Model | None) -> dict[tuple[int, int], NDArray[np.float32]]:
@@ -160,7 +168,7 @@ def _explain(
     for finding in findings:
         evidence = maps[finding.code]
         side, zone = (None, None) if outline is None else lungs.place(evidence, outline, image.header)
-        box = box_of(evidence, *image.pixels.shape)
+        box = box_of(evidence, image.rows, image.columns)
         placed.append(msgspec.structs.replace(finding, box=box, side=side, zone=zone))
     return tuple(placed), maps
 

@@ -16,7 +16,7 @@ from edge.device.signals import stop_on_signals
 from edge.events import emit, place
 from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
-from edge.imaging.resample import preview_jpeg
+from edge.imaging.resample import preview_cover, preview_jpeg
 from edge.inference.bundle import BundleError
 from edge.inference.engines import EngineError
 from edge.inference.explanation import encode_maps, overlay_png
@@ -118,7 +118,8 @@ class Worker:
         owed = self._store.owed("preview", instance_id=instance_id)
         image = analysis.image if analysis else None
         try:
-            image = image or _read_image(self._store.read(instance_id))
+            if image is None or image.pixels.shape != (image.rows, image.columns):  # reduced further than shown
+                image = _read_image(self._store.read(instance_id))
             self._store.write_picture(instance_id, "preview.jpg", preview_jpeg(image.pixels))
             maps = self._store.explanation(owed[0].result_id) if owed else None
             if maps:
@@ -177,4 +178,4 @@ def _in_service(model: Model) -> ModelInService:
 def _read_image(data: bytes) -> Image:
     source = Source(data)
     source.check()
-    return source.image(source.decode())
+    return source.image(source.decode(preview_cover(*source.size())))

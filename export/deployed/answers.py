@@ -14,7 +14,7 @@ from edge.imaging.refusal import Refusal
 from edge.imaging.resample import to_model_input
 from edge.inference.bundle import Bundle
 from edge.inference.models import Classifier, Model, load_model
-from edge.inference.pipeline import Analysis, analyse
+from edge.inference.pipeline import Analysis, analyse, cover_of
 from edge.inference.router import route
 from edge.records import Header, Reason, Status
 from export.datasets import DatasetError
@@ -111,12 +111,12 @@ def _outlined(model: Model, case: Case, mask_value: int) -> Answer:
         routed = route(source.header, [bundle.accepts])
         if isinstance(routed, Reason):
             return _unanswered(model, case, data, 0.0, routed)
-        image = source.image(source.decode())
+        image = source.image(source.decode(cover_of(model)))
     except Refusal as refusal:
         return _unanswered(model, case, data, 0.0, refusal.reason)
     mask = model.engine.run(to_model_input(image.pixels, bundle.input.height, bundle.input.width))["mask"]
     answer = _unanswered(model, case, data, (time.perf_counter() - started) * 1000.0, None)
-    reference = _region(case, image.pixels.shape, mask_value, bundle.input.height)
+    reference = _region(case, (image.rows, image.columns), mask_value, bundle.input.height)
     return msgspec.structs.replace(answer, dice=float(dice(mask, reference[np.newaxis].astype(np.uint8))[0]))
 
 
@@ -143,7 +143,7 @@ def _pointed(bundle: Bundle, case: Case, analysis: Analysis, mask_value: int) ->
     image, maps = analysis.image, analysis.maps
     if image is None or maps is None or analysis.result.status is Status.CLEAR or not (case.boxes or case.mask):
         return tuple(None for _ in bundle.findings)
-    rows, columns = image.pixels.shape
+    rows, columns = image.rows, image.columns
     region = _region(case, (rows, columns), mask_value, _REGION_SIDE)
     boxes = {finding.code: finding.box for finding in analysis.result.findings}
     scale = np.array([columns, rows, columns, rows]) / _REGION_SIDE
