@@ -1,7 +1,7 @@
 """One function for each codec: a compressed frame to an array. Which one reads what, `decode` decides.
 
-The libraries are imported at their first use: half a second and 20 MB that a clinic without compressed images never pays.
-Each raises its own errors.
+The libraries are imported at their first use: half a second and 20 MB that a clinic without compressed
+images never pays. Each raises its own errors.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def jpeg_2000(frame: bytes, _: Layout) -> NDArray[Any]:
 
 
 def jpeg_2000_reduced(frame: bytes, coded: Coded, times: int) -> NDArray[Any]:
-    """The low-pass band of one component of up to 16 bits: rows and columns halved so often, each time rounded up.
+    """The low-pass band of one component of up to 16 bits, by OpenJPEG; of HTJ2K too: OpenJPH lets overshoots wrap.
 
     Through Pillow's interface for plugins: `Image.reduce` rounds down and fails where OpenJPEG rounds up.
     """
@@ -85,14 +85,6 @@ def htj2k(frame: bytes, _: Layout) -> NDArray[Any]:
     import imagecodecs  # noqa: PLC0415
 
     values: NDArray[Any] = imagecodecs.htj2k_decode(frame)
-    return values
-
-
-def htj2k_reduced(frame: bytes, _: Coded, times: int) -> NDArray[Any]:
-    """The low-pass band, as `jpeg_2000_reduced`."""
-    import imagecodecs  # noqa: PLC0415
-
-    values: NDArray[Any] = imagecodecs.htj2k_decode(frame, skipres=times)
     return values
 
 

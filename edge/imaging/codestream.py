@@ -146,7 +146,7 @@ def _segments(frame: bytes, position: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _in_boxes(frame: bytes, wanted: bytes) -> int:
-    """Where the content of the first such box begins (ISO/IEC 15444-1 I.4); 0 where there are no boxes, or none such."""
+    """Where the content of the first such box begins (ISO/IEC 15444-1 I.4); 0 where there is none."""
     position = 0
     while frame.startswith(_SIGNATURE_BOX) and position + 8 <= len(frame):
         length, kind = struct.unpack_from(">I4s", frame, position)

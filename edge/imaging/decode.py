@@ -145,7 +145,7 @@ def _decompress(codec: _Codec, frame: bytes, layout: Layout, times: int) -> tupl
 
 
 def _reducible(coded: Coded, layout: Layout) -> bool:
-    """Not where the codec takes overlays for values, or values whose sign it does not know: their mean means nothing."""
+    """Not where the codec takes overlays for values, or does not know their sign: their mean means nothing."""
     fits = coded.bits is not None and coded.bits <= layout.stored
     return coded.halvings > 0 and coded.samples == 1 and fits and coded.signed == layout.signed
 
@@ -217,7 +217,7 @@ _JPEG = _Codec(read_jpeg, codecs.jpeg, codecs.jpeg_scaled, lossy=True)
 _JPEG_LOSSLESS = _Codec(read_jpeg, codecs.jpeg)
 _JPEG_LS = _Codec(read_jpeg, codecs.jpeg_ls)
 _JPEG_2000 = _Codec(read_jpeg_2000, codecs.jpeg_2000, codecs.jpeg_2000_reduced)
-_HTJ2K = _Codec(read_jpeg_2000, codecs.htj2k, codecs.htj2k_reduced)
+_HTJ2K = _Codec(read_jpeg_2000, codecs.htj2k, codecs.jpeg_2000_reduced)
 _JPEG_XL = _Codec(read_jpeg_xl, codecs.jpeg_xl)
 _CODECS: dict[str, _Codec] = {
     "1.2.840.10008.1.2.4.50": _JPEG,

@@ -128,8 +128,8 @@ def _stated_scale(dataset: Dataset) -> _Scale | None:
 
 
 def _spanning_scale(stored: Stored, layout: Layout, dataset: Dataset) -> _Scale:
-    if layout.stored <= 8 and not layout.signed and stored.values.dtype.kind == "u":
-        ends = np.array([0, 255], dtype=stored.values.dtype)
+    if 0 < layout.stored <= 8 and stored.values.dtype.kind == "u":
+        ends = np.array([0, (1 << layout.stored) - 1], dtype=stored.values.dtype)
     else:
         ends = span(stored, dataset)
     shown = _rescale(ends, dataset)

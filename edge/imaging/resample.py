@@ -42,6 +42,7 @@ def halve(values: NDArray[Any], times: int) -> NDArray[Any]:
     """Rows and columns halved so often, each value the mean, rounded, of those it stands for."""
     if not times:
         return values
+    values = values.astype(np.int16) if values.dtype == np.int8 else values  # OpenCV resizes no int8
     size = (max(1, values.shape[1] >> times), max(1, values.shape[0] >> times))
     reduced: NDArray[Any] = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
     return reduced

@@ -60,7 +60,7 @@ def is_padding(values: NDArray[Any], padded: tuple[float, float]) -> NDArray[np.
 
 
 def exposed(dataset: Dataset, shape: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.bool_] | None:
-    """What collimator and shutter leave open, (height, width); None where no tag says so, or they leave next to nothing.
+    """What collimator and shutter leave open, (height, width); None where no tag says so, or next to nothing is left.
 
     Args:
         dataset: Rectangular, circular and polygonal shapes are read (PS3.3 C.8.7.3.1, C.7.6.11).

@@ -75,7 +75,7 @@ def resolve(values: NDArray[Any], layout: Layout, *, overshoots: bool = False) -
     if aligned and (bits == container or (values.min() >= lowest and values.max() <= lowest + (1 << bits) - 1)):
         return values
     if aligned and overshoots:
-        return np.clip(values, lowest, lowest + (1 << bits) - 1)
+        return np.asarray(np.clip(values, lowest, lowest + (1 << bits) - 1))
     shifted: NDArray[Any] = np.right_shift(np.left_shift(values, above), container - bits)
     return shifted
 
