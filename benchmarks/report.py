@@ -14,9 +14,7 @@ from export.steps import cpu
 def heading(title: str) -> None:
     """Print what is measured, on which machine, when."""
     today = datetime.now(UTC).date().isoformat()
-    print(
-        f"\n## {title}\n{today}, {len(os.sched_getaffinity(0))} cores of {cpu()}, Python {platform.python_version()}"
-    )
+    print(f"\n## {title}\n{today}, {len(os.sched_getaffinity(0))} cores of {cpu()}, Python {platform.python_version()}")
 
 
 def spread(values: Sequence[float]) -> str:

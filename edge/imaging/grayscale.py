@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
+from pydicom.pixels.processing import apply_color_lut
 
 from edge.imaging.decode import Stored
 from edge.imaging.header import value_of
+from edge.imaging.lookup_table import LookupTable
 from edge.imaging.refusal import Refusal
 from edge.imaging.span import is_padding, padding_range, span
 from edge.imaging.stored_bits import Layout
@@ -80,14 +81,10 @@ def may_average(dataset: Dataset) -> bool:
     if padding_range(dataset) is not None:
         return False
     try:
-        tables = [
-            np.asarray(apply(_table_inputs(dataset, name), dataset), dtype=np.float64)
-            for name, apply in (("ModalityLUTSequence", apply_modality_lut), ("VOILUTSequence", apply_voi))
-            if _has_table(dataset, name)
-        ]
+        tables = [LookupTable.of(dataset, name) for name in ("ModalityLUTSequence", "VOILUTSequence")]
     except Exception:  # a broken table is refused where it is applied
         return False
-    monotonic = all((steps >= 0).all() or (steps <= 0).all() for steps in map(np.diff, tables))
+    monotonic = all(table.monotonic for table in tables if table)
     width, slope = _number(dataset, "WindowWidth"), _number(dataset, "RescaleSlope") or 1.0
     return monotonic and (width is None or width >= _NARROW * abs(slope) * (1 << layout.stored))
 
@@ -117,9 +114,9 @@ def _all_values(kind: np.dtype[Any]) -> NDArray[Any]:
 
 def _stated_scale(dataset: Dataset) -> _Scale | None:
     """What the tags say that values look like: by VOI LUT, else by window (C.11.2.1.1); None where they do not."""
-    if _has_table(dataset, "VOILUTSequence"):
-        whole = float((1 << int(dataset.VOILUTSequence[0].LUTDescriptor[2])) - 1)
-        return lambda values: np.asarray(apply_voi(_rescale(values, dataset).astype(np.int64), dataset)) / whole
+    table = LookupTable.of(dataset, "VOILUTSequence")
+    if table:
+        return lambda values: table.look_up(_rescale(values, dataset)) / table.highest
     center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     if center is None or width is None:
         return None
@@ -138,21 +135,13 @@ def _spanning_scale(stored: Stored, layout: Layout, dataset: Dataset) -> _Scale:
 
 
 def _rescale(values: NDArray[Any], dataset: Dataset) -> NDArray[np.float64]:
-    if "ModalityLUTSequence" in dataset and not _has_table(dataset, "ModalityLUTSequence"):
-        return np.asarray(values, dtype=np.float64)
-    return np.asarray(apply_modality_lut(values, dataset), dtype=np.float64)
-
-
-def _has_table(dataset: Dataset, keyword: str) -> bool:
-    """Some writers leave a look-up table sequence with an empty item: it says nothing."""
-    item = value_of(dataset, keyword)
-    return item is not None and item.get("LUTDescriptor") is not None and item.get("LUTData") is not None
-
-
-def _table_inputs(dataset: Dataset, keyword: str) -> NDArray[np.int64]:
-    """Every input that the table tells apart, ascending."""
-    entries, first = (int(number) for number in list(value_of(dataset, keyword).LUTDescriptor)[:2])
-    return np.arange(first, first + (entries or 1 << 16), dtype=np.int64)
+    """The modality LUT, else Rescale Slope and Intercept (C.11.1)."""
+    table = LookupTable.of(dataset, "ModalityLUTSequence")
+    if table:
+        return table.look_up(values)
+    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
+    rescaled = np.asarray(values, dtype=np.float64)
+    return rescaled * (1.0 if slope is None else slope) + (intercept or 0.0)
 
 
 def _number(dataset: Dataset, keyword: str) -> float | None:

@@ -24,6 +24,7 @@ from edge.inference.router import route
 from edge.records import Finding, Header, Image, QualityFinding, Reason, Result, Status, Subject, Timings
 
 _MARGIN = 2
+_UNDECIDED = (0.05, 0.95)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,12 +77,16 @@ def analyse(
         header = opened.header
         opened.check()
         model, outliner = _routed(header, models)
-        stored = opened.decode(cover_of(model, outliner))
-        clock.lap("decode")
-        image = opened.image(stored)
-        prepared = _prepare(image, model, outliner)
-        clock.lap("prepare")
-        outputs = _run(model, prepared)
+        for cover in (cover_of(model, outliner), None):
+            stored = opened.decode(cover)
+            clock.lap("decode")
+            image = opened.image(stored)
+            prepared = _prepare(image, model, outliner)
+            clock.lap("prepare")
+            outputs = _run(model, prepared)
+            clock.lap("infer")
+            if image.pixels.shape == (image.rows, image.columns) or not _undecided(outputs):
+                break
         _check_familiar(outputs, model)
         outline = lungs.usable(_run(outliner, prepared)["mask"]) if outliner else None
         clock.lap("infer")
@@ -118,6 +123,12 @@ def cover_of(*models: Model | None) -> Size:
     """How much of the image is decoded: what the models take in, and as much again, so that they resample it."""
     sizes = [_size(model) for model in models if model]
     return Size(_MARGIN * max(height for height, _ in sizes), _MARGIN * max(width for _, width in sizes))
+
+
+def _undecided(outputs: Outputs) -> bool:
+    """Whether a score lies where the least change of the input moves it: then the image is looked at whole."""
+    scores = 1.0 / (1.0 + np.exp(-outputs["logits"].astype(np.float64)))
+    return bool(((scores > _UNDECIDED[0]) & (scores < _UNDECIDED[1])).any())
 
 
 def _prepare(image: Image, *models: Model | None) -> dict[tuple[int, int], NDArray[np.float32]]:
@@ -198,7 +209,7 @@ def _result(
 
 
 class _Stopwatch:
-    """Milliseconds between laps."""
+    """Milliseconds between laps, added up by name."""
 
     def __init__(self) -> None:
         self._start = self._last = time.perf_counter()
@@ -206,7 +217,7 @@ class _Stopwatch:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self._laps[name] = round((now - self._last) * 1000, 3)
+        self._laps[name] = round(self._laps.get(name, 0.0) + (now - self._last) * 1000, 3)
         self._last = now
 
     def timings(self) -> Timings:
