@@ -49,7 +49,7 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     for syntax in CODINGS:
         data = dx_file(pixels, seed=1, transfer_syntax=syntax)
-        contenders = [partial(_ours, data, cover), partial(_ours, data, None)]
+        contenders: list[Callable[[], object]] = [partial(_ours, data, cover), partial(_ours, data, None)]
         if _reads(data):
             contenders.append(partial(_usual, data))
         reduced, whole, *usual = _alternating(contenders)

@@ -77,16 +77,7 @@ def analyse(
         header = opened.header
         opened.check()
         model, outliner = _routed(header, models)
-        for cover in (cover_of(model, outliner), None):
-            stored = opened.decode(cover)
-            clock.lap("decode")
-            image = opened.image(stored)
-            prepared = _prepare(image, model, outliner)
-            clock.lap("prepare")
-            outputs = _run(model, prepared)
-            clock.lap("infer")
-            if image.pixels.shape == (image.rows, image.columns) or not _undecided(outputs):
-                break
+        image, prepared, outputs = _look(opened, clock, model, outliner, cover_of(model, outliner))
         _check_familiar(outputs, model)
         outline = lungs.usable(_run(outliner, prepared)["mask"]) if outliner else None
         clock.lap("infer")
@@ -125,10 +116,25 @@ def cover_of(*models: Model | None) -> Size:
     return Size(_MARGIN * max(height for height, _ in sizes), _MARGIN * max(width for _, width in sizes))
 
 
-def _undecided(outputs: Outputs) -> bool:
-    """Whether a score lies where the least change of the input moves it: then the image is looked at whole."""
+def _look(
+    opened: Source, clock: _Stopwatch, model: Classifier, outliner: Segmentation | None, cover: Size | None
+) -> tuple[Image, dict[tuple[int, int], NDArray[np.float32]], Outputs]:
+    """The image, the models' inputs and the classifier's answer.
+
+    Where a score is near neither end, the least change of the input moves it: then the image is looked at whole.
+    """
+    stored = opened.decode(cover)
+    clock.lap("decode")
+    image = opened.image(stored)
+    prepared = _prepare(image, model, outliner)
+    clock.lap("prepare")
+    outputs = _run(model, prepared)
+    clock.lap("infer")
     scores = 1.0 / (1.0 + np.exp(-outputs["logits"].astype(np.float64)))
-    return bool(((scores > _UNDECIDED[0]) & (scores < _UNDECIDED[1])).any())
+    undecided = ((scores > _UNDECIDED[0]) & (scores < _UNDECIDED[1])).any()
+    if undecided and image.pixels.shape != (image.rows, image.columns):
+        return _look(opened, clock, model, outliner, None)
+    return image, prepared, outputs
 
 
 def _prepare(image: Image, *models: Model | None) -> dict[tuple[int, int], NDArray[np.float32]]:

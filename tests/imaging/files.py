@@ -85,8 +85,8 @@ def _uncompressed(stored: NDArray[Any], syntax: str, photometric: str) -> bytes:
         pairs = stored.reshape(stored.shape[0], -1, 2, 3)
         mixed = np.stack([pairs[..., 0, 0], pairs[..., 1, 0], pairs[..., 0, 1], pairs[..., 0, 2]], axis=-1)
         return mixed.tobytes()
-    order = ">" if syntax == f"{_PREFIX}.2" else "<"
-    data = stored.astype(stored.dtype.newbyteorder(order)).tobytes()
+    kind = stored.dtype.newbyteorder(">" if syntax == f"{_PREFIX}.2" else "<")
+    data = stored.astype(kind).tobytes()
     return data + b"\0" * (len(data) % 2)
 
 
@@ -110,7 +110,7 @@ def _grey(syntax: str) -> Encoder:
 
     def of_bits(stored: NDArray[Any], bits: int) -> bytes:
         unsigned = stored.view(f"u{stored.dtype.itemsize}")
-        return encode(unsigned if bits in (8, 16) else unsigned & ((1 << bits) - 1), bits)  # type: ignore[no-any-return]
+        return encode(unsigned if bits in (8, 16) else unsigned & ((1 << bits) - 1), bits)
 
     return of_bits
 

@@ -121,7 +121,7 @@ def _colour(short: str, photometric: str, bits: int) -> tuple[NDArray[Any], NDAr
         return _palette(base, bits)
     colours = np.stack([base, base[::-1] * 0.8, base[:, ::-1] * 0.6], axis=2)
     stored = np.round(colours * ((1 << bits) - 1)).astype(kind)
-    grey = cv2.cvtColor((stored / np.float32((1 << bits) - 1)).astype(np.float32), cv2.COLOR_RGB2GRAY)
+    grey = cv2.cvtColor((stored.astype(np.float32) / np.float32((1 << bits) - 1)), cv2.COLOR_RGB2GRAY)
     if photometric in ("YBR_FULL", "YBR_FULL_422") and short not in ("4.50", "4.51"):
         stored = cv2.cvtColor(stored, cv2.COLOR_RGB2YCrCb)[:, :, [0, 2, 1]]
     return stored, grey, {}

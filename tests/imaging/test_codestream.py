@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import cv2
 import imagecodecs
 import numpy as np
@@ -50,10 +52,10 @@ def test_a_frame_that_breaks_off_is_refused(syntax: str) -> None:
 
 
 @pytest.mark.parametrize("syntax", [_JPEG, _JPEG_2000, _JPEG_XL])
-@pytest.mark.parametrize("lie", [{"Rows": 60}, {"Columns": 8000, "Rows": 8000}])
-def test_a_frame_of_another_size_than_the_header_says_is_never_decoded(syntax: str, lie: dict[str, int]) -> None:
+@pytest.mark.parametrize("lie", [(60, 83), (8000, 8000)])
+def test_a_frame_of_another_size_than_the_header_says_is_never_decoded(syntax: str, lie: tuple[int, int]) -> None:
     """The limit on the header's dimensions would hold for nothing."""
-    source = Source(dicom(EIGHT, bits=8, syntax=syntax, **lie))
+    source = Source(dicom(EIGHT, bits=8, syntax=syntax, Rows=lie[0], Columns=lie[1]))
     with pytest.raises(Refusal, match="where the header says") as refused:
         source.decode()
     assert refused.value.reason is Reason.UNDECODABLE
@@ -63,7 +65,5 @@ def test_a_frame_of_another_size_than_the_header_says_is_never_decoded(syntax: s
 @given(data=st.binary(max_size=200), start=st.sampled_from([b"", b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "]))
 def test_any_bytes_are_a_size_or_unreadable(data: bytes, start: bytes) -> None:
     for read in (read_jpeg, read_jpeg_2000, read_jpeg_xl):
-        try:
+        with suppress(Unreadable):
             assert isinstance(read(start + data + b"\xff\xd9"), Coded)
-        except Unreadable:
-            pass

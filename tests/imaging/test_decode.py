@@ -14,6 +14,7 @@ from pydicom.uid import UID
 from edge.imaging.decode import decode_first_frame
 from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
+from edge.imaging.resample import Size
 from edge.records import Reason
 
 
@@ -78,6 +79,7 @@ def test_mutated_files_only_refuse(shared: Path, data: st.DataObject) -> None:
         source = Source(bytes(content[: data.draw(st.integers(1, len(content)))]))
         source.check()
         source.image(source.decode())
+        source.image(source.decode(Size(32, 32)))
     except Refusal:
         pass
 

@@ -20,8 +20,8 @@ from edge.imaging.codecs import jpeg_2000_reduced
 from edge.imaging.codestream import read_jpeg_2000
 from edge.imaging.reader import Source
 from edge.imaging.resample import PREVIEW_SIDE, Size, halvings, preview_cover
-from edge.inference.models import Classifier, load_model
 from edge.inference.bundle import find_bundles
+from edge.inference.models import Classifier, load_model
 from edge.inference.pipeline import analyse
 from edge.synthetic.dicom import dx_file
 from tests.imaging.files import ENCODERS, dicom, edited, picture
@@ -77,7 +77,7 @@ def _radiographs(shared: Path) -> list[NDArray[np.float32]]:
         with (shared / "data" / name / "labels.csv").open(newline="", encoding="utf-8") as file:
             paths = [shared / "data" / name / row["path"] for row in csv.DictReader(file)][::step]
         for path in paths:
-            grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.float32) / np.float32(255)
+            grey = np.asarray(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), dtype=np.float32) / np.float32(255)
             size = (grey.shape[1] * enlarged, grey.shape[0] * enlarged)
             large = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC) if enlarged > 1 else grey
             noise = grain.normal(0, 0.004 * enlarged, large.shape).astype(np.float32)
@@ -172,8 +172,8 @@ def test_a_table_that_turns_back_stays_whole() -> None:
 @pytest.mark.parametrize(
     ("size", "cover", "times"),
     [
-        ((2500, 2048), (448, 448), 2), ((896, 896), (448, 448), 1), ((895, 896), (448, 448), 0), ((224, 224), (448, 448), 0),
-        ((384, 300), (448, 448), 0), ((1, 1), (1, 1), 0), ((8, 8), (1, 1), 3), ((8, 8), (0, 0), 0),
+        ((2500, 2048), (448, 448), 2), ((896, 896), (448, 448), 1), ((895, 896), (448, 448), 0),
+        ((224, 224), (448, 448), 0), ((384, 300), (448, 448), 0), ((1, 1), (1, 1), 0), ((8, 8), (1, 1), 3), ((8, 8), (0, 0), 0),
     ],
 )  # fmt: skip
 def test_halvings(size: tuple[int, int], cover: tuple[int, int], times: int) -> None:
