@@ -24,7 +24,8 @@ from edge.inference.router import route
 from edge.records import Finding, Header, Image, QualityFinding, Reason, Result, Status, Subject, Timings
 
 _MARGIN = 2
-_UNDECIDED = (0.05, 0.95)
+_UNDECIDED = (0.07, 0.93)
+_WELL_INSIDE = 0.8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -121,7 +122,7 @@ def _look(
 ) -> tuple[Image, dict[tuple[int, int], NDArray[np.float32]], Outputs]:
     """The image, the models' inputs and the classifier's answer.
 
-    Where a score is near neither end, the least change of the input moves it: then the image is looked at whole.
+    Where the answer would be moved by the least change of the input, the image is looked at whole.
     """
     stored = opened.decode(cover)
     clock.lap("decode")
@@ -130,11 +131,20 @@ def _look(
     clock.lap("prepare")
     outputs = _run(model, prepared)
     clock.lap("infer")
-    scores = 1.0 / (1.0 + np.exp(-outputs["logits"].astype(np.float64)))
-    undecided = ((scores > _UNDECIDED[0]) & (scores < _UNDECIDED[1])).any()
-    if undecided and image.pixels.shape != (image.rows, image.columns):
+    if image.pixels.shape != (image.rows, image.columns) and not _settled(outputs, model):
         return _look(opened, clock, model, outliner, None)
     return image, prepared, outputs
+
+
+def _settled(outputs: Outputs, model: Classifier) -> bool:
+    """Whether every score is near one of its ends, and the image well inside of what is familiar."""
+    scores = 1.0 / (1.0 + np.exp(-outputs["logits"].astype(np.float64)))
+    if ((scores > _UNDECIDED[0]) & (scores < _UNDECIDED[1])).any():
+        return False
+    if model.gate is None:
+        return True
+    limits, statistics = model.gate
+    return distance(outputs["embedding"], statistics) < _WELL_INSIDE * limits.unfamiliar_from
 
 
 def _prepare(image: Image, *models: Model | None) -> dict[tuple[int, int], NDArray[np.float32]]:

@@ -88,14 +88,14 @@ def _radiographs(shared: Path) -> list[NDArray[np.float32]]:
 def test_scores_move_by_less_than_the_limit(
     shared: Path, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every coding with every window, each on another radiograph: the answer is that of the whole image."""
+    """Every coding, every other window each, on another radiograph: the answer is that of the whole image."""
     radiographs, reduced = _radiographs(shared), 0
     for number, (short, bits) in enumerate(CODINGS):
         photometric = f"MONOCHROME{1 + number % 2}"
         radiograph = radiographs[number % len(radiographs)]
         syntax = f"{_PREFIX}.{short}"
         sent = dx_file(radiograph, seed=number, transfer_syntax=syntax, bits_stored=bits, photometric=photometric)
-        for name, elements in _windows(bits).items():
+        for name, elements in list(_windows(bits).items())[number % 2 :: 2]:
             data = edited(sent, **elements)
             small = analyse(data, [classifier], source="reduced")
             with monkeypatch.context() as patched:
@@ -109,7 +109,7 @@ def test_scores_move_by_less_than_the_limit(
             for found, expected in zip(small.result.findings, whole.result.findings, strict=True):
                 assert abs(found.score - expected.score) < MOST, (short, bits, name)
                 assert found.box is None or _near(found.box, expected.box, radiograph.shape)
-    assert reduced > len(CODINGS) * 3
+    assert reduced > len(CODINGS)
 
 
 def _near(box: tuple[int, ...], expected: tuple[int, ...] | None, shape: tuple[int, ...]) -> bool:
