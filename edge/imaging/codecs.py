@@ -81,7 +81,7 @@ def jpeg_2000_reduced(frame: bytes, coded: Coded, times: int) -> NDArray[Any]:
 
 
 def htj2k(frame: bytes, _: Layout) -> NDArray[Any]:
-    """High-throughput JPEG 2000 by OpenJPH, component transforms undone."""
+    """Lossless high-throughput JPEG 2000 by OpenJPH, component transforms undone; of lossy, overshoots would wrap."""
     import imagecodecs  # noqa: PLC0415
 
     values: NDArray[Any] = imagecodecs.htj2k_decode(frame)

@@ -16,6 +16,7 @@ from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
 from edge.imaging.resample import Size
 from edge.records import Reason
+from tests.imaging.files import dicom
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,16 @@ def test_floats_that_are_no_numbers_are_refused(odd: float) -> None:
         decode_first_frame(dataset)
     dataset.FloatPixelData = np.array([1.0, 2.5], dtype="<f4").tobytes()
     assert decode_first_frame(dataset).values.tolist() == [[1.0, 2.5]]
+
+
+@pytest.mark.parametrize("syntax", ["4.50", "4.91", "4.203", "4.112", "4.201"])
+def test_white_beside_black_does_not_wrap_round(syntax: str) -> None:
+    """Lossy coding and low-pass bands overshoot the range; a codec that lets that wrap shows white as black."""
+    deep = syntax != "4.50"
+    stored = np.zeros((256, 256), dtype=np.uint16 if deep else np.uint8)
+    stored[64:192, 64:192] = stored[::9, ::9] = np.iinfo(stored.dtype).max
+    source = Source(dicom(stored, bits=16 if deep else 8, syntax=f"1.2.840.10008.1.2.{syntax}"))
+    whole = source.decode().values.astype(np.float64) / np.iinfo(stored.dtype).max
+    assert np.abs(whole - stored / np.iinfo(stored.dtype).max).max() < 0.5
+    reduced = source.decode(Size(64, 64)).values.astype(np.float64) / np.iinfo(stored.dtype).max
+    assert reduced[20:44, 20:44].min() > 0.7
