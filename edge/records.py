@@ -190,20 +190,24 @@ class Arrival(Record, frozen=True, kw_only=True):
     """How an object came in, as far as its sender said.
 
     Attributes:
-        source: `dicom`, `folder` or `file`.
-        peer: The calling AE title, or the file's name: may identify, stays in the journal.
-        sop_instance_uid: From the C-STORE request (PS3.7 9.1.1.1); None when it did not come over DICOM.
+        source: `dicom` (C-STORE), `stow` (STOW-RS), `upload` (a person, on the page), `folder` or `file`.
+        peer: The calling AE title, the account, or the file's name: may identify, stays in the journal.
+        sop_instance_uid: From the C-STORE request (PS3.7 9.1.1.1) or the data set; None for pictures and files.
         sop_class_uid: Likewise.
-        transfer_syntax_uid: The presentation context's transfer syntax.
+        transfer_syntax_uid: The presentation context's transfer syntax, or the file's.
         priority: Where it stands in the queue until it has a result.
+        stated_modality: What whoever sent it states as Modality where no header says it.
+        stated_age_years: Likewise the patient's age.
     """
 
-    source: Literal["dicom", "folder", "file"]
+    source: Literal["dicom", "stow", "upload", "folder", "file"]
     peer: str
     sop_instance_uid: str | None = None
     sop_class_uid: str | None = None
     transfer_syntax_uid: str | None = None
     priority: Priority = Priority.ROUTINE
+    stated_modality: str | None = None
+    stated_age_years: float | None = None
 
 
 class Instance(Record, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from edge.records import Header
 Side = Literal["right", "left", "both"]
 Zone = Literal["upper", "middle", "lower"]
 
-_LUNG_FROM = 0.5
+LUNG_FROM = 0.5
 _LEAST_AREA = 0.02
 _LEAST_OF_LARGER = 0.25
 _FINER = 4
@@ -27,13 +27,13 @@ _ZONES: tuple[Zone, ...] = ("upper", "middle", "lower")
 def usable(mask: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """The outline (height, width) of a segmentation's mask (1, height, width); None when it holds next to no lung."""
     lungs = mask[0]
-    return lungs if float(np.mean(lungs >= _LUNG_FROM)) >= _LEAST_AREA else None
+    return lungs if float(np.mean(lungs >= LUNG_FROM)) >= _LEAST_AREA else None
 
 
 def inside(cam: NDArray[np.float32], lungs: NDArray[np.float32]) -> NDArray[np.float32]:
     """The positive part of a class activation map (h, w) times the outline, four times as fine as the map."""
     size = (cam.shape[1] * _FINER, cam.shape[0] * _FINER)
-    outline = cv2.resize((lungs >= _LUNG_FROM).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    outline = cv2.resize((lungs >= LUNG_FROM).astype(np.float32), size, interpolation=cv2.INTER_AREA)
     # Without its negative part: enlarging a step from minus to nothing would overshoot into evidence beside it.
     evidence = np.maximum(cv2.resize(cam, size, interpolation=cv2.INTER_CUBIC), 0.0) * outline
     return np.asarray(evidence, dtype=np.float32)
@@ -64,7 +64,7 @@ def place(evidence: NDArray[np.float32], lungs: NDArray[np.float32], header: Hea
 
 def _two_lungs(lungs: NDArray[np.float32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
     """The two largest regions, the one on the image's left first; None unless they lie side by side, of like size."""
-    _, labels, stats, centres = cv2.connectedComponentsWithStats((lungs >= _LUNG_FROM).astype(np.uint8))
+    _, labels, stats, centres = cv2.connectedComponentsWithStats((lungs >= LUNG_FROM).astype(np.uint8))
     areas = stats[1:, cv2.CC_STAT_AREA]
     if len(areas) < 2:
         return None

@@ -37,6 +37,7 @@ class Analysis:
         header: What its tags say; empty when it could not be read.
         image: The grey values, where they were decoded.
         maps: Class activation maps (h, w) by finding code, where a model ran.
+        outline: The lungs (height, width) over the squashed image, where a segmentation found them.
         refusal: Why it was not analysed, with a detail for the log.
     """
 
@@ -44,6 +45,7 @@ class Analysis:
     header: Header
     image: Image | None = None
     maps: dict[str, NDArray[np.float32]] | None = None
+    outline: NDArray[np.float32] | None = None
     refusal: str = ""
 
     @property
@@ -90,7 +92,7 @@ def analyse(
         result = _result(source, header, Status.NOT_ANALYSED, clock, reason=refusal.reason)
         return Analysis(result=result, header=header, image=image, refusal=refusal.detail)
     result = _result(source, header, status, clock, findings=findings, quality=quality, model=model)
-    return Analysis(result=result, header=header, image=image, maps=maps)
+    return Analysis(result=result, header=header, image=image, maps=maps, outline=outline)
 
 
 def failed(source: str, header: Header | None = None) -> Analysis:

@@ -19,7 +19,7 @@ from edge.imaging.refusal import Refusal
 from edge.imaging.resample import preview_cover, preview_jpeg
 from edge.inference.bundle import BundleError
 from edge.inference.engines import EngineError
-from edge.inference.explanation import encode_maps, overlay_png
+from edge.inference.explanation import encode_explanation, overlay_png
 from edge.inference.models import Model, load_models
 from edge.inference.pipeline import Analysis, analyse, failed
 from edge.messages.summary import summarise
@@ -29,6 +29,7 @@ from edge.store import Doorbell, Outbox, Store, hold_lock, ring
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
 _LATENCIES_KEPT = 200
+_OVERLAY_SIDE = 768
 
 
 class Worker:
@@ -79,12 +80,18 @@ class Worker:
         return figures
 
     def _analyse(self, instance: Instance) -> Analysis:
-        source = instance.arrival.source
+        arrival, source = instance.arrival, instance.arrival.source
         if instance.attempts > MAX_ATTEMPTS:
             emit(events.PARKED, instance=instance.id, attempts=instance.attempts - 1)
             return failed(source)
         try:
-            return analyse(self._store.read(instance.id), self._models, source=source)
+            return analyse(
+                self._store.read(instance.id),
+                self._models,
+                source=source,
+                modality=arrival.stated_modality,
+                age_years=arrival.stated_age_years,
+            )
         except FileNotFoundError:
             emit(events.SPOOL_FILE_MISSING, instance=instance.id)
             return failed(source)
@@ -100,7 +107,7 @@ class Worker:
             instance,
             result,
             analysis.subject,
-            explanation=encode_maps(analysis.maps) if analysis.maps else None,
+            explanation=encode_explanation(analysis.maps, analysis.outline) if analysis.maps else None,
             summary=partial(summarise, result, received_at=instance.received_at) if self._outbox else None,
         )
         latency_ms = (stored.committed_at - instance.received_at) * 1000
@@ -123,7 +130,7 @@ class Worker:
             self._store.write_picture(instance_id, "preview.jpg", preview_jpeg(image.pixels))
             maps = self._store.explanation(owed[0].result_id) if owed else None
             if maps:
-                self._store.write_picture(instance_id, "overlay.png", overlay_png(maps, 512, 512))
+                self._store.write_picture(instance_id, "overlay.png", overlay_png(maps, *_overlay_size(image)))
         except (Refusal, OSError, ValueError, MemoryError) as error:
             emit(events.PREVIEW_FAILED, instance=instance_id, error=type(error).__name__)
         self._store.settle([item.number for item in owed])
@@ -173,6 +180,13 @@ def _in_service(model: Model) -> ModelInService:
         experimental=used.experimental,
         median_ms=round(model.median_ms, 2),
     )
+
+
+def _overlay_size(image: Image) -> tuple[int, int]:
+    """Width and height of the overlay, in the image's proportions; the page stretches it over the preview."""
+    rows, columns = image.pixels.shape
+    scale = _OVERLAY_SIDE / max(rows, columns)
+    return max(1, round(columns * scale)), max(1, round(rows * scale))
 
 
 def _read_image(data: bytes) -> Image:

@@ -12,21 +12,17 @@ import socket
 import sqlite3
 import time
 import warnings
-import zlib
-from io import BytesIO
 from threading import ExceptHookArgs
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from pydicom import Dataset
-from pydicom.filereader import read_dataset
-from pydicom.tag import Tag
-from pydicom.uid import UID
 from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt
 from pynetdicom.dsutils import encode_file_meta
 
 from edge import events
 from edge.config import Dicom
 from edge.events import emit, place
+from edge.identity import Identity, Unidentified, read_identity
 from edge.imaging.decode import DECODED_SYNTAXES
 from edge.intake.reception import Reception
 from edge.records import Arrival, Priority
@@ -43,8 +39,6 @@ IMPLEMENTATION_VERSION_NAME = "SCANSIDE"
 """Ours in each file's meta information, the same in every version: an image that comes again has the same bytes."""
 
 _VERIFICATION = "1.2.840.10008.1.1"
-_SOP_CLASS_UID, _SOP_INSTANCE_UID = Tag(0x0008, 0x0016), Tag(0x0008, 0x0018)
-_HEAD_BYTES = 1 << 16
 _PRIORITIES = {1: Priority.URGENT, 2: Priority.BACKLOG}  # PS3.7 table 9.3-1: 0 medium, 1 high, 2 low
 _COMMENT_LENGTH = 64
 _POLL = 0.02
@@ -56,13 +50,6 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
     def __init__(self, status: int, comment: str) -> None:
         super().__init__(comment)
         self.status = status
-
-
-class Identity(NamedTuple):
-    """What the first elements of a data set say it is."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
 
 
 class DicomListener:
@@ -153,32 +140,6 @@ def report_thread_failure(failure: ExceptHookArgs) -> None:
     emit(events.THREAD_FAILED, error=failure.exc_type.__name__, where=where)
 
 
-def read_identity(data_set: bytes, transfer_syntax: UID) -> Identity:
-    """SOP Class and SOP Instance UID out of the beginning of a data set, in bounded time and memory.
-
-    Raises:
-        Refused: It is empty, cannot be read, or does not have them.
-    """
-    if not data_set:
-        raise Refused(CANNOT_UNDERSTAND, "the data set is empty")
-    try:
-        head = data_set[:_HEAD_BYTES]
-        if transfer_syntax.is_deflated:
-            head = zlib.decompressobj(-zlib.MAX_WBITS).decompress(head, _HEAD_BYTES)
-        dataset = read_dataset(
-            BytesIO(head),
-            transfer_syntax.is_implicit_VR,
-            transfer_syntax.is_little_endian,
-            stop_when=lambda tag, _vr, _length: tag > _SOP_INSTANCE_UID,
-        )
-        identity = Identity(*(str(dataset[tag].value or "") for tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID)))
-    except KeyError as error:
-        raise Refused(CANNOT_UNDERSTAND, "the data set has no SOP Class or Instance UID") from error
-    except Exception as error:  # pydicom raises nearly any type on broken data; each is this object's answer
-        raise Refused(CANNOT_UNDERSTAND, "the data set cannot be read") from error
-    return identity
-
-
 class _Contexts(list[Any]):
     """The contexts that pynetdicom copies for each association, only to read them: not copying saves 57 ms each."""
 
@@ -199,8 +160,11 @@ def _received(event: Any) -> tuple[bytes, Arrival]:
     request, syntax = event.request, event.context.transfer_syntax
     data_set = request.DataSet.getvalue()
     stated = Identity(str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
-    found = read_identity(data_set, syntax)
-    if found != stated:
+    try:
+        found = read_identity(data_set, str(syntax))
+    except Unidentified as error:
+        raise Refused(CANNOT_UNDERSTAND, str(error)) from error
+    if found[:2] != stated[:2]:
         name = "SOP Class" if found.sop_class_uid != stated.sop_class_uid else "SOP Instance"
         raise Refused(DATA_SET_DOES_NOT_MATCH, f"the data set's {name} UID is not the request's")
     meta = event.file_meta

@@ -1,12 +1,10 @@
-"""The one door into the store for everything that arrives: accepts, logs, counts."""
+"""The door into the store for what arrives here: accepts and counts."""
 
 from __future__ import annotations
 
 import sqlite3
 from threading import Lock
 
-from edge import events
-from edge.events import emit
 from edge.records import Arrival
 from edge.store import Accepted, StorageFull, Store
 
@@ -37,13 +35,6 @@ class Reception:
         with self._lock:
             self.accepted += 1
             self.trouble = ""
-        instance = accepted.instance
-        if accepted.new:
-            emit(events.STORED, instance=instance.id, size=instance.size, source=arrival.source)
-        else:
-            emit(events.STORED_AGAIN, instance=instance.id)
-        if accepted.conflicts_with:
-            emit(events.UID_CONFLICT, instance=instance.id, other=accepted.conflicts_with)
         return accepted
 
     def refuse(self, trouble: str = "") -> None:

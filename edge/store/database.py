@@ -5,13 +5,13 @@ WAL with `synchronous=FULL`: a commit that returned is on the disk (https://www.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
+
+from edge.store.lock import folder_lock
 
 
 class Database:
@@ -60,19 +60,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600, exist_ok=True)
     connection = sqlite3.connect(path, timeout=20.0, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
-    with _alone_in(path.parent):  # SQLite does not wait for another process that is just changing the mode
+    with folder_lock(path.parent):  # SQLite does not wait for another process that is just changing the mode
         connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time, by a lock on the folder (flock(2)): one on the file would meddle with SQLite's own."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# `same_object` was the index of version 0.1, before a person could state what a picture does not say.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -15,7 +16,13 @@ CREATE TABLE IF NOT EXISTS instances (
     state TEXT NOT NULL DEFAULT 'accepted' CHECK (state IN ('accepted', 'processing', 'done')),
     attempts INTEGER NOT NULL DEFAULT 0
 );
-CREATE UNIQUE INDEX IF NOT EXISTS same_object ON instances (sha256, ifnull(sop_instance_uid, ''));
+DROP INDEX IF EXISTS same_object;
+CREATE UNIQUE INDEX IF NOT EXISTS same_object_and_statement ON instances (
+    sha256,
+    ifnull(sop_instance_uid, ''),
+    ifnull(json_extract(arrival, '$.stated_modality'), ''),
+    ifnull(json_extract(arrival, '$.stated_age_years'), '')
+);
 CREATE INDEX IF NOT EXISTS same_uid ON instances (sop_instance_uid);
 CREATE INDEX IF NOT EXISTS queue ON instances (priority, number) WHERE state = 'accepted';
 CREATE INDEX IF NOT EXISTS in_work ON instances (number) WHERE state = 'processing';

@@ -1,9 +1,11 @@
-"""One process for each service and state folder: a second one would sweep away what the first has in its hands."""
+"""One process for each service and state folder, and one at a time where several must not meet (flock(2))."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import ScansideError
@@ -31,3 +33,14 @@ def hold_lock(state_dir: Path, service: str) -> int:
         os.close(descriptor)
         raise AlreadyRunning(f"{state_dir}: {service} runs here already: stop it, or set another state_dir") from error
     return descriptor
+
+
+@contextmanager
+def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Wait for a folder's lock and hold it meanwhile: alone, or together with others who hold it `shared`."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

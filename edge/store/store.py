@@ -13,10 +13,13 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from edge import events
+from edge.events import emit
 from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
 from edge.store.database import Database
 from edge.store.doorbell import ring
 from edge.store.journal import SCHEMA
+from edge.store.lock import folder_lock
 from edge.store.spool import Spool
 
 _ORDER = {priority: order for order, priority in enumerate(Priority)}
@@ -74,46 +77,30 @@ class Store:
     def accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
         """Take an object durably: when this returns, bytes and journal row are on the disk (DESIGN rule 1).
 
-        The same bytes under the same SOP Instance UID are one instance, however often they come. The same UID with
-        other bytes is another instance: both are kept.
+        The same bytes under the same SOP Instance UID, with the same stated modality and age, are one instance, however
+        often they come. The same UID with other bytes is another instance: both are kept.
 
         Raises:
             StorageFull: No room. Nothing was accepted.
             OSError, sqlite3.Error: The disk failed. Nothing was accepted.
         """
-        received_at = self._clock()
-        digest = hashlib.sha256(data).hexdigest()
-        known = self._find(digest, arrival.sop_instance_uid)
-        if known:
-            return Accepted(known, new=False, conflicts_with=None)
-        instance = Instance(
-            id=uuid.uuid4().hex,
-            arrival=arrival,
-            sha256=digest,
-            size=len(data),
-            received_at=received_at,
-            attempts=0,
-        )
-        try:
-            self._spool.write(instance.id, data)
-            conflict = self._insert(instance)
-        except sqlite3.IntegrityError:  # another association brought the same object meanwhile
-            self._spool.remove(instance.id)
-            known = self._find(digest, arrival.sop_instance_uid)
-            if known is None:
-                raise
-            return Accepted(known, new=False, conflicts_with=None)
-        except (OSError, sqlite3.Error) as error:
-            self._spool.remove(instance.id)
-            if _is_full(error):
-                raise StorageFull(f"no room for {len(data)} bytes: free space on {self.state_dir}") from error
-            raise
-        ring(self.state_dir, "inference")
-        return Accepted(instance, new=True, conflicts_with=conflict)
+        accepted = self._accept(data, arrival)
+        instance = accepted.instance
+        if accepted.new:
+            ring(self.state_dir, "inference")
+            emit(events.STORED, instance=instance.id, size=instance.size, source=arrival.source)
+        else:
+            emit(events.STORED_AGAIN, instance=instance.id)
+        if accepted.conflicts_with:
+            emit(events.UID_CONFLICT, instance=instance.id, other=accepted.conflicts_with)
+        return accepted
 
     def sweep(self) -> int:
-        """Remove what a killed writer left half-written; how many files. For the intake service, before it listens."""
-        with self._journal.reading() as sql:
+        """Remove what a killed writer left half-written; how many files. For the intake service, before it listens.
+
+        Waits for what other services are just accepting.
+        """
+        with folder_lock(self._spool.folder), self._journal.reading() as sql:
             return self._spool.sweep(row["id"] for row in sql.execute("SELECT id FROM instances"))
 
     def recover(self) -> int:
@@ -133,6 +120,12 @@ class Store:
     def read(self, instance_id: str) -> bytes:
         """The accepted object's bytes. Raises `FileNotFoundError` when the spool has lost them."""
         return self._spool.read(instance_id)
+
+    def instance(self, instance_id: str) -> Instance | None:
+        """One accepted object, or None."""
+        with self._journal.reading() as sql:
+            row = sql.execute("SELECT * FROM instances WHERE id = ?", (instance_id,)).fetchone()
+        return _instance(row) if row else None
 
     def commit(
         self,
@@ -176,6 +169,10 @@ class Store:
     def result(self, result_id: str) -> StoredResult | None:
         """One result, or None."""
         return next(iter(self._results("r.id = ?", (result_id,), 1)), None)
+
+    def result_of(self, instance_id: str) -> StoredResult | None:
+        """The result of one accepted object, or None while there is none."""
+        return next(iter(self._results("r.instance_id = ?", (instance_id,), 1)), None)
 
     def results(self, limit: int = 50, before: str | None = None) -> list[StoredResult]:
         """The newest results, newest first; those older than the result `before` when its id is given."""
@@ -257,17 +254,58 @@ class Store:
         """Close the journal."""
         self._journal.close()
 
-    def _find(self, digest: str, uid: str | None) -> Instance | None:
+    def _accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
+        received_at = self._clock()
+        digest = hashlib.sha256(data).hexdigest()
+        known = self._find(digest, arrival)
+        if known:
+            return Accepted(known, new=False, conflicts_with=None)
+        instance = Instance(
+            id=uuid.uuid4().hex,
+            arrival=arrival,
+            sha256=digest,
+            size=len(data),
+            received_at=received_at,
+            attempts=0,
+        )
+        try:
+            with folder_lock(self._spool.folder, shared=True):  # no sweep between the file and its journal row
+                self._spool.write(instance.id, data)
+                conflict = self._insert(instance)
+        except sqlite3.IntegrityError:  # another association brought the same object meanwhile
+            self._spool.remove(instance.id)
+            known = self._find(digest, arrival)
+            if known is None:
+                raise
+            return Accepted(known, new=False, conflicts_with=None)
+        except (OSError, sqlite3.Error) as error:
+            self._spool.remove(instance.id)
+            if _is_full(error):
+                raise StorageFull(f"no room for {len(data)} bytes: free space on {self.state_dir}") from error
+            raise
+        return Accepted(instance, new=True, conflicts_with=conflict)
+
+    def _find(self, digest: str, arrival: Arrival) -> Instance | None:
+        """The instance that is the same object: by the columns of the index `same_object_and_statement`."""
         with self._journal.reading() as sql:
             row = sql.execute(
-                "SELECT * FROM instances WHERE sha256 = ? AND ifnull(sop_instance_uid, '') = ?", (digest, uid or "")
+                "SELECT * FROM instances WHERE sha256 = ? AND ifnull(sop_instance_uid, '') = ?"
+                " AND ifnull(json_extract(arrival, '$.stated_modality'), '') = ?"
+                " AND ifnull(json_extract(arrival, '$.stated_age_years'), '') = ?",
+                (
+                    digest,
+                    arrival.sop_instance_uid or "",
+                    arrival.stated_modality or "",
+                    "" if arrival.stated_age_years is None else arrival.stated_age_years,
+                ),
             ).fetchone()
         return _instance(row) if row else None
 
     def _insert(self, instance: Instance) -> str | None:
         uid = instance.arrival.sop_instance_uid
         with self._journal.transaction() as sql:
-            other = sql.execute("SELECT id FROM instances WHERE sop_instance_uid = ? LIMIT 1", (uid,)).fetchone()
+            others = "SELECT id FROM instances WHERE sop_instance_uid = ? AND sha256 != ? LIMIT 1"
+            other = sql.execute(others, (uid, instance.sha256)).fetchone()
             sql.execute(
                 "INSERT INTO instances (id, sop_instance_uid, sha256, size, arrival, priority, received_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",

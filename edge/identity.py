@@ -1,0 +1,134 @@
+"""Which object a DICOM data set is: the UIDs among its first elements, in bounded time, without a DICOM library.
+
+For what listens to strangers. Nothing recurses, nothing is copied but the UIDs, and no more than `_MOST_ELEMENTS` are
+looked at, so that neither sequences nested without end nor lengths that lie cost more than a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x0008_0016, 0x0008_0018, 0x0020_000D
+_TRANSFER_SYNTAX_UID, _LAST_OF_META = 0x0002_0010, 0x0002_FFFF
+_ITEM_END, _SEQUENCE_END, _ITEM_GROUP = 0xFFFE_E00D, 0xFFFE_E0DD, 0xFFFE
+_UNDEFINED = 0xFFFF_FFFF
+_LONG_VRS = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
+_PREAMBLE, _PREFIX = 128, b"DICM"
+_MOST_ELEMENTS = 5_000
+_MOST_INFLATED = 1 << 20
+_UID = re.compile(rb"[!-~]{1,64}")
+
+
+class Unidentified(ValueError):  # noqa: N818 - an answer about the data, not a defect
+    """The data set does not say which object it is; the message says why, without any of its values."""
+
+
+class Identity(NamedTuple):
+    """What the first elements of a data set say it is. The study's UID is empty where they do not say it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str = ""
+
+
+def read_file_identity(data: bytes | bytearray | memoryview) -> tuple[str, Identity]:
+    """Transfer syntax and identity of a DICOM file (PS3.10 7.1). Raises `Unidentified`."""
+    view = memoryview(data)
+    start = _PREAMBLE + len(_PREFIX)
+    if view[_PREAMBLE:start] != _PREFIX:
+        raise Unidentified("not a DICOM file: the prefix DICM is missing (PS3.10 7.1)")
+    syntax = ""
+    for tag, value, end in _elements(view[start:], explicit=True, order="<", last=_LAST_OF_META):
+        if tag == _TRANSFER_SYNTAX_UID:
+            syntax = _uid(value)
+        data_set = start + end
+    if not syntax:
+        raise Unidentified("the file meta information names no transfer syntax")
+    return syntax, read_identity(view[data_set:], syntax)
+
+
+def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str) -> Identity:
+    """The UIDs of a data set without file meta information.
+
+    Raises:
+        Unidentified: It is empty, cannot be read up to its SOP Instance UID, or does not have it or the SOP Class UID.
+    """
+    view = memoryview(data_set)
+    if not view:
+        raise Unidentified("the data set is empty")
+    found: dict[int, str] = {}
+    try:
+        if transfer_syntax == _DEFLATED:
+            view = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(view, _MOST_INFLATED))
+        order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
+        for tag, value, _ in _elements(view, explicit=_is_explicit(view), order=order, last=_STUDY_INSTANCE_UID):
+            if tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID):
+                found[tag] = _uid(value)
+    except (Unidentified, zlib.error) as error:
+        if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
+            raise Unidentified("the data set cannot be read") from error
+    if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
+        raise Unidentified("the data set has no SOP Class or Instance UID")
+    return Identity(found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID], found.get(_STUDY_INSTANCE_UID, ""))
+
+
+def _is_explicit(data_set: memoryview) -> bool:
+    """By the first element's own VR, since files often say otherwise than they are."""
+    return bytes(data_set[4:6]).isalpha() and bytes(data_set[4:6]).isupper()
+
+
+def _elements(data: memoryview, *, explicit: bool, order: str, last: int) -> Iterator[tuple[int, memoryview, int]]:
+    """Tag, value and end of each element of the top level up to the tag `last`; sequences are walked over.
+
+    Raises:
+        Unidentified: A length leads beyond the data, delimiters do not match, or there are too many elements.
+    """
+    nested: list[bool] = []  # of each sequence and item of undefined length that is open: explicit VR within
+    at = 0
+    for _ in range(_MOST_ELEMENTS):
+        if at == len(data):
+            return
+        tag, vr, length, value_at = _head(data, at, nested[-1] if nested else explicit, order)
+        if not nested and tag > last:
+            return
+        if tag in (_ITEM_END, _SEQUENCE_END):
+            if not nested:
+                raise Unidentified("a delimiter outside of any sequence")
+            nested.pop()
+            at = value_at
+        elif length == _UNDEFINED:
+            # Of unknown VR and undefined length: a sequence in implicit VR (PS3.5 6.2.2, note 4).
+            nested.append((nested[-1] if nested else explicit) and vr != b"UN")
+            at = value_at
+        else:
+            at = value_at + length
+            if at > len(data):
+                raise Unidentified("a length leads beyond the data")
+            if not nested:
+                yield tag, data[value_at:at], at
+    raise Unidentified(f"more than {_MOST_ELEMENTS} elements before the UIDs")
+
+
+def _head(data: memoryview, at: int, explicit: bool, order: str) -> tuple[int, bytes, int, int]:
+    """Tag, VR, length and where the value begins (PS3.5 7.1). Raises `Unidentified`: the data end before."""
+    try:
+        group, element = struct.unpack_from(f"{order}HH", data, at)
+        tag = group << 16 | element
+        if not explicit or group == _ITEM_GROUP:
+            return tag, b"", struct.unpack_from(f"{order}I", data, at + 4)[0], at + 8
+        vr = bytes(data[at + 4 : at + 6])
+        if vr in _LONG_VRS:
+            return tag, vr, struct.unpack_from(f"{order}I", data, at + 8)[0], at + 12
+        return tag, vr, struct.unpack_from(f"{order}H", data, at + 6)[0], at + 8
+    except struct.error as error:
+        raise Unidentified("the data end within an element") from error
+
+
+def _uid(value: memoryview) -> str:
+    text = bytes(value[:66]).rstrip(b"\0 ")
+    return text.decode("ascii") if _UID.fullmatch(text) else ""
