@@ -184,7 +184,8 @@ def _parser() -> argparse.ArgumentParser:
     user = commands.add_parser("user", parents=[common], help="manage the accounts of the status page")
     user.add_argument("action", choices=("add", "list", "remove", "password"))
     user.add_argument("name", nargs="?", help="the account's name")
-    user.add_argument("--role", default="technician", choices=("technician", "clinician", "administrator", "service"))
+    roles = ("technician", "clinician", "administrator", "service", "sender")
+    user.add_argument("--role", default="technician", choices=roles)
     user.set_defaults(command=_user)
     return parser
 

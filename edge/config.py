@@ -89,17 +89,21 @@ class Inference(_Section, frozen=True, kw_only=True):
 
 
 class Web(_Section, frozen=True, kw_only=True):
-    """The status page.
+    """The status page, and STOW-RS.
 
     Attributes:
         host: The address to listen on. The page speaks HTTP: keep it on the box or behind a TLS front.
         port: Its port.
         session_minutes: A signed-in page without any action is signed out after this.
+        max_instance_mb: The largest file that is uploaded or sent by STOW-RS, in MiB. Two at once are held in memory.
+        max_request_mb: The largest STOW-RS request with all its instances, in MiB.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8080
     session_minutes: Annotated[int, msgspec.Meta(ge=1, le=1440)] = 30
+    max_instance_mb: Annotated[int, msgspec.Meta(ge=1, le=512)] = 64
+    max_request_mb: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 1024
 
 
 class Mqtt(_Section, frozen=True, kw_only=True):

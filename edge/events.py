@@ -100,6 +100,7 @@ WEB_SERVER_FAILED = Event(609, logging.ERROR, "web server: {message} ({error})")
 WEB_ADDRESS_REFUSED = Event(
     610, logging.ERROR, "the page cannot listen on {host}:{port}: {error}; change web.host or web.port"
 )
+NOT_ACCEPTED = Event(611, logging.ERROR, "an object that came over {source} was not accepted: {error}")
 
 HEALTH_UNWRITTEN = Event(700, logging.ERROR, "the health file of {service} cannot be written: {error}")
 

@@ -21,7 +21,10 @@ _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _PREAMBLE, _PREFIX = 128, b"DICM"
 _MOST_ELEMENTS = 5_000
 _MOST_INFLATED = 1 << 20
-_UID = re.compile(rb"[!-~]{1,64}")
+_LONGEST_UID = 128
+"""64 is the rule (PS3.5 9.1); devices exist that exceed it by a little."""
+
+_UID = re.compile(rb"[!-~]{1,%d}" % _LONGEST_UID)
 
 
 class Unidentified(ValueError):  # noqa: N818 - an answer about the data, not a defect
@@ -86,7 +89,7 @@ def _elements(data: memoryview, *, explicit: bool, order: str, last: int) -> Ite
     """Tag, value and end of each element of the top level up to the tag `last`; sequences are walked over.
 
     Raises:
-        Unidentified: A length leads beyond the data, delimiters do not match, or there are too many elements.
+        Unidentified: A length leads beyond the data, or there are too many elements.
     """
     nested: list[bool] = []  # of each sequence and item of undefined length that is open: explicit VR within
     at = 0
@@ -97,9 +100,7 @@ def _elements(data: memoryview, *, explicit: bool, order: str, last: int) -> Ite
         if not nested and tag > last:
             return
         if tag in (_ITEM_END, _SEQUENCE_END):
-            if not nested:
-                raise Unidentified("a delimiter outside of any sequence")
-            nested.pop()
+            nested.pop()  # outside of any sequence it is beyond `last`
             at = value_at
         elif length == _UNDEFINED:
             # Of unknown VR and undefined length: a sequence in implicit VR (PS3.5 6.2.2, note 4).
@@ -130,5 +131,5 @@ def _head(data: memoryview, at: int, explicit: bool, order: str) -> tuple[int, b
 
 
 def _uid(value: memoryview) -> str:
-    text = bytes(value[:66]).rstrip(b"\0 ")
+    text = bytes(value[: _LONGEST_UID + 2]).rstrip(b"\0 ")
     return text.decode("ascii") if _UID.fullmatch(text) else ""

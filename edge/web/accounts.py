@@ -35,12 +35,13 @@ _WAIT_FOR_TURN = 2.0
 
 
 class Role(StrEnum):
-    """What a person is here for. `service` looks after the box and never sees patient data."""
+    """What somebody is here for. `service` looks after the box and never sees patient data; `sender` is a program."""
 
     TECHNICIAN = "technician"
     CLINICIAN = "clinician"
     ADMINISTRATOR = "administrator"
     SERVICE = "service"
+    SENDER = "sender"
 
 
 class AccountError(ScansideError):

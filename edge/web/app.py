@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g, request
+from io import BytesIO
+from typing import IO
+
+from flask import Flask, Request, Response, g, request
 
 from edge.device.health import State
 from edge.records import Priority, Status
-from edge.web import api, live, pages, permissions, problems, sign_in, words
+from edge.web import api, bodies, live, pages, permissions, problems, sign_in, stow, upload, words
 from edge.web.dependencies import Dependencies, given, provide
 from edge.web.sessions import form_token
 
@@ -26,15 +29,30 @@ _HEADERS = {
 }
 
 
+class _Request(Request):
+    """Files stay in memory: werkzeug would put large ones, readable, into a temporary file (DESIGN rule 5)."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,  # noqa: ARG002 - werkzeug's own signature
+        content_type: str | None,  # noqa: ARG002
+        filename: str | None = None,  # noqa: ARG002
+        content_length: int | None = None,  # noqa: ARG002
+    ) -> IO[bytes]:
+        return BytesIO()
+
+
 def create_app(dependencies: Dependencies) -> Flask:
     """The app over what it is given."""
     app = Flask("edge.web", static_folder="static", template_folder="templates")
+    app.request_class = _Request
     app.config.update(MAX_CONTENT_LENGTH=_LARGEST_REQUEST, MAX_FORM_MEMORY_SIZE=_LARGEST_REQUEST)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     provide(app.extensions, dependencies)
     permissions.register(app)
     problems.register(app)
-    for room in (pages, sign_in, live, api):
+    bodies.register(app)
+    for room in (pages, sign_in, live, api, upload, stow):
         app.register_blueprint(room.blueprint)
     for name in (
         "ago",
@@ -42,6 +60,7 @@ def create_app(dependencies: Dependencies) -> Flask:
         "iso",
         "headline",
         "advice",
+        "caveat",
         "outcome",
         "whereabouts",
         "band",
@@ -62,6 +81,7 @@ def _for_every_template() -> dict[str, object]:
         "site": given().site,
         "box": given().box,
         "person": g.get("person"),
+        "sees_patients": bool(g.get("person")) and g.person.role in permissions.PATIENT_DATA,
         "form_field": permissions.FORM_FIELD,
         "form_token": form_token(g.secret) if g.get("secret") else "",
         "shapes": words.SHAPES,

@@ -10,6 +10,7 @@ from flask import current_app
 from edge.store import Store
 from edge.web.accounts import Accounts
 from edge.web.condition import Condition
+from edge.web.limits import Limits
 from edge.web.lockout import Failures
 from edge.web.sessions import Sessions
 from edge.web.streams import Streams
@@ -35,6 +36,7 @@ class Dependencies:
     sessions: Sessions
     failures: Failures
     streams: Streams
+    limits: Limits
     condition: Callable[[], Condition]
     clock: Callable[[], float]
 

@@ -8,10 +8,11 @@ from importlib.resources import files
 import msgspec
 
 from edge.web.condition import Condition
+from edge.web.dicom_json import StoreResponse
 from edge.web.problems import ProblemDetails
 from edge.web.views import AcknowledgeRequest, Liveness, Models, ResultPage, ResultView
 
-_RECORDS = (ResultPage, ResultView, AcknowledgeRequest, Condition, Models, Liveness, ProblemDetails)
+_RECORDS = (ResultPage, ResultView, AcknowledgeRequest, Condition, Models, Liveness, ProblemDetails, StoreResponse)
 
 
 @cache

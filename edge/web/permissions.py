@@ -7,6 +7,8 @@ from http import HTTPStatus
 from flask import Flask, Response, g, request, url_for
 
 from edge.web.accounts import Role
+from edge.web.bodies import admit
+from edge.web.credentials import BASIC_CHALLENGE, basic_person
 from edge.web.dependencies import given
 from edge.web.problems import Problem, for_program
 from edge.web.sessions import form_token_fits
@@ -21,8 +23,9 @@ FORM_HEADER = "X-Form-Token"
 OPEN: frozenset[Role] = frozenset()
 """For everybody, without a session."""
 
-EVERYONE = frozenset(Role)
+EVERYONE = frozenset(Role) - {Role.SENDER}
 PATIENT_DATA = EVERYONE - {Role.SERVICE}
+SENDING = PATIENT_DATA | {Role.SENDER}
 
 PERMISSIONS: dict[str, frozenset[Role]] = {
     "static": OPEN,
@@ -48,7 +51,20 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "api.image": PATIENT_DATA,
     "api.overlay": PATIENT_DATA,
     "api.acknowledge": PATIENT_DATA,
+    "upload.form": PATIENT_DATA,
+    "upload.take": PATIENT_DATA,
+    "upload.received": PATIENT_DATA,
+    "stow.store_instances": SENDING,
+    "stow.store_in_study": SENDING,
 }
+
+BY_PASSWORD = frozenset(("stow.store_instances", "stow.store_in_study"))
+"""Programs may bring name and password (HTTP Basic) instead of a session. No page of another site can have a browser do
+it: the request must have a Content-Type that forms cannot have, and that scripts may not send to another origin."""
+
+BRINGS_IMAGES = BY_PASSWORD | {"upload.take"}
+BY_ITSELF = frozenset(("upload.received",))
+"""Pages that look again by themselves; the fragments of `live` are fetched by a script likewise."""
 
 _CHANGES_NOTHING = ("GET", "HEAD", "OPTIONS")
 
@@ -63,8 +79,10 @@ def check() -> Response | None:
 
     Sets `g.person` (None without a session) and `g.secret` (the cookie that forms are bound to, empty without one).
     """
-    token = request.cookies.get(SESSION_COOKIE, "")
-    g.person = given().sessions.person(token, renew=request.blueprint != "live") if token else None
+    program = basic_person() if request.endpoint in BY_PASSWORD else None
+    token = "" if program else request.cookies.get(SESSION_COOKIE, "")
+    renew = request.blueprint != "live" and request.endpoint not in BY_ITSELF
+    g.person = program or (given().sessions.person(token, renew=renew) if token else None)
     g.secret = token if g.person else request.cookies.get(FORM_COOKIE, "")
     if request.endpoint is None:
         return None  # 404 or 405: Flask's own answer
@@ -76,7 +94,9 @@ def check() -> Response | None:
     if roles and g.person.role not in roles:
         detail = f"the role {g.person.role} does not see this: ask an administrator for another role"
         raise Problem(HTTPStatus.FORBIDDEN, detail)
-    if request.method not in _CHANGES_NOTHING and not _comes_from_own_page():
+    if request.endpoint in BRINGS_IMAGES:
+        admit(form=request.endpoint not in BY_PASSWORD)
+    if not program and request.method not in _CHANGES_NOTHING and not _comes_from_own_page():
         detail = "the form is not, or no longer, this page's: load the page anew and try again"
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     return None
@@ -84,7 +104,8 @@ def check() -> Response | None:
 
 def _ask_to_sign_in() -> Response:
     if for_program():
-        challenge = {"WWW-Authenticate": 'Cookie realm="Scanside"'}
+        by_password = request.endpoint in BY_PASSWORD
+        challenge = BASIC_CHALLENGE if by_password else {"WWW-Authenticate": 'Cookie realm="Scanside"'}
         raise Problem(
             HTTPStatus.UNAUTHORIZED, "not signed in, or signed out after idling: sign in at /sign-in", challenge
         )

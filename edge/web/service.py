@@ -32,6 +32,7 @@ from edge.web.accounts_file import AccountsFile
 from edge.web.app import create_app
 from edge.web.condition import Condition, read_condition
 from edge.web.dependencies import Dependencies
+from edge.web.limits import Limits
 from edge.web.lockout import Failures
 from edge.web.sessions import Sessions
 from edge.web.streams import MAX_STREAMS, Streams, Watcher
@@ -83,6 +84,9 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
         sessions=Sessions(file, clock, config.web.session_minutes * 60.0),
         failures=Failures(file),
         streams=streams,
+        limits=Limits(
+            max_instance_bytes=config.web.max_instance_mb << 20, max_request_bytes=config.web.max_request_mb << 20
+        ),
         condition=condition,
         clock=clock,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from http import HTTPStatus
 
@@ -11,7 +10,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge import events
 from edge.events import emit
-from edge.web.accounts import Account, AccountError, Busy, Role, normal_name
+from edge.web.accounts import Account, AccountError, Busy, Role
+from edge.web.credentials import Locked, guarded, verified
 from edge.web.dependencies import given
 from edge.web.permissions import FORM_COOKIE, SESSION_COOKIE
 from edge.web.sessions import new_secret
@@ -24,10 +24,7 @@ _CODE_SUBJECT = "first account"
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not a defect
-    def __init__(self, error: str, status: HTTPStatus, headers: dict[str, str] | None = None) -> None:
-        super().__init__(error)
-        self.status = status
-        self.headers = headers or {}
+    pass
 
 
 @blueprint.get("/sign-in")
@@ -43,12 +40,11 @@ def sign_in_form() -> BaseResponse:
 @blueprint.post("/sign-in")
 def sign_in() -> BaseResponse:
     """With a right name and password, a session."""
-    name = normal_name(request.form.get("name", ""))
-    _check_lock(name)
-    account = given().accounts.verify(name, request.form.get("password", ""))
+    account = verified(request.form.get("name", ""), request.form.get("password", ""))
     if account is None:
-        raise _failure(name, "The user name or the password is not right.")
-    given().failures.clear(name)
+        raise _Refused("The user name or the password is not right.")
+    if account.role is Role.SENDER:
+        raise _Refused("This account is for programs that send images: it sees nothing here.")
     return _open_session(account, request.args.get("next", ""))
 
 
@@ -63,11 +59,10 @@ def first_account_form() -> BaseResponse:
 @blueprint.post("/first-account")
 def first_account() -> BaseResponse:
     """Creates the first administrator with the code that stands on the console, and signs in."""
-    _check_lock(_CODE_SUBJECT)
-    form = request.form
-    account = given().accounts.create_first(form.get("code", ""), form.get("name", ""), form.get("password", ""))
+    code, name, password = (request.form.get(field, "") for field in ("code", "name", "password"))
+    account = guarded(_CODE_SUBJECT, lambda: given().accounts.create_first(code, name, password), "wrong code")
     if account is None:
-        raise _failure(_CODE_SUBJECT, "This is not the code on the console.")
+        raise _Refused("This is not the code on the console.")
     emit(events.FIRST_ACCOUNT)
     return _open_session(account, "")
 
@@ -83,8 +78,13 @@ def sign_out() -> BaseResponse:
 
 @blueprint.errorhandler(_Refused)
 def _show_refusal(refused: _Refused) -> Response:
-    response = _form(str(refused), refused.status)
-    response.headers.update(refused.headers)
+    return _form(str(refused), HTTPStatus.FORBIDDEN)
+
+
+@blueprint.errorhandler(Locked)
+def _show_lock(locked: Locked) -> Response:
+    response = _form(str(locked), HTTPStatus.TOO_MANY_REQUESTS)
+    response.headers.update(locked.headers)
     return response
 
 
@@ -115,25 +115,6 @@ def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
     return response
 
 
-def _check_lock(name: str) -> None:
-    wait = given().failures.locked_for(name, _address(), given().clock())
-    if wait:
-        minutes = math.ceil(wait / 60)
-        error = f"Too many failed tries. Try again in {minutes} minute{'s' if minutes > 1 else ''}."
-        raise _Refused(error, HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(math.ceil(wait))})
-
-
-def _failure(name: str, error: str) -> _Refused:
-    now = given().clock()
-    count = given().failures.count(name, _address(), now)
-    wait = given().failures.locked_for(name, _address(), now)
-    if wait:
-        emit(events.SIGN_IN_LOCKED, seconds=wait, failures=count)
-    else:
-        emit(events.SIGN_IN_FAILED, error="wrong code" if name == _CODE_SUBJECT else "wrong name or password")
-    return _Refused(error, HTTPStatus.FORBIDDEN)
-
-
 def _open_session(account: Account, target: str) -> BaseResponse:
     home = _home(account.role)
     own = _OWN_PAGE.fullmatch(target) and account.role is not Role.SERVICE
@@ -149,7 +130,3 @@ def _set_cookie(response: BaseResponse, name: str, value: str) -> None:
 
 def _home(role: Role) -> str:
     return url_for("pages.device" if role is Role.SERVICE else "pages.worklist")
-
-
-def _address() -> str:
-    return request.remote_addr or "unknown"

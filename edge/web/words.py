@@ -33,6 +33,52 @@ ANSWERED_WORDS: dict[Answer, str] = {
     Answer.REPEATED: "had the image repeated",
 }
 
+KINDS: dict[str, str] = {
+    "CR": "Plain radiograph on a film or an imaging plate (CR)",
+    "DX": "Plain radiograph from a digital detector (DX)",
+    "OT": "Another kind of image",
+}
+"""What a person may state as Modality (0008,0060) of a picture."""
+
+
+class UploadError(StrEnum):
+    """Why an uploaded file was not taken."""
+
+    NO_FILE = "no_file"
+    TOO_LARGE = "too_large"
+    OTHER_FORMAT = "other_format"
+    UNREADABLE = "unreadable"
+    NO_KIND = "no_kind"
+    NO_AGE = "no_age"
+    WRONG_AGE = "wrong_age"
+    DISK_FULL = "disk_full"
+    NOT_STORED = "not_stored"
+
+
+_UPLOAD_ERROR_WORDS: dict[UploadError, str] = {
+    UploadError.NO_FILE: "No file came: choose one.",
+    UploadError.TOO_LARGE: "The file is larger than {largest}. Save the picture smaller, or send the image by DICOM.",
+    UploadError.OTHER_FORMAT: (
+        "The file is neither DICOM nor a PNG or JPEG picture. Some phones save photographs as HEIC: choose JPEG there."
+    ),
+    UploadError.UNREADABLE: "The DICOM file is damaged: it does not say which image it is. Get it anew.",
+    UploadError.NO_KIND: "State what kind of image it is: a picture does not say it.",
+    UploadError.NO_AGE: "State the patient's age: a picture does not say it, and the software needs it.",
+    UploadError.WRONG_AGE: "The age is not one: a number such as 3 or 3.5, in years or in months.",
+    UploadError.DISK_FULL: "The disk of this device is full, and the file was not taken. Tell whoever looks after it.",
+    UploadError.NOT_STORED: "The device could not store the file. Try again in a moment.",
+}
+UPLOAD_FIELDS: dict[UploadError, str] = {
+    UploadError.NO_FILE: "file",
+    UploadError.TOO_LARGE: "file",
+    UploadError.OTHER_FORMAT: "file",
+    UploadError.UNREADABLE: "file",
+    UploadError.NO_KIND: "kind",
+    UploadError.NO_AGE: "age",
+    UploadError.WRONG_AGE: "age",
+}
+"""The form's field that is wrong, where it is one."""
+
 SHAPES: dict[Status, str] = {
     Status.FLAGGED: "triangle",
     Status.INDETERMINATE: "diamond",
@@ -87,6 +133,31 @@ def advice(result: Result) -> str:
     if result.status is Status.CLEAR:
         return "This does not rule anything out. It looked only for what is listed below, and it can be wrong."
     return "The software gave no answer for this image. Ask for a reading as if it were not there."
+
+
+def caveat(result: Result) -> str:
+    """What must be known of how the image came; empty when it came as images should.
+
+    A picture has no SOP Instance UID.
+    """
+    if result.source != "upload":
+        return ""
+    if result.sop_instance_uid is None:
+        return (
+            "An uploaded picture, not a DICOM image. Photographs and scans of films are outside of what the software"
+            " was measured on: its answer for them is worth less. Age and kind of image are as stated by hand."
+        )
+    return "Uploaded by hand: an age or kind of image that its tags leave out is as stated there."
+
+
+def upload_error(error: UploadError, max_bytes: int) -> str:
+    """Why a file was not taken, and what to do."""
+    return _UPLOAD_ERROR_WORDS[error].format(largest=megabytes(max_bytes))
+
+
+def megabytes(size: int) -> str:
+    """A size as the configuration states it: `64 MiB`."""
+    return f"{size / (1 << 20):g} MiB"
 
 
 def outcome(finding: Finding, result: Result) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge.inference.bundle import Accepts, Bundle, FindingSpec, Input, OperatingPoint, Threshold
 from edge.inference.engine_choice import Trial, rank
-from edge.inference.explanation import box_of, encode_maps, overlay_png
+from edge.inference.explanation import box_of
 from edge.inference.judgement import judge
 from edge.inference.router import route
 from edge.records import Header, Reason, Status
@@ -135,19 +135,6 @@ def test_box_surrounds_the_hot_cell() -> None:
 
 def test_no_box_without_evidence() -> None:
     assert box_of(np.full((7, 7), -0.5, dtype=np.float32), 100, 100) is None
-
-
-def test_overlay_is_transparent_where_nothing_speaks_for_the_finding() -> None:
-    import cv2  # noqa: PLC0415
-
-    cam = np.full((7, 7), -1.0, dtype=np.float32)
-    cam[3, 3] = 2.0
-    png = overlay_png(encode_maps({"1": cam}), 350, 420)
-    picture = cv2.imdecode(np.frombuffer(png, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    assert picture is not None
-    assert picture.shape == (420, 350, 4)
-    assert picture[5, 5, 3] == 0
-    assert picture[210, 175, 3] > 100
 
 
 @pytest.mark.parametrize(

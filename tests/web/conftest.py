@@ -19,6 +19,7 @@ from edge.web.accounts_file import AccountsFile
 from edge.web.app import create_app
 from edge.web.condition import read_condition
 from edge.web.dependencies import Dependencies
+from edge.web.limits import Limits
 from edge.web.lockout import Failures
 from edge.web.permissions import SESSION_COOKIE
 from edge.web.sessions import Sessions, form_token
@@ -26,6 +27,7 @@ from edge.web.streams import Streams
 
 PASSWORD = "correct horse battery"
 IDLE_SECONDS = 1800.0
+MAX_INSTANCE, MAX_REQUEST = 1 << 20, 4 << 20
 SERVICES = ("intake", "inference", "web")
 
 
@@ -61,6 +63,7 @@ class Box:
                 sessions=self.sessions,
                 failures=Failures(self.file),
                 streams=self.streams,
+                limits=Limits(max_instance_bytes=MAX_INSTANCE, max_request_bytes=MAX_REQUEST),
                 condition=lambda: read_condition(self.store, self.state_dir, SERVICES, self.clock()),
                 clock=self.clock,
             )

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from edge.device.health import Health
-from edge.records import Subject
+from edge.records import StoredResult, Subject
 from edge.store import Store
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
@@ -277,13 +277,81 @@ def test_a_duplicated_tab_and_its_twin_are_both_live(clinic: Clinic) -> None:
     assert first.evaluate("sessionStorage.getItem('page')") != second.evaluate("sessionStorage.getItem('page')")
 
 
+def answer_uploads(clinic: Clinic) -> StoredResult:
+    """What the inference service does with an uploaded picture."""
+    instance = clinic.store.claim()
+    assert instance is not None
+    assert instance.arrival.source == "upload"
+    answer = samples.flagged(source="upload", sop_instance_uid=None)
+    return clinic.store.commit(instance, answer, Subject(age_years=instance.arrival.stated_age_years, modality="CR"))
+
+
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_a_film_is_uploaded_and_its_answer_is_marked(clinic: Clinic, tmp_path: Path, script: bool) -> None:
+    film = tmp_path / "film.jpg"
+    film.write_bytes(samples.preview())
+    page = clinic.sign_in(java_script_enabled=script)
+    page.get_by_role("link", name="Upload").click()
+    expect(page.get_by_text("outside of what the software was measured on")).to_be_visible()
+    page.get_by_label("File").set_input_files(film)
+    page.get_by_role("button", name="Upload and analyse").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_have_text(
+        "State what kind of image it is: a picture does not say it. The file must be chosen again."
+    )
+    page.get_by_label("File").set_input_files(film)
+    page.get_by_label("Kind of image").select_option("CR")
+    page.get_by_label("Patient's age").fill("42")
+    page.get_by_label("in", exact=True).select_option("months")
+    page.get_by_role("button", name="Upload and analyse").click()
+    expect(page.get_by_role("heading", name="Received")).to_be_visible()
+    stored = answer_uploads(clinic)
+    expect(page.locator("#study h2")).to_have_text("Flagged: pneumonia, very likely")  # the page looked again by itself
+    expect(page.locator(".caveat")).to_contain_text("outside of what the software was measured on")
+    expect(page.locator("#study .who")).to_contain_text("child 3 y")
+    expect(page.locator(f'#rows [data-id="{stored.id}"]')).to_contain_text("Uploaded picture, not a DICOM image")
+
+
+def test_an_upload_needs_no_mouse(clinic: Clinic, tmp_path: Path) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(samples.overlay())
+    page = clinic.sign_in(path="/upload")
+    page.goto(clinic.base + "/upload")
+    page.get_by_label("File").set_input_files(film)
+    page.get_by_label("File").focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Kind of image")).to_be_focused()
+    page.keyboard.type("Plain radiograph from")
+    page.keyboard.press("Tab")
+    page.keyboard.type("3.5")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Upload and analyse")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Received")).to_be_visible()
+    instance = clinic.store.claim()
+    assert instance is not None
+    assert (instance.arrival.stated_modality, instance.arrival.stated_age_years) == ("DX", 3.5)
+
+
+def test_a_file_that_is_too_large_is_said_and_not_a_broken_connection(clinic: Clinic, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    with large.open("wb") as file:
+        file.truncate((64 << 20) + (1 << 17))
+    page = clinic.sign_in(path="/upload")
+    page.goto(clinic.base + "/upload")
+    page.get_by_label("File").set_input_files(large)
+    page.get_by_role("button", name="Upload and analyse").click()
+    expect(page.get_by_role("alert")).to_contain_text("The file is larger than 64 MiB.")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_all_of_it_without_scrolling_sideways(clinic: Clinic, scheme: str) -> None:
     wide = "W" * 64
     samples.commit(clinic.store, samples.flagged(), Subject(patient_id=wide, body_part=wide, view=wide, modality=wide))
     stored = samples.commit(clinic.store, samples.indeterminate(quality=(samples.CUT_OFF,)))
     page = clinic.sign_in(viewport={"width": 360, "height": 740}, color_scheme=scheme, has_touch=True)
-    for path in ("/", f"/results/{stored.id}", "/device", "/nowhere"):
+    for path in ("/", f"/results/{stored.id}", "/device", "/upload", "/nowhere"):
         page.goto(clinic.base + path)
         assert page.evaluate("document.documentElement.scrollWidth") == 360, path
         standing = page.get_by_text("Research use; not a diagnosis.")

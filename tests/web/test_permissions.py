@@ -23,7 +23,9 @@ def routes(box: Box) -> list[tuple[Rule, str]]:
 
 
 def path_of(rule: Rule, result_id: str) -> str:
-    return rule.rule.replace("<result_id>", result_id).replace("<path:filename>", "page.css")
+    return (
+        rule.rule.replace("<result_id>", result_id).replace("<study_uid>", "1.2").replace("<path:filename>", "page.css")
+    )
 
 
 def test_the_table_names_every_route_and_nothing_else(box: Box) -> None:
@@ -86,6 +88,21 @@ def test_nothing_changes_without_the_pages_own_form(box: Box, token: str | None)
     unchanged = box.store.result(stored.id)
     assert unchanged and unchanged.acknowledged_at is None
     assert client.get("/").status_code == HTTPStatus.OK
+
+
+def test_whoever_may_not_send_is_refused_before_the_body_is_read(box: Box) -> None:
+    class Unread:
+        def read(self, _size: int = -1) -> bytes:
+            raise AssertionError("the body was read")
+
+    for client in (box.app.test_client(), box.signed_in(Role.SERVICE)):
+        for path in ("/api/v1/studies", "/upload"):
+            response = client.post(
+                path,
+                content_type='multipart/form-data; boundary="x"',
+                environ_overrides={"wsgi.input": Unread(), "wsgi.input_terminated": True, "CONTENT_LENGTH": "1000"},
+            )
+            assert response.status_code in (*REFUSED, HTTPStatus.SEE_OTHER)
 
 
 def test_another_persons_form_token_does_not_count(box: Box) -> None:

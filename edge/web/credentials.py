@@ -1,0 +1,93 @@
+"""Names and passwords, on the sign-in form and by HTTP Basic alike: checked one way, failures counted one way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from ipaddress import IPv6Address, ip_address
+
+from flask import request
+
+from edge import events
+from edge.events import emit
+from edge.web.accounts import Account, Busy, normal_name
+from edge.web.dependencies import given
+from edge.web.problems import Problem
+from edge.web.sessions import Person
+
+BASIC_CHALLENGE = {"WWW-Authenticate": 'Basic realm="Scanside", charset="UTF-8"'}
+_WRONG = "wrong name or password"
+
+
+class Locked(Exception):  # noqa: N818 - a state that callers answer with 429
+    """Too many failed tries: the next one is allowed after `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.minutes = math.ceil(seconds / 60)
+        super().__init__(f"Too many failed tries. Try again in {self.minutes} minute{'s' if self.minutes > 1 else ''}.")
+        self.headers = {"Retry-After": str(math.ceil(seconds))}
+
+
+def guarded(subject: str, attempt: Callable[[], Account | None], wrong: str = _WRONG) -> Account | None:
+    """What an attempt to prove who one is gives; a failure (None) is counted against subject and address.
+
+    Args:
+        subject: The account's name, or what else is tried.
+        attempt: Checks the secret. May raise `Busy`.
+        wrong: What a failure is, for the log.
+
+    Raises:
+        Locked: Too many failures; nothing was tried.
+    """
+    failures, now, address = given().failures, given().clock(), request.remote_addr or "unknown"
+    if wait := failures.locked_for(subject, address, now):
+        raise Locked(wait)
+    account = attempt()
+    if account:
+        failures.clear(subject)
+        return account
+    count = failures.count(subject, address, now)
+    if wait := failures.locked_for(subject, address, now):
+        emit(events.SIGN_IN_LOCKED, seconds=wait, failures=count)
+    else:
+        emit(events.SIGN_IN_FAILED, error=wrong)
+    return None
+
+
+def verified(name: str, password: str) -> Account | None:
+    """The account of a right name and password. Raises `Locked`, `Busy`."""
+    name = normal_name(name)
+    return guarded(name, lambda: given().accounts.verify(name, password))
+
+
+def basic_person() -> Person | None:
+    """Whom the request's HTTP Basic credentials (RFC 7617) are; None when it brings none.
+
+    Raises:
+        Problem: 403 over a network without TLS, where anybody reads them; 401 wrong; 429 locked; 503 busy.
+    """
+    given_by = request.authorization
+    if given_by is None or given_by.type != "basic":
+        return None
+    if not (request.is_secure or _from_this_box(request.remote_addr)):
+        detail = "a password over a network without TLS: put a TLS front on this box, and send to it over HTTPS"
+        raise Problem(HTTPStatus.FORBIDDEN, detail)
+    try:
+        account = verified(given_by.username or "", given_by.password or "")
+    except Locked as locked:
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, str(locked).rstrip("."), locked.headers) from locked
+    except Busy as busy:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, str(busy), {"Retry-After": "1"}) from busy
+    if account is None:
+        raise Problem(HTTPStatus.UNAUTHORIZED, "the user name or the password is not right", BASIC_CHALLENGE)
+    return Person(name=account.name, role=account.role)
+
+
+def _from_this_box(address: str | None) -> bool:
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return False
+    mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
+    return (mapped or parsed).is_loopback

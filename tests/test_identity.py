@@ -1,0 +1,157 @@
+"""Which object a data set is, read without a DICOM library: as pydicom reads it, and in bounded time whatever comes."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from edge.identity import Identity, Unidentified, read_file_identity, read_identity
+
+CLASS, INSTANCE, STUDY = "1.2.840.10008.5.1.4.1.1.1.1", "2.25.417", "2.25.3"
+SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+
+
+def object_of(*, nested: int = 0, undefined: bool = False, **elements: object) -> Dataset:
+    """A data set with its UIDs, and a sequence between them."""
+    dataset = Dataset()
+    dataset.update({"SOPClassUID": CLASS, "SOPInstanceUID": INSTANCE, "StudyInstanceUID": STUDY})
+    inner = Dataset()
+    inner.SOPInstanceUID = "9.9.9"
+    for _ in range(nested):
+        outer = Dataset()
+        outer.ReferencedImageSequence = Sequence([inner, Dataset()])
+        outer["ReferencedImageSequence"].is_undefined_length = undefined
+        outer.ReferencedImageSequence[0].is_undefined_length_sequence_item = undefined
+        inner = outer
+    dataset.ReferencedImageSequence = Sequence([inner])
+    dataset["ReferencedImageSequence"].is_undefined_length = undefined
+    dataset.ReferencedImageSequence[0].is_undefined_length_sequence_item = undefined
+    dataset.update(elements)
+    return dataset
+
+
+def file_of(dataset: Dataset, syntax: UID) -> bytes:
+    """The object as a DICOM file."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = UID(CLASS)
+    meta.MediaStorageSOPInstanceUID = UID(INSTANCE)
+    dataset.file_meta = meta
+    target = BytesIO()
+    dataset.save_as(target, enforce_file_format=True)
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize("undefined", [False, True], ids=["known lengths", "undefined lengths"])
+def test_the_uids_of_the_top_level_are_read(syntax: UID, undefined: bool) -> None:
+    file = file_of(object_of(nested=5, undefined=undefined), syntax)
+    assert read_file_identity(file) == (syntax, Identity(CLASS, INSTANCE, STUDY))
+    assert read_file_identity(memoryview(bytearray(file))) == (syntax, Identity(CLASS, INSTANCE, STUDY))
+
+
+def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
+    compared = 0
+    for path in sorted((shared / "data" / "dicom").rglob("*")):
+        data = path.read_bytes() if path.is_file() else b""
+        if data[128:132] != b"DICM":
+            continue
+        try:
+            dataset = dcmread(BytesIO(data), stop_before_pixels=True)
+            uids = [str(dataset.get(name, "")) for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")]
+            syntax = str(dataset.file_meta.TransferSyntaxUID)
+        except Exception:  # what pydicom cannot read is no reference
+            continue
+        compared += 1
+        if uids[0] and uids[1]:
+            assert read_file_identity(data) == (syntax, Identity(*uids)), path.name
+        else:
+            with pytest.raises(Unidentified):
+                read_file_identity(data)
+    assert compared > 20
+
+
+@pytest.mark.parametrize(
+    ("data_set", "said"),
+    [
+        (b"", "empty"),
+        (b"\x08\x00\x16\x00", "cannot be read"),
+        (b"\x08\x00\x16\x00UI\xff\xff1.2", "cannot be read"),
+        (b"\x08\x00\x16\x00UI\x04\x001.2\x00", "has no SOP"),
+        (b"\x08\x00\x16\x00UI\x00\x00\x08\x00\x18\x00UI\x00\x00", "has no SOP"),
+        (b"\x08\x00\x16\x00UI\x82\x00" + b"1" * 130 + b"\x08\x00\x18\x00UI\x02\x001\x00", "has no SOP"),
+        (b"\xfe\xff\x0d\xe0\x00\x00\x00\x00" * 3, "has no SOP"),
+    ],
+)
+def test_what_says_not_which_object_it_is_has_a_reason(data_set: bytes, said: str) -> None:
+    with pytest.raises(Unidentified, match=said):
+        read_identity(data_set, ExplicitVRLittleEndian)
+
+
+def test_sequences_nested_without_end_are_given_up() -> None:
+    open_sequence = struct.pack("<HH2sHI", 0x0008, 0x0006, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    with pytest.raises(Unidentified):
+        read_identity(open_sequence * 1_000_000, ExplicitVRLittleEndian)
+
+
+def test_a_deflated_bomb_is_not_inflated() -> None:
+    import zlib  # noqa: PLC0415
+
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    bomb = packer.compress(bytes(1 << 28)) + packer.flush()
+    with pytest.raises(Unidentified):
+        read_identity(bomb, DeflatedExplicitVRLittleEndian)
+
+
+def test_a_study_that_cannot_be_reached_is_not_known_and_the_instance_is() -> None:
+    file = file_of(object_of(), ExplicitVRLittleEndian)
+    cut = file[: file.index(STUDY.encode()) - 4]
+    assert read_file_identity(cut)[1] == Identity(CLASS, INSTANCE, "")
+
+
+SMALL = file_of(object_of(nested=2, undefined=True), ExplicitVRLittleEndian)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_damaged_files_are_read_or_refused(data: st.DataObject) -> None:
+    damaged = bytearray(SMALL)
+    for _ in range(data.draw(st.integers(1, 8))):
+        damaged[data.draw(st.integers(128, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    cut = damaged[: data.draw(st.integers(0, len(damaged)))]
+    try:
+        syntax, identity = read_file_identity(cut)
+    except Unidentified as refusal:
+        assert "\n" not in str(refusal)
+        return
+    assert syntax.isprintable()
+    assert all(len(uid) <= 128 and uid.isprintable() for uid in identity)
+    assert identity.sop_class_uid
+    assert identity.sop_instance_uid
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=400), st.sampled_from([str(syntax) for syntax in SYNTAXES]))
+def test_anything_else_is_refused(data_set: bytes, syntax: str) -> None:
+    try:
+        read_identity(data_set, syntax)
+    except Unidentified:
+        return
+    assert len(data_set) >= 20
