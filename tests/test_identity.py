@@ -26,10 +26,10 @@ CLASS, INSTANCE, STUDY = "1.2.840.10008.5.1.4.1.1.1.1", "2.25.417", "2.25.3"
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 
 
-def object_of(*, nested: int = 0, undefined: bool = False, **elements: object) -> Dataset:
+def object_of(*, nested: int = 0, undefined: bool = False) -> Dataset:
     """A data set with its UIDs, and a sequence between them."""
     dataset = Dataset()
-    dataset.update({"SOPClassUID": CLASS, "SOPInstanceUID": INSTANCE, "StudyInstanceUID": STUDY})
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.StudyInstanceUID = CLASS, INSTANCE, STUDY
     inner = Dataset()
     inner.SOPInstanceUID = "9.9.9"
     for _ in range(nested):
@@ -41,7 +41,6 @@ def object_of(*, nested: int = 0, undefined: bool = False, **elements: object) -
     dataset.ReferencedImageSequence = Sequence([inner])
     dataset["ReferencedImageSequence"].is_undefined_length = undefined
     dataset.ReferencedImageSequence[0].is_undefined_length_sequence_item = undefined
-    dataset.update(elements)
     return dataset
 
 

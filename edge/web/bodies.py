@@ -38,6 +38,8 @@ def admit(*, form: bool) -> None:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "2"})
     g.brings_images = True
     request.environ["wsgi.input"] = Watched(request.environ["wsgi.input"])
+    if form:
+        request.max_form_memory_size = 4 * _FORM_BYTES  # what is read of a file and not yet parsed counts, too
     request.max_content_length = limits.max_instance_bytes + _FORM_BYTES if form else limits.max_request_bytes
 
 

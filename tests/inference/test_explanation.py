@@ -44,7 +44,7 @@ def drawn(
 
 
 def stretched(mask: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return cv2.resize(mask, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) >= 0.5
+    return np.asarray(cv2.resize(mask, (WIDTH, HEIGHT), interpolation=cv2.INTER_LINEAR) >= 0.5)
 
 
 def test_the_line_lies_at_the_stated_level() -> None:
@@ -128,7 +128,7 @@ def _linear(srgb: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _seen(srgb: NDArray[np.float64], vision: str) -> NDArray[np.float64]:
     """Linear light as it looks with this colour vision."""
-    return np.clip(_linear(srgb) @ VISION[vision].T, 0, 1)
+    return np.asarray(np.clip(_linear(srgb) @ VISION[vision].T, 0, 1))
 
 
 def _lab(linear: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -303,7 +303,7 @@ def test_no_form_of_another_site_can_use_a_password_that_a_browser_kept(box: Box
 
 
 def test_only_so_many_bring_images_at_once_and_every_place_is_given_back(box: Box) -> None:
-    limits = box.app.extensions["scanside"].limits  # type: ignore[attr-defined]
+    limits = box.app.extensions["scanside"].limits
     body = body_of(file_of(dx()))
     assert limits.enter()
     assert limits.enter()

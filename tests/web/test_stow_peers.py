@@ -120,10 +120,10 @@ def test_bodies_that_a_network_brings(sender: Service, headers: str, rest: bytes
         connection.sendall(head.encode() + rest)
         if status:
             assert connection.recv(65536).split(b" ")[1] == status
-    connection = HTTPConnection("127.0.0.1", sender.port, timeout=30)
-    connection.request("POST", PATH, body_of(file_of(dx())), {"Content-Type": CONTENT_TYPE} | basic())
-    assert connection.getresponse().status == 200
-    connection.close()
+    again = HTTPConnection("127.0.0.1", sender.port, timeout=30)
+    again.request("POST", PATH, body_of(file_of(dx())), {"Content-Type": CONTENT_TYPE} | basic())
+    assert again.getresponse().status == 200
+    again.close()
     sender.stop()
     assert sender.process.stderr and " ERROR " not in sender.process.stderr.read()
 
