@@ -16,7 +16,7 @@ from threading import Barrier, Thread
 
 import msgspec
 
-from edge.records import Subject
+from edge.records import Instance, Subject
 from edge.store import Outbox, Store
 from tests.running import ROOT, with_tmpfs
 from tests.store.samples import arrival, claimed, flagged, spooled, summary
@@ -97,6 +97,28 @@ def test_the_first_start_of_all_services_at_once_makes_one_store(tmp_path: Path)
         folder = tmp_path / str(number)
         children = [_forked(lambda _report, folder=folder: _open_both(folder))[0] for _ in range(4)]  # type: ignore[misc]
         assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+
+
+def test_a_sweep_waits_for_what_another_service_is_just_accepting(tmp_path: Path) -> None:
+    """Intake sweeps at its start while the page takes an upload whose file is there and its journal row not yet."""
+    web, intake = Store(tmp_path), Store(tmp_path)
+    swept: list[int] = []
+    sweeping = Thread(target=lambda: swept.append(intake.sweep()))
+    insert = web._insert
+
+    def insert_during_a_sweep(instance: Instance) -> str | None:
+        sweeping.start()
+        sweeping.join(0.3)
+        assert sweeping.is_alive()
+        return insert(instance)
+
+    web._insert = insert_during_a_sweep  # type: ignore[method-assign]
+    accepted = web.accept(b"image", arrival()).instance
+    sweeping.join()
+    assert swept == [0]
+    assert intake.read(accepted.id) == b"image"
+    web.close()
+    intake.close()
 
 
 def test_no_room_for_the_file_or_the_journal_is_storage_full_and_passes(tmp_path: Path) -> None:

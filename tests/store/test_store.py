@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import stat
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -55,6 +57,76 @@ def test_what_counts_as_the_same_object(
     assert two.conflicts_with == (one.instance.id if conflict else None)
     assert store.queue().depth == instances == len(spooled(store.state_dir))
     assert {one.instance.id, two.instance.id} == spooled(store.state_dir)
+
+
+@pytest.mark.parametrize(
+    ("statement", "new"),
+    [
+        ({}, False),
+        ({"stated_age_years": 3.0}, True),
+        ({"stated_age_years": 0.0}, True),
+        ({"stated_modality": "CR"}, True),
+        ({"stated_modality": "CR", "stated_age_years": 3.0}, True),
+    ],
+)
+@pytest.mark.parametrize("uid", [None, "1.2.3"])
+def test_what_is_stated_about_an_object_makes_it_another_one(
+    store: Store, uid: str | None, statement: dict[str, Any], new: bool
+) -> None:
+    store.accept(b"image", arrival(uid))
+    stated = msgspec.structs.replace(arrival(uid), **statement)
+    second = store.accept(b"image", stated)
+    assert (second.new, second.conflicts_with) == (new, None)
+    assert second.instance.arrival == stated
+    assert not store.accept(b"image", stated).new
+
+
+def test_an_accepted_object_and_its_result_are_found_by_its_id(store: Store) -> None:
+    instance = store.accept(b"image", arrival("1.2.3")).instance
+    assert store.instance(instance.id) == instance
+    assert store.instance("none") is None
+    assert store.result_of(instance.id) is None
+    stored = store.commit(claimed(store), flagged(), SUBJECT)
+    assert store.result_of(instance.id) == stored
+
+
+def test_a_journal_of_version_0_1_is_taken_over(tmp_path: Path) -> None:
+    """Its arrivals say nothing of statements, and its index knew none."""
+    sql = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+    sql.executescript(JOURNAL_0_1)
+    old = '{"source":"folder","peer":"x.png","sop_instance_uid":null,"sop_class_uid":null,"transfer_syntax_uid":null,'
+    values = ("ab" * 16, hashlib.sha256(b"image").hexdigest(), old + '"priority":"routine"}')
+    sql.execute(
+        "INSERT INTO instances (id, sha256, size, arrival, priority, received_at) VALUES (?, ?, 5, ?, 1, 1.0)", values
+    )
+    sql.close()
+    store = Store(tmp_path)
+    assert not store.accept(b"image", arrival()).new
+    assert store.accept(b"image", msgspec.structs.replace(arrival(), stated_age_years=3.0)).new
+    first = claimed(store)
+    assert (first.id, first.arrival.peer, first.arrival.stated_age_years) == ("ab" * 16, "x.png", None)
+    store.close()
+    again = Store(tmp_path)
+    assert again.queue().depth == 2
+    again.close()
+
+
+JOURNAL_0_1 = """
+CREATE TABLE instances (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    sop_instance_uid TEXT,
+    sha256 TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    arrival TEXT NOT NULL,
+    priority INTEGER NOT NULL,
+    received_at REAL NOT NULL,
+    state TEXT NOT NULL DEFAULT 'accepted' CHECK (state IN ('accepted', 'processing', 'done')),
+    attempts INTEGER NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX same_object ON instances (sha256, ifnull(sop_instance_uid, ''));
+"""
+"""What differs from today's, as version 0.1 made it."""
 
 
 def test_an_object_that_comes_again_after_its_result_is_not_analysed_again(store: Store) -> None:

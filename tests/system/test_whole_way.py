@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import cv2
 import numpy as np
@@ -18,7 +19,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from edge.records import Reason, Status
 from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file, wrap
+from edge.web.accounts import Accounts, Role
+from edge.web.accounts_file import AccountsFile
 from tests.system.conftest import SERVICES, Appliance, Subscriber, await_until
+from tests.web.test_related import body_of
+from tests.web.test_stow import CONTENT_TYPE, PATH, basic
 
 pytestmark = pytest.mark.system
 USER, PASSWORD = "technician one", "a long enough password"
@@ -108,6 +113,37 @@ def test_the_page_in_a_picture(
     if "SCANSIDE_SCREENSHOT" in os.environ:
         (Path(__file__).parent / "page.png").write_bytes(shot)
     page.close()
+
+
+def test_a_film_by_upload_and_an_instance_by_stow_are_answered_alike(
+    appliance: Appliance, browser: Browser, tmp_path: Path
+) -> None:
+    """One synthetic radiograph with an opacity: as a picture with the age in the form, and as DICOM by STOW-RS."""
+    grey = radiograph(Kind.OPACITY, 0, 1024, 1250)
+    film = tmp_path / "film.png"
+    assert cv2.imwrite(str(film), (grey * 255).astype(np.uint8))
+    page = _sign_in(browser, appliance)
+    page.get_by_role("link", name="Upload").click()
+    page.get_by_label("File").set_input_files(film)
+    page.get_by_label("Kind of image").select_option("CR")
+    page.get_by_label("Patient's age").fill("3")
+    page.get_by_role("button", name="Upload and analyse").click()
+    expect(page.locator(".caveat")).to_contain_text("outside of what the software was measured on")
+    expect(page.locator("#study h2")).to_contain_text("Flagged: pneumonia")
+    page.close()
+    file = AccountsFile(appliance.settings.state_dir)
+    Accounts(file).add("gateway", PASSWORD, Role.SENDER)
+    file.close()
+    request = Request(
+        f"{appliance.page}{PATH}",
+        data=body_of(dx_file(grey, seed=10)),
+        headers={"Content-Type": CONTENT_TYPE} | basic("gateway", PASSWORD),
+    )
+    with urlopen(request, timeout=60) as answer:
+        assert answer.status == 200
+    results = await_until(lambda: len(appliance.results()) == 2 and appliance.results(), "two results")
+    assert {stored.result.source for stored in results} == {"upload", "stow"}
+    assert {stored.result.status for stored in results} == {Status.FLAGGED}
 
 
 def _each_kind() -> list[bytes]:

@@ -82,7 +82,9 @@ class Clinic:
         page.on("request", lambda request: self._request(request.url))
 
     def _console(self, kind: str, text: str) -> None:
-        expected = re.search(r"404 \(NOT FOUND\)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|401|413|422|net::ERR_", text)
+        expected = re.search(
+            r"404 \(NOT FOUND\)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|401|413|422|net::ERR_", text
+        )
         if kind == "error" and not expected:
             self.complaints.append(text)
 
