@@ -23,8 +23,8 @@ FORM_HEADER = "X-Form-Token"
 OPEN: frozenset[Role] = frozenset()
 """For everybody, without a session."""
 
-EVERYONE = frozenset(Role) - {Role.SENDER}
-PATIENT_DATA = EVERYONE - {Role.SERVICE}
+PEOPLE = frozenset(Role) - {Role.SENDER}
+PATIENT_DATA = PEOPLE - {Role.SERVICE}
 SENDING = PATIENT_DATA | {Role.SENDER}
 
 PERMISSIONS: dict[str, frozenset[Role]] = {
@@ -34,11 +34,11 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "sign_in.first_account_form": OPEN,
     "sign_in.first_account": OPEN,
     "api.healthz": OPEN,
-    "sign_in.sign_out": EVERYONE,
-    "pages.device": EVERYONE,
-    "api.health": EVERYONE,
-    "api.models": EVERYONE,
-    "api.openapi": EVERYONE,
+    "sign_in.sign_out": PEOPLE,
+    "pages.device": PEOPLE,
+    "api.health": PEOPLE,
+    "api.models": PEOPLE,
+    "api.openapi": PEOPLE,
     "pages.worklist": PATIENT_DATA,
     "pages.study": PATIENT_DATA,
     "pages.acknowledge": PATIENT_DATA,

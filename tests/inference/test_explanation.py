@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge.inference import lungs
 from edge.inference.explanation import CASING, LEVEL, LINE, encode_explanation, overlay_png
+from tests.conftest import ROOT
 from tests.inference.test_lungs import LEFT, RIGHT, outline, spots
 
 WIDTH, HEIGHT = 630, 768
@@ -60,6 +61,12 @@ def test_the_line_lies_at_the_stated_level() -> None:
     near_the_edge = cv2.distanceTransform(inside.astype(np.uint8), cv2.DIST_L2, 5) < WIDTH / 60
     assert on_line.any()
     assert not (on_line & ~near_the_edge).any()
+
+
+def test_the_page_states_the_level_in_words() -> None:
+    page = (ROOT / "edge" / "web" / "templates" / "_study.html").read_text(encoding="utf-8")
+    assert LEVEL == 0.5
+    assert "at least half of the strongest" in page
 
 
 def test_the_image_can_be_read_through_the_fill() -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from edge.device.health import ModelInService
+from edge.inference.explanation import encode_explanation, overlay_png
 from edge.records import (
     Arrival,
     Finding,
@@ -128,12 +129,10 @@ def preview(seed: int = 1, rows: int = 720, columns: int = 640) -> bytes:
 
 
 def overlay(size: int = 512) -> bytes:
-    """An RGBA PNG with one warm spot."""
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
-    heat = np.exp(-(((x - 0.3) / 0.12) ** 2) - (((y - 0.6) / 0.12) ** 2))
-    picture = cv2.cvtColor(cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2BGRA)
-    picture[:, :, 3] = (heat * 170).astype(np.uint8)
-    return _encode(".png", picture)
+    """As the inference service draws it, around one spot."""
+    cam = np.full((7, 7), -1.0, dtype=np.float32)
+    cam[4, 2] = 2.0
+    return overlay_png(encode_explanation({"233604007": cam}, None), size, size)
 
 
 def _encode(kind: str, picture: Any) -> bytes:
