@@ -55,13 +55,12 @@ def write_answers(
     np.savez(path, **kept)
 
 
-def write_training_embeddings(path: Path, work: Trained, alike: Dataset | None) -> None:
-    """Writes ``embeddings`` [N, F] of the training images, and of those that are alike, in FP32."""
+def write_training_embeddings(path: Path, work: Trained) -> None:
+    """Writes ``embeddings`` [N, F] of the training images, in FP32."""
     network = training.channels_last(training.trained(work.tasks[0]))
-    pixels = [work.dataset.pixels[work.dataset.indices("train")], *([alike.pixels] if alike else [])]
-    batches = (batch for each in pixels for batch in torch.split(torch.from_numpy(to_input(each)), _BATCH))
+    images = torch.from_numpy(to_input(work.dataset.pixels[work.dataset.indices("train")]))
     with torch.inference_mode():
-        rows = [network(batch)[2].numpy() for batch in batches]
+        rows = [network(batch)[2].numpy() for batch in torch.split(images, _BATCH)]
     np.savez(path, embeddings=np.concatenate(rows))
 
 

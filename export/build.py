@@ -18,6 +18,7 @@ import onnx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
+from edge.imaging.header import parse_age
 from edge.inference.bundle import (
     FAMILIARITY_FILE,
     GOLDEN_FILE,
@@ -29,6 +30,7 @@ from edge.inference.bundle import (
 )
 from edge.inference.engines import ENGINES, Outputs
 from edge.inference.familiarity import Statistics
+from edge.synthetic.dicom import AGE
 from export import answering, card, familiarity, gate, golden, judging, seal, tracing, training
 from export.datasets import SPLITS, Dataset, Split, data_section
 from export.document import Section, markdown, page
@@ -174,8 +176,9 @@ def _golden_answers(made: Made, inputs: NDArray[np.float32]) -> dict[str, Output
 
 
 def _synthetic_pass(answers: Mapping[str, Outputs], bundle: Bundle, statistics: Statistics | None) -> tuple[Check, ...]:
-    """The demo's synthetic radiographs must be familiar to the model."""
-    if statistics is None or bundle.familiarity is None:
+    """The demo's synthetic radiographs must be familiar to a model that accepts their patients' age."""
+    youngest, below = bundle.accepts.age_years
+    if statistics is None or bundle.familiarity is None or not youngest <= (parse_age(AGE) or 0.0) < below:
         return ()
     rows = []
     for engine, outputs in answers.items():

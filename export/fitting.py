@@ -202,8 +202,7 @@ def _cut_down(recipe: Recipe) -> Recipe:
 
     gated = recipe.familiarity
     if gated is not None:
-        others = {name: few(getattr(gated, name)) for name in ("alike", "other_frontal", "refused")}
-        gated = cut(gated, **others)
+        gated = cut(gated, other_frontal=few(gated.other_frontal), refused=few(gated.refused))
     return cut(
         recipe,
         side=_SMOKE_SIDE,

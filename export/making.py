@@ -68,7 +68,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def training_embeddings(self) -> NDArray[np.float32] | None:
-        """[N, F] of the training images, and of those that are alike."""
+        """[N, F] of the training images."""
         if self.embeddings is None:
             return None
         with np.load(self.embeddings / _EMBEDDINGS_FILE) as arrays:
@@ -95,12 +95,11 @@ def make(place: Place, report: Report) -> Made:
         lambda folder: answering.write_answers(folder / _ANSWERS_FILE, work, sealed, fp32, others),
     )
     embeddings = None
-    if (gated := work.recipe.familiarity) is not None:
-        alike = None if gated.alike is None else load(place, work.recipe, gated.alike, report)
+    if work.recipe.familiarity is not None:
         embeddings = steps.folder(
             "embeddings",
-            (work.key, alike.fingerprint if alike else None),
-            lambda folder: answering.write_training_embeddings(folder / _EMBEDDINGS_FILE, work, alike),
+            work.key,
+            lambda folder: answering.write_training_embeddings(folder / _EMBEDDINGS_FILE, work),
         )
     speed = steps.folder(
         "speed", (quantized.name, cpu()), lambda folder: _write_speed(folder / _SPEED_FILE, work, sealed, fp32)

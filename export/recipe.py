@@ -242,9 +242,6 @@ class FamiliarityRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
     refused_share: Fraction = 0.01
     """Share of the validation images, and of those that are left out of every split, that may lie beyond the
     threshold."""
-    alike: DatasetRecipe | None = None
-    """Images that are familiar too: beside the training images they shape the statistics, which a thousand images alone
-    leave too rough to tell a hand from a chest."""
     other_frontal: DatasetRecipe | None = None
     """Frontal chest radiographs unlike those of the training: what lies farther out than 99 % of them is called no
     frontal chest rather than unfamiliar."""

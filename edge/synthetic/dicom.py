@@ -22,6 +22,8 @@ from pydicom.uid import UID, DigitalXRayImageStorageForPresentation, ExplicitVRB
 from edge.synthetic.encoding import CODINGS, Coding
 
 MARK = "SYNTHETIC"
+AGE = "003Y"
+"""Patient's Age (PS3.5 6.2, VR AS) of whom the radiographs resemble: children of 1 to 5 years."""
 
 _AGE = re.compile(r"\d{3}[DWMY]")
 _DETECTOR_HEIGHT = 350.0  # mm
@@ -47,7 +49,7 @@ def dx_file(
     pixels: NDArray[np.float32],
     *,
     seed: int,
-    age: str = "003Y",
+    age: str = AGE,
     transfer_syntax: str = ExplicitVRLittleEndian,
     bits_stored: int | None = None,
     photometric: str = "MONOCHROME2",
