@@ -1,9 +1,11 @@
-"""`make bench`: every measurement, one after the other; that of the quality checks where the real radiographs are."""
+"""`make bench`: every measurement, one after the other; those of quality and scope where the real images are."""
 
-from benchmarks import decoding, models, quality, whole_way
+from benchmarks import decoding, isolation, models, quality, scope, whole_way
 
 models.main()
 decoding.main()
+isolation.main()
 whole_way.main()
 if quality.FOLDER.is_dir():
     quality.main()
+    scope.main()

@@ -50,7 +50,7 @@ class Standing(NamedTuple):
 
     Attributes:
         running: Its process lives.
-        ready: It has said that it is `up`.
+        ready: It has said that it works: it is `up`, or `degraded`.
         failures: Ends in a row, 0 once it has lived for `RESET_AFTER` seconds.
     """
 
@@ -83,9 +83,9 @@ class Service:
     def standing(self, now: float, account: Health | None) -> Standing:
         """How it stands; `account` is its health file, which counts only when this very process has written it."""
         running = self.process is not None
-        said_up = account is not None and account.state is State.UP and account.updated_at >= self.started_time
+        says = account.state if account is not None and account.updated_at >= self.started_time else None
         failures = 0 if running and now - self.started_at >= RESET_AFTER else self.failures
-        return Standing(running, running and said_up, failures)
+        return Standing(running, running and says in (State.UP, State.DEGRADED), failures)
 
     def _start(self, now: float) -> None:
         self.started_at, self.started_time = now, time.time()

@@ -64,6 +64,15 @@ PIPELINE_FAILED = Event(404, logging.ERROR, "instance {instance}: {error} in {wh
 PARKED = Event(405, logging.ERROR, "instance {instance} parked after {attempts} attempts that ended without a result")
 PREVIEW_FAILED = Event(406, logging.WARNING, "instance {instance}: no preview: {error}")
 BUNDLE_REFUSED = Event(407, logging.ERROR, "model bundle refused: {error}")
+ANALYST_STARTED = Event(408, logging.INFO, "analysing process {pid} ready")
+ANALYST_ENDED = Event(409, logging.ERROR, "analysing process {pid} ended ({status}): a new one starts in {delay:.0f} s")
+IMAGE_CRASHED = Event(410, logging.ERROR, "instance {instance}: the analysing process ended on it")
+IMAGE_TOOK_TOO_LONG = Event(
+    411, logging.ERROR, "instance {instance}: no answer after {seconds} s (inference.image_seconds)"
+)
+IMAGE_TOO_LARGE = Event(
+    412, logging.ERROR, "instance {instance}: needs more than {megabytes} MB (inference.image_megabytes)"
+)
 
 LINK_UP = Event(
     500, logging.INFO, "connected to {host}:{port} with MQTT {protocol}, session {session}, {waiting} messages wait"

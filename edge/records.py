@@ -52,6 +52,9 @@ class Reason(StrEnum):
     UNDER_AGE = "under_age"
     OVER_AGE = "over_age"
     UNFAMILIAR_IMAGE = "unfamiliar_image"
+    TOOK_TOO_LONG = "took_too_long"
+    TOO_LARGE = "too_large"
+    CRASHED = "crashed"
     PROCESSING_FAILED = "processing_failed"
 
 
@@ -72,6 +75,9 @@ REASON_WORDS: dict[Reason, str] = {
     Reason.UNDER_AGE: "the patient is younger than the model is made for",
     Reason.OVER_AGE: "the patient is older than the model is made for",
     Reason.UNFAMILIAR_IMAGE: "the image is unlike those the model was made for",
+    Reason.TOOK_TOO_LONG: "the image took longer than this device allows for one; it is kept",
+    Reason.TOO_LARGE: "the image needs more memory than this device allows for one; it is kept",
+    Reason.CRASHED: "the software that reads images crashed on this one; it is kept, and others are not affected",
     Reason.PROCESSING_FAILED: "the software failed on this image; it is kept, and the failure is logged",
 }
 
@@ -273,8 +279,11 @@ class Header:
     Attributes:
         modality: (0008,0060); a value the caller states where no header does.
         age_years: From Patient's Age (0010,1010) or the birth and study dates; None when unknown.
+        region: Anatomic Region Sequence (0008,2218) as a term of Body Part Examined, else its meaning in capitals.
+        projection: View Code Sequence (0054,0220) as a term of View Position, else its meaning in capitals.
+        laterality: Image Laterality (0020,0062), else Laterality (0020,0060).
         patient_orientation: (0020,0020), where rows and columns run to, both values as they are stored.
-        presentation_intent: (0008,0068), `FOR PRESENTATION` or `FOR PROCESSING`.
+        presentation_intent: (0008,0068), `FOR PRESENTATION` or `FOR PROCESSING`; else what the SOP Class says.
         quality_control: (0028,0300) YES or a subject marked as phantom.
         frames: (0028,0008), 1 when absent.
     """
@@ -284,7 +293,9 @@ class Header:
     study_instance_uid: str | None = None
     modality: str | None = None
     body_part: str | None = None
+    region: str | None = None
     view: str | None = None
+    projection: str | None = None
     laterality: str | None = None
     patient_orientation: str | None = None
     presentation_intent: str | None = None

@@ -59,7 +59,7 @@ def _synthetic() -> Iterator[bytes]:
     for seed, syntax in enumerate(syntaxes):
         for kind in Kind:
             yield dx_file(radiograph(kind, seed, *DETECTOR), seed=seed, transfer_syntax=syntax)
-    yield dx_file(radiograph(Kind.CLEAR, 90, *DETECTOR), seed=90, age="045Y")
+    yield dx_file(radiograph(Kind.CLEAR, 90, *DETECTOR), seed=90, age="010Y")
     yield dx_file(radiograph(Kind.CLEAR, 91, *DETECTOR), seed=91, view_position="LL")
 
 

@@ -6,20 +6,44 @@ Nothing here trusts a tag: a value of the wrong type or length reads as absent.
 from __future__ import annotations
 
 import re
+import zlib
 from datetime import date
 from io import BytesIO
 from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset as parse_elements
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from edge.imaging.refusal import Refusal
 from edge.records import Header, Reason
 
 DAYS_PER_YEAR = 365.25
+MAX_INFLATED = 1 << 28
+"""Most bytes that a deflated data set may become: twice the largest image that is decoded, at 16 bits."""
+
+_INFLATED_AT_ONCE = 1 << 24
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
+_FOR_PROCESSING = {f"1.2.840.10008.5.1.4.1.1.1.{kind}.1" for kind in (1, 2, 3)}
+"""SOP Classes of digital X-ray, mammography and intra-oral images for processing (PS3.4 B.5)."""
+
+_REGIONS: dict[str, str | None] = dict.fromkeys(("816094009", "51185008", "T-D3000"), "CHEST")
+"""Code values of PS3.16 CID 4009 in SNOMED CT, its predecessor there, and SNOMED RT, as in PS3.16 Annex L."""
+
+_PROJECTIONS: dict[str, str | None] = {
+    **dict.fromkeys(("399348003", "R-10206"), "AP"),
+    **dict.fromkeys(("272479007", "R-10214", "R-40888"), "PA"),
+    **dict.fromkeys(("399173006", "R-10236"), "LL"),
+    **dict.fromkeys(("399198007", "R-10232"), "RL"),
+    **dict.fromkeys(("399067008", "R-102CD", "30730003", "G-A145"), "LATERAL"),
+    **dict.fromkeys(("399033003", "R-10202"), None),
+}
+"""Code values of PS3.16 CID 4010, SNOMED CT and RT. `Frontal` is either of two terms: it says nothing more."""
+
 _YEARS_PER_UNIT = {"D": 1 / DAYS_PER_YEAR, "W": 7 / DAYS_PER_YEAR, "M": 1 / 12, "Y": 1.0}
 
 
@@ -27,13 +51,17 @@ def read_dataset(data: bytes) -> Dataset:
     """Parse a DICOM file, with or without preamble and file meta information (PS3.10 7.1).
 
     Raises:
-        Refusal: `not_dicom` or, for a file that starts as DICOM and breaks off, `undecodable`.
+        Refusal: `not_dicom`; `undecodable` for a file that starts as DICOM and breaks off; `hostile_dimensions` for a
+            deflated one that grows beyond `MAX_INFLATED`.
     """
     has_preamble = data[128:132] == b"DICM"
     try:
+        _check_inflated(data, 132 if has_preamble else 0)
         dataset = dcmread(BytesIO(data), force=not has_preamble)
         # A first access to each element the pipeline needs would raise later; sequences nested without end raise here.
         found = any(keyword in dataset for keyword in ("SOPClassUID", "SOPInstanceUID", "Rows", "Modality"))
+    except Refusal:
+        raise
     except InvalidDicomError as error:
         raise Refusal(Reason.NOT_DICOM, "no DICOM preamble and no readable data set") from error
     except Exception as error:  # pydicom raises nearly any type on broken files; each is this file's answer
@@ -52,10 +80,12 @@ def read_header(dataset: Dataset) -> Header:
         study_instance_uid=_text(dataset, "StudyInstanceUID"),
         modality=_text(dataset, "Modality"),
         body_part=_text(dataset, "BodyPartExamined"),
+        region=_coded(dataset, "AnatomicRegionSequence", _REGIONS),
         view=_text(dataset, "ViewPosition"),
+        projection=_coded(dataset, "ViewCodeSequence", _PROJECTIONS),
         laterality=_text(dataset, "ImageLaterality") or _text(dataset, "Laterality"),
         patient_orientation=_orientation(dataset),
-        presentation_intent=_text(dataset, "PresentationIntentType"),
+        presentation_intent=_text(dataset, "PresentationIntentType") or _intent(_text(dataset, "SOPClassUID")),
         quality_control="YES" in (_text(dataset, "QualityControlImage"), _text(dataset, "QualityControlSubject")),
         frames=_integer(dataset, "NumberOfFrames") or 1,
         patient_id=_text(dataset, "PatientID"),
@@ -84,6 +114,45 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
 def _text(dataset: Dataset, keyword: str) -> str | None:
     value = value_of(dataset, keyword)
     return None if value is None else str(value).strip()[:64] or None
+
+
+def _check_inflated(data: bytes, start: int) -> None:
+    """Refuse a deflated data set (PS3.5 A.5) that grows beyond all images, before memory is taken for it.
+
+    Args:
+        data: The file.
+        start: Where its file meta information begins, or would.
+    """
+    stream = BytesIO(data)
+    stream.seek(start)
+    meta = parse_elements(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_behind_file_meta)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflater, deflated, grown = zlib.decompressobj(-zlib.MAX_WBITS), stream.read(), 0
+    while deflated and not inflater.eof:
+        grown += len(inflater.decompress(deflated, _INFLATED_AT_ONCE))
+        deflated = inflater.unconsumed_tail
+        if grown > MAX_INFLATED:
+            raise Refusal(Reason.HOSTILE_DIMENSIONS, f"inflates to more than {MAX_INFLATED} bytes, the rule")
+
+
+def _behind_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:
+    return tag.group != 2
+
+
+def _coded(dataset: Dataset, keyword: str, terms: dict[str, str | None]) -> str | None:
+    """The term for a code sequence's first item; a code that has none reads as its meaning, in capitals."""
+    item = value_of(dataset, keyword)
+    if not isinstance(item, Dataset):
+        return None
+    code = _text(item, "CodeValue")
+    if code in terms:
+        return terms[code]
+    return (_text(item, "CodeMeaning") or code or "").upper() or None
+
+
+def _intent(sop_class: str | None) -> str | None:
+    return "FOR PROCESSING" if sop_class in _FOR_PROCESSING else None
 
 
 def _orientation(dataset: Dataset) -> str | None:

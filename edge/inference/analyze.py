@@ -1,7 +1,8 @@
-"""`scanside analyze`: files to answers in one process, without any server."""
+"""`scanside analyze`: files to answers without any server; the same guard as on a device bears what a file does."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TextIO
 import msgspec
 
 from edge.config import Config
-from edge.inference.models import load_models
-from edge.inference.pipeline import analyse, failed
+from edge.inference.channel import Analyse, Answer, unanswered
+from edge.inference.guard import Guard
 from edge.records import REASON_WORDS, STATUS_WORDS, Reason, Result
 
 _NOT_IMAGES = {".csv", ".html", ".json", ".md", ".pdf", ".txt", ".xml", ".yaml", ".yml"}
@@ -29,21 +30,29 @@ def analyze_files(
     """Analyse files, and the images in folders, in input order; write one line for each.
 
     Returns:
-        0 when every image was answered, 1 when the software failed on one.
+        0 when every image was answered, 1 when the software failed or crashed on one.
 
     Raises:
-        BundleError, EngineError: No model can be served.
+        ModelsError: No model can be served.
     """
-    models, status = load_models(config, _cache()), 0
-    for path in _files(paths):
-        try:
-            result = analyse(path.read_bytes(), models, source=str(path), modality=modality, age_years=age_years).result
-        except Exception:  # a defect of ours costs this file, not those after it
-            result = failed(str(path)).result
-        status |= result.reason is Reason.PROCESSING_FAILED
-        output.write(msgspec.json.encode(result).decode() + "\n" if as_json else _words(result))
-        output.flush()
+    status = 0
+    with Guard(config, _cache(), service="analyze", level=logging.WARNING) as guard:
+        guard.await_ready()
+        for number, path in enumerate(_files(paths), start=1):
+            request = Analyse(key=str(number), source=str(path), modality=modality, age_years=age_years)
+            result = _answer(guard, request, path).result
+            status |= result.reason in (Reason.PROCESSING_FAILED, Reason.CRASHED)
+            output.write(msgspec.json.encode(result).decode() + "\n" if as_json else _words(result))
+            output.flush()
     return status
+
+
+def _answer(guard: Guard, request: Analyse, path: Path) -> Answer:
+    try:
+        with path.open("rb") as file:
+            return guard.analyse(request, file.fileno())
+    except OSError as error:
+        return unanswered(request.source, Reason.PROCESSING_FAILED, (type(error).__name__, "open"))
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

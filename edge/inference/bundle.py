@@ -178,7 +178,7 @@ class Bundle(Record, frozen=True, kw_only=True):
         outputs: The graph's names of the outputs: `logits`, `cam`, `embedding`, or `mask` (0..1, of the input's size).
         findings: In the order of the logits; none for a segmentation.
         structure: What a segmentation outlines.
-        familiarity: The gate for unfamiliar images; none for a segmentation.
+        familiarity: The gate for unfamiliar images: a classification has one, a segmentation none.
         golden_tolerance: Largest absolute difference that the self-test allows, by output (`logits`, `cam`, ...).
         measured: One row for each finding, engine and operating point.
         provenance: Data sets and their hashes, recipe, versions, CPU, date.
@@ -324,12 +324,12 @@ def _rules_of_classification(bundle: Bundle) -> list[tuple[bool, str]]:
             "thresholds out of order, 0 <= indeterminate_from <= flagged_from <= 1",
         ),
         (
-            known is None or 0 < known.unfamiliar_from <= known.not_frontal_chest_from < math.inf,
-            "familiarity out of order, 0 < unfamiliar_from <= not_frontal_chest_from",
+            known is not None and FAMILIARITY_FILE in bundle.files,
+            f"familiarity or {FAMILIARITY_FILE} is missing, a classification has a gate for unfamiliar images",
         ),
         (
-            (known is None) == (FAMILIARITY_FILE not in bundle.files),
-            f"familiarity and {FAMILIARITY_FILE} come together or not at all",
+            known is None or 0 < known.unfamiliar_from <= known.not_frontal_chest_from < math.inf,
+            "familiarity out of order, 0 < unfamiliar_from <= not_frontal_chest_from",
         ),
     ]
 

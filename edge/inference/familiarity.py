@@ -43,15 +43,15 @@ def strangeness(found: float, limits: Familiarity) -> Reason | None:
     return Reason.NOT_A_FRONTAL_CHEST if found >= limits.not_frontal_chest_from else Reason.UNFAMILIAR_IMAGE
 
 
-def read_gate(sealed: SealedBundle) -> Gate | None:
-    """The bundle's gate; None when it has none.
+def read_gate(sealed: SealedBundle) -> Gate:
+    """A classification's gate.
 
     Raises:
-        BundleError: The arrays do not fit each other or the model's embedding, or hold what is no number.
+        BundleError: There is none, or the arrays do not fit each other or the model's embedding, or hold no numbers.
     """
     limits = sealed.bundle.familiarity
     if limits is None:
-        return None
+        raise BundleError(f"{sealed.folder}: no gate for unfamiliar images: export the bundle again")
     path = sealed.folder / FAMILIARITY_FILE
     try:
         with np.load(path) as file, np.load(sealed.folder / GOLDEN_FILE) as golden:

@@ -45,7 +45,7 @@ class Classifier(Model):
     """Answers for findings: at this operating point, and only on images that its gate lets through."""
 
     point: OperatingPoint
-    gate: Gate | None
+    gate: Gate
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

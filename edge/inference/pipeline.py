@@ -19,6 +19,7 @@ from edge.inference.engines import EngineError, Outputs
 from edge.inference.explanation import box_of
 from edge.inference.familiarity import distance, strangeness
 from edge.inference.judgement import PRIORITY_OF, judge
+from edge.inference.memory import ran_out
 from edge.inference.models import Classifier, Model, Segmentation
 from edge.inference.router import route
 from edge.records import Finding, Header, Image, QualityFinding, Reason, Result, Status, Subject, Timings
@@ -89,17 +90,11 @@ def analyse(
         findings, maps = _explain(findings, outputs["cam"], outline, image, status)
         clock.lap("explain")
     except Refusal as refusal:
-        result = _result(source, header, Status.NOT_ANALYSED, clock, reason=refusal.reason)
+        reason = Reason.TOO_LARGE if ran_out(refusal) else refusal.reason
+        result = _result(source, header, Status.NOT_ANALYSED, clock, reason=reason)
         return Analysis(result=result, header=header, image=image, refusal=refusal.detail)
     result = _result(source, header, status, clock, findings=findings, quality=quality, model=model)
     return Analysis(result=result, header=header, image=image, maps=maps, outline=outline)
-
-
-def failed(source: str, header: Header | None = None) -> Analysis:
-    """The answer for a file on which the software itself failed."""
-    known = header or Header()
-    result = _result(source, known, Status.NOT_ANALYSED, _Stopwatch(), reason=Reason.PROCESSING_FAILED)
-    return Analysis(result=result, header=known)
 
 
 def _routed(header: Header, models: Sequence[Model]) -> tuple[Classifier, Segmentation | None]:
@@ -143,8 +138,6 @@ def _settled(outputs: Outputs, model: Classifier) -> bool:
     scores = 1.0 / (1.0 + np.exp(-outputs["logits"].astype(np.float64)))
     if ((scores > _UNDECIDED[0]) & (scores < _UNDECIDED[1])).any():
         return False
-    if model.gate is None:
-        return True
     limits, statistics = model.gate
     return distance(outputs["embedding"], statistics) < _WELL_INSIDE * limits.unfamiliar_from
 
@@ -169,8 +162,6 @@ def _size(model: Model) -> tuple[int, int]:
 
 def _check_familiar(outputs: Outputs, model: Classifier) -> None:
     """Refuse an image unlike those of the training. Raises `Refusal`."""
-    if model.gate is None:
-        return
     limits, statistics = model.gate
     found = distance(outputs["embedding"], statistics)
     reason = strangeness(found, limits)

@@ -1,44 +1,42 @@
-"""The inference service: takes the most urgent image, analyses it, commits the answer, then does what can wait."""
+"""The inference service: takes the most urgent image, has it analysed, commits the answer, then does what can wait.
+
+It reads no byte of an image itself: that is the analyst's work, a process of its own (`edge.inference.guard`).
+"""
 
 from __future__ import annotations
 
+import os
+import select
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
+from threading import Event
 
 import msgspec
-import numpy as np
 
 from edge import events
 from edge.config import Config
-from edge.device.health import Figure, HealthFile, ModelInService, State
+from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
-from edge.events import emit, place
-from edge.imaging.reader import Source
-from edge.imaging.refusal import Refusal
-from edge.imaging.resample import preview_cover, preview_jpeg
-from edge.inference.bundle import BundleError
-from edge.inference.engines import EngineError
-from edge.inference.explanation import encode_explanation, overlay_png
-from edge.inference.models import Model, load_models
-from edge.inference.pipeline import Analysis, analyse, failed
+from edge.events import emit
+from edge.inference.channel import Analyse, Answer, Draw, unanswered
+from edge.inference.guard import LOST, Guard, ModelsError
 from edge.messages.summary import summarise
-from edge.records import Image, Instance
+from edge.records import Instance, Reason, Result
 from edge.store import Doorbell, Outbox, Store, hold_lock, ring
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
 _LATENCIES_KEPT = 200
-_OVERLAY_SIDE = 768
 
 
 class Worker:
-    """Analyses what the store holds, one image at a time."""
+    """Has what the store holds analysed, one image at a time."""
 
-    def __init__(self, store: Store, models: Sequence[Model], outbox: Outbox | None) -> None:
+    def __init__(self, store: Store, guard: Guard, outbox: Outbox | None) -> None:
         """`outbox` is None on a box that stands alone: then no summary is owed."""
         self._store = store
-        self._models = models
+        self._guard = guard
         self._outbox = outbox
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
 
@@ -47,10 +45,10 @@ class Worker:
         instance = self._store.claim()
         if instance is None:
             return False
-        analysis = self._analyse(instance)
-        self._commit(instance, analysis)
+        answer = self._analyse(instance)
+        self._commit(instance, answer)
         self.relay()
-        self._draw(instance.id, analysis)
+        self._draw(instance.id, answer.result, answer.explanation)
         return True
 
     def relay(self) -> None:
@@ -65,7 +63,9 @@ class Worker:
     def draw_leftovers(self) -> None:
         """Draw the pictures that a crash left owed."""
         for item in self._store.owed("preview", limit=1):
-            self._draw(item.instance_id, None)
+            stored = self._store.result(item.result_id)
+            if stored:
+                self._draw(item.instance_id, stored.result, self._store.explanation(item.result_id))
 
     def figures(self) -> dict[str, Figure]:
         """For the health file: the queue, and percentiles of milliseconds from arrival to committed result."""
@@ -75,39 +75,43 @@ class Worker:
             "oldest_received_at": queue.oldest_received_at,
         }
         if self._latencies:
-            for percent in (50, 95, 99):
-                figures[f"p{percent}_ms"] = round(float(np.percentile(self._latencies, percent)), 1)
+            figures |= {f"p{percent}_ms": round(percentile(self._latencies, percent), 1) for percent in (50, 95, 99)}
         return figures
 
-    def _analyse(self, instance: Instance) -> Analysis:
+    def _analyse(self, instance: Instance) -> Answer:
         arrival, source = instance.arrival, instance.arrival.source
         if instance.attempts > MAX_ATTEMPTS:
             emit(events.PARKED, instance=instance.id, attempts=instance.attempts - 1)
-            return failed(source)
+            return unanswered(source, Reason.PROCESSING_FAILED)
         try:
-            return analyse(
-                self._store.read(instance.id),
-                self._models,
+            image = self._store.open(instance.id)
+        except FileNotFoundError:
+            emit(events.SPOOL_FILE_MISSING, instance=instance.id)
+            return unanswered(source, Reason.PROCESSING_FAILED)
+        try:
+            request = Analyse(
+                key=instance.id,
                 source=source,
                 modality=arrival.stated_modality,
                 age_years=arrival.stated_age_years,
             )
-        except FileNotFoundError:
-            emit(events.SPOOL_FILE_MISSING, instance=instance.id)
-            return failed(source)
-        except Exception as error:  # a defect of ours costs this image, not the service: DESIGN rule 2
-            emit(events.PIPELINE_FAILED, instance=instance.id, error=type(error).__name__, where=place(error))
-            return failed(source)
+            answer = self._guard.analyse(request, image)
+        finally:
+            os.close(image)
+        if answer.defect:
+            error, where = answer.defect
+            emit(events.PIPELINE_FAILED, instance=instance.id, error=error, where=where)
+        return answer
 
-    def _commit(self, instance: Instance, analysis: Analysis) -> None:
-        result = analysis.result
+    def _commit(self, instance: Instance, answer: Answer) -> None:
+        result = answer.result
         if result.sop_instance_uid is None and instance.arrival.sop_instance_uid:
             result = msgspec.structs.replace(result, sop_instance_uid=instance.arrival.sop_instance_uid)
         stored = self._store.commit(
             instance,
             result,
-            analysis.subject,
-            explanation=encode_explanation(analysis.maps, analysis.outline) if analysis.maps else None,
+            answer.subject,
+            explanation=answer.explanation,
             summary=partial(summarise, result, received_at=instance.received_at) if self._outbox else None,
         )
         latency_ms = (stored.committed_at - instance.received_at) * 1000
@@ -115,29 +119,37 @@ class Worker:
         emit(
             events.RESULT,
             instance=instance.id,
-            answer=f"{result.status}, {result.reason}: {analysis.refusal}" if result.reason else result.status,
+            answer=f"{result.status}, {result.reason}: {answer.refusal}" if result.reason else result.status,
             ms=result.timings_ms.total,
             latency_ms=latency_ms,
         )
 
-    def _draw(self, instance_id: str, analysis: Analysis | None) -> None:
-        """Draw the preview and the overlay that a result owes; where the image cannot be shown there is none."""
+    def _draw(self, instance_id: str, result: Result, explanation: str | None) -> None:
+        """Have the preview and the overlay drawn that a result owes; where the image cannot be shown there is none."""
         owed = self._store.owed("preview", instance_id=instance_id)
-        image = analysis.image if analysis else None
-        try:
-            if image is None or image.pixels.shape != (image.rows, image.columns):  # reduced further than shown
-                image = _read_image(self._store.read(instance_id))
-            self._store.write_picture(instance_id, "preview.jpg", preview_jpeg(image.pixels))
-            maps = self._store.explanation(owed[0].result_id) if owed else None
-            if maps:
-                self._store.write_picture(instance_id, "overlay.png", overlay_png(maps, *_overlay_size(image)))
-        except (Refusal, OSError, ValueError, MemoryError) as error:
-            emit(events.PREVIEW_FAILED, instance=instance_id, error=type(error).__name__)
+        error = self._drawn(instance_id, explanation) if result.reason not in LOST else result.reason
+        if error:
+            emit(events.PREVIEW_FAILED, instance=instance_id, error=error)
         self._store.settle([item.number for item in owed])
+
+    def _drawn(self, instance_id: str, explanation: str | None) -> str | None:
+        """Draw and keep an image's pictures; what went wrong, if something did."""
+        try:
+            image = self._store.open(instance_id)
+            try:
+                pictures = self._guard.draw(Draw(key=instance_id, explanation=explanation), image)
+            finally:
+                os.close(image)
+            for name, picture in (("preview.jpg", pictures.preview), ("overlay.png", pictures.overlay)):
+                if picture:
+                    self._store.write_picture(instance_id, name, picture)
+        except OSError as error:
+            return type(error).__name__
+        return pictures.error
 
 
 def serve(config: Config) -> int:
-    """Load the models, then work until SIGTERM. Exit status 1 when no model can be served.
+    """Work until SIGTERM. Exit status 1 when no model can be served.
 
     Raises:
         AlreadyRunning: Another inference works on this state folder.
@@ -145,51 +157,55 @@ def serve(config: Config) -> int:
     stopping = stop_on_signals(partial(ring, config.state_dir, "inference"))
     hold_lock(config.state_dir, "inference")
     health = HealthFile(config.state_dir, "inference")
-    try:
-        models = load_models(config, config.state_dir / "cache")
-    except (BundleError, EngineError) as error:
-        emit(events.BUNDLE_REFUSED, error=error)
-        health.report(State.DOWN, "no model passed its checks")
-        return 1
     store = Store(config.state_dir)
-    worker = Worker(store, models, Outbox(config.state_dir) if config.mqtt else None)
-    bell = Doorbell(config.state_dir, "inference")
     store.recover()
-    health.list_models(tuple(_in_service(model) for model in models))
-    health.report(State.UP, "", **worker.figures())
-    while not stopping.is_set():
-        if health.due():
-            health.report(State.UP, "", **worker.figures())
-        if not worker.work():
-            worker.relay()
-            worker.draw_leftovers()
-            bell.wait(_LOOK_EVERY)
+    status, last_words = 0, "stopped"
+    try:
+        _work(config, store, health, stopping)
+    except _Stopped:
+        pass
+    except ModelsError as error:
+        emit(events.BUNDLE_REFUSED, error=error)
+        status, last_words = 1, "no model passed its checks"
     health.list_models(())
-    health.report(State.DOWN, "stopped")
+    health.report(State.DOWN, last_words)
     store.close()
-    return 0
+    return status
 
 
-def _in_service(model: Model) -> ModelInService:
-    used = model.used
-    return ModelInService(
-        id=used.id,
-        version=used.version,
-        digest=used.digest,
-        engine=used.engine,
-        experimental=used.experimental,
-        median_ms=round(model.median_ms, 2),
-    )
+def percentile(values: Sequence[float] | deque[float], percent: int) -> float:
+    """The percentile of some values by nearest rank."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
-def _overlay_size(image: Image) -> tuple[int, int]:
-    """Width and height of the overlay, in the image's proportions; the page stretches it over the preview."""
-    rows, columns = image.pixels.shape
-    scale = _OVERLAY_SIDE / max(rows, columns)
-    return max(1, round(columns * scale)), max(1, round(rows * scale))
+class _Stopped(Exception):  # noqa: N818 - a signal has come, nothing failed
+    """Work ends here; an image in work is put back by `recover` at the next start."""
 
 
-def _read_image(data: bytes) -> Image:
-    source = Source(data)
-    source.check()
-    return source.image(source.decode(preview_cover(*source.size())))
+def _work(config: Config, store: Store, health: HealthFile, stopping: Event) -> None:
+    """Answer images for ever. Raises `_Stopped`, `ModelsError`."""
+    told: tuple[State, str] | None = None
+
+    def breathe() -> None:
+        """Between images and while one is waited for: see whether to stop, and renew the health file when it is due."""
+        nonlocal told
+        if stopping.is_set():
+            raise _Stopped
+        condition = guard.condition()
+        if condition != told or health.due():
+            told = condition
+            health.list_models(guard.models)
+            health.report(condition[0], condition[1], **worker.figures())
+
+    bell = Doorbell(config.state_dir, "inference")
+    with Guard(config, config.state_dir / "cache", service="inference", meanwhile=breathe) as guard:
+        worker = Worker(store, guard, Outbox(config.state_dir) if config.mqtt else None)
+        while True:
+            guard.await_ready()
+            breathe()
+            if not worker.work():
+                worker.relay()
+                worker.draw_leftovers()
+                select.select([bell.fileno(), guard.await_ready()], [], [], _LOOK_EVERY)
+                bell.wait(0)

@@ -43,6 +43,10 @@ class Spool:
         """The file's bytes. Raises `FileNotFoundError` when there is none."""
         return (self.folder / name).read_bytes()
 
+    def open(self, name: str) -> int:
+        """A descriptor to read the file from, for another process; the caller closes it. Raises as `read`."""
+        return os.open(self.folder / name, os.O_RDONLY | os.O_CLOEXEC)
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         (self.folder / name).unlink(missing_ok=True)

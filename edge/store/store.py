@@ -121,6 +121,10 @@ class Store:
         """The accepted object's bytes. Raises `FileNotFoundError` when the spool has lost them."""
         return self._spool.read(instance_id)
 
+    def open(self, instance_id: str) -> int:
+        """A descriptor of the accepted object's bytes, at their start; the caller closes it. Raises as `read`."""
+        return self._spool.open(instance_id)
+
     def instance(self, instance_id: str) -> Instance | None:
         """One accepted object, or None."""
         with self._journal.reading() as sql:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.sequence import Sequence
 
-from edge.imaging.header import parse_age, read_header
+from edge.imaging.header import parse_age, read_dataset, read_header
+from edge.imaging.refusal import Refusal
+from edge.records import Reason
+from tests.imaging.hostile import DEFLATED, bomb, with_tags
 
 
 @pytest.mark.parametrize(
@@ -71,6 +77,64 @@ def test_patient_orientation_keeps_both_values(value: list[str] | str | None, re
     dataset.add_new(0x00200020, "CS", value)
     assert read_header(dataset).patient_orientation == read
     assert read_header(Dataset()).patient_orientation is None
+
+
+@pytest.mark.parametrize(
+    ("keyword", "code", "meaning", "region", "projection"),
+    [
+        ("AnatomicRegionSequence", "816094009", "Chest", "CHEST", None),
+        ("AnatomicRegionSequence", "T-D3000", "", "CHEST", None),
+        ("AnatomicRegionSequence", "85562004", "Hand", "HAND", None),
+        ("AnatomicRegionSequence", "T-D8700", "", "T-D8700", None),
+        ("AnatomicRegionSequence", None, None, None, None),
+        ("ViewCodeSequence", "399348003", "antero-posterior", None, "AP"),
+        ("ViewCodeSequence", "R-10214", "postero-anterior", None, "PA"),
+        ("ViewCodeSequence", "399173006", "left lateral", None, "LL"),
+        ("ViewCodeSequence", "R-102CD", "lateral", None, "LATERAL"),
+        ("ViewCodeSequence", "399033003", "frontal", None, None),
+        ("ViewCodeSequence", "399182000", "oblique", None, "OBLIQUE"),
+    ],
+)
+def test_codes_for_region_and_view(
+    keyword: str, code: str | None, meaning: str | None, region: str | None, projection: str | None
+) -> None:
+    item = Dataset()
+    item.CodeValue, item.CodeMeaning = code, meaning
+    dataset = Dataset()
+    setattr(dataset, keyword, Sequence([item]))
+    header = read_header(dataset)
+    assert (header.region, header.projection) == (region, projection)
+    setattr(dataset, keyword, Sequence([]))
+    assert (read_header(dataset).region, read_header(dataset).projection) == (None, None)
+
+
+def test_a_deflated_file_that_grows_without_bounds_is_refused_in_little_memory() -> None:
+    data = bomb(300)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal) as refused:
+            read_dataset(data)
+        assert refused.value.reason is Reason.HOSTILE_DIMENSIONS
+        assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    finally:
+        tracemalloc.stop()
+    assert read_header(read_dataset(with_tags(DEFLATED))).modality == "DX"
+
+
+@pytest.mark.parametrize(
+    ("sop_class", "stated", "intent"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.1.1.1", None, "FOR PROCESSING"),
+        ("1.2.840.10008.5.1.4.1.1.1.1", None, None),
+        ("1.2.840.10008.5.1.4.1.1.1.1.1", "FOR PRESENTATION", "FOR PRESENTATION"),
+    ],
+)
+def test_the_intent_is_the_tags_else_the_sop_classes(sop_class: str, stated: str | None, intent: str | None) -> None:
+    dataset = Dataset()
+    dataset.SOPClassUID = sop_class
+    if stated:
+        dataset.PresentationIntentType = stated
+    assert read_header(dataset).presentation_intent == intent
 
 
 def test_values_of_the_wrong_kind_read_as_absent() -> None:

@@ -67,8 +67,9 @@ class Shelf:
         )
 
     def classifier(self, name: str, *, bias: float = 0.5, statistics: Statistics | None = None, **fields: Any) -> Path:
-        """Add one; statistics and the field `familiarity` come together."""
-        return self._add(classification(name, **fields), lambda path: _classifier(path, bias), statistics)
+        """Add one; without statistics every image is familiar to it."""
+        known = statistics or around(0.5, 1.0)
+        return self._add(classification(name, **fields), lambda path: _classifier(path, bias), known)
 
     def lungs(self, name: str = "cxr-lungs", **fields: Any) -> Path:
         """Add a segmentation."""
@@ -103,6 +104,7 @@ def classification(name: str, **fields: Any) -> Bundle:
         "findings": (FindingSpec(code=CODE, scheme="SCT", meaning="Pneumonia", temperature=1.0),),
         "operating_points": (OperatingPoint(id="balanced", description="", thresholds=(threshold,)),),
         "default_operating_point": "balanced",
+        "familiarity": LIMITS,
         "golden_tolerance": dict.fromkeys(("logits", "cam", "embedding"), 0.01),
     }
     return _bundle(name, given | fields)

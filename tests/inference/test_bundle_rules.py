@@ -18,10 +18,11 @@ from edge.inference.bundle import (
     broken_rule,
     open_bundle,
 )
-from tests.inference.bundles import CODE, LIMITS, Shelf, around, classification, segmentation
+from tests.inference.bundles import CODE, LIMITS, Shelf, classification, segmentation
 
 FILES = dict.fromkeys(("model.onnx", "openvino/model.xml", "golden.npz"), "sha256:0")
-CLASSIFIER = classification("cxr", files=FILES)
+GATED = FILES | {"familiarity.npz": "sha256:0"}
+CLASSIFIER = classification("cxr", files=GATED)
 LUNGS = segmentation("cxr-lungs", files=FILES)
 
 
@@ -37,10 +38,9 @@ def _finding(code: str = CODE, temperature: float = 1.0, bias: float = 0.0) -> F
 NAN = float("nan")
 CASES: list[tuple[Bundle, dict[str, Any], str | None]] = [
     (CLASSIFIER, {}, None),
-    (CLASSIFIER, {"familiarity": LIMITS, "files": FILES | {"familiarity.npz": "sha256:0"}}, None),
-    (CLASSIFIER, {"familiarity": LIMITS}, "come together"),
-    (CLASSIFIER, {"files": FILES | {"familiarity.npz": "sha256:0"}}, "come together"),
-    (CLASSIFIER, {"files": {name: FILES[name] for name in ("model.onnx", "golden.npz")}}, "openvino/model.xml"),
+    (CLASSIFIER, {"familiarity": None}, "has a gate"),
+    (CLASSIFIER, {"files": FILES}, "familiarity.npz is missing"),
+    (CLASSIFIER, {"files": {name: GATED[name] for name in ("model.onnx", "golden.npz")}}, "openvino/model.xml"),
     (CLASSIFIER, {"files": {}}, "model.onnx"),
     (CLASSIFIER, {"outputs": {"logits": "logits", "cam": "cam"}}, "outputs cam, logits"),
     (CLASSIFIER, {"outputs": CLASSIFIER.outputs | {"mask": "mask"}}, "outputs"),
@@ -70,10 +70,7 @@ CASES: list[tuple[Bundle, dict[str, Any], str | None]] = [
     *(
         (
             CLASSIFIER,
-            {
-                "familiarity": Familiarity(unfamiliar_from=unfamiliar, not_frontal_chest_from=other),
-                "files": FILES | {"familiarity.npz": "sha256:0"},
-            },
+            {"familiarity": Familiarity(unfamiliar_from=unfamiliar, not_frontal_chest_from=other)},
             "familiarity out of order",
         )
         for unfamiliar, other in ((0.0, 1.0), (2.0, 1.0), (NAN, 2.0), (1.0, NAN), (1.0, float("inf")))
@@ -89,6 +86,6 @@ def test_the_rules_between_fields(bundle: Bundle, change: dict[str, Any], said: 
 
 def test_a_well_signed_bundle_that_breaks_a_rule_is_refused(tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
-    folder = shelf.classifier("cxr", familiarity=LIMITS, statistics=around(0.5, 0.1), operating_points=_point("1"))
+    folder = shelf.classifier("cxr", operating_points=_point("1"))
     with pytest.raises(BundleError, match=r"bundle\.yaml: an operating point has not one threshold"):
         open_bundle(folder, shelf.config.trusted_keys)

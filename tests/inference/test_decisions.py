@@ -1,8 +1,6 @@
-"""Routing and judging: pure rules, as tables."""
+"""Judging, boxes, the choice of the engine: pure rules, as tables."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,49 +11,9 @@ from edge.inference.bundle import Accepts, Bundle, FindingSpec, Input, Operating
 from edge.inference.engine_choice import Trial, rank
 from edge.inference.explanation import box_of
 from edge.inference.judgement import judge
-from edge.inference.router import route
-from edge.records import Header, Reason, Status
+from edge.records import Status
 
 CHILDREN = Accepts(modalities=("CR", "DX"), body_parts=("CHEST",), views=("PA", "AP"), age_years=(1.0, 6.0))
-ADULTS = Accepts(modalities=("CR", "DX"), body_parts=("CHEST",), views=("PA", "AP"), age_years=(15.0, 120.0))
-CHILD = Header(modality="DX", body_part="CHEST", view="AP", presentation_intent="FOR PRESENTATION", age_years=3.0)
-
-
-@pytest.mark.parametrize(
-    ("change", "answer"),
-    [
-        ({}, 0),
-        ({"modality": "CR", "body_part": None, "view": None, "presentation_intent": None}, 0),
-        ({"body_part": "chest", "view": "pa"}, 0),
-        ({"age_years": 1.0}, 0),
-        ({"age_years": 5.99}, 0),
-        ({"age_years": 6.0}, Reason.OVER_AGE),
-        ({"age_years": 45.0}, Reason.OVER_AGE),
-        ({"age_years": 0.5}, Reason.UNDER_AGE),
-        ({"age_years": None}, Reason.AGE_UNKNOWN),
-        ({"modality": "CT"}, Reason.UNSUPPORTED_MODALITY),
-        ({"modality": None}, Reason.UNSUPPORTED_MODALITY),
-        ({"presentation_intent": "FOR PROCESSING"}, Reason.FOR_PROCESSING),
-        ({"quality_control": True}, Reason.QUALITY_CONTROL_IMAGE),
-        ({"frames": 2}, Reason.MULTIPLE_FRAMES),
-        ({"body_part": "HAND"}, Reason.NOT_A_FRONTAL_CHEST),
-        ({"view": "LL"}, Reason.LATERAL_VIEW),
-        ({"view": "LATERAL"}, Reason.LATERAL_VIEW),
-        ({"view": "LLO"}, Reason.NOT_A_FRONTAL_CHEST),
-        ({"modality": "CT", "age_years": None}, Reason.UNSUPPORTED_MODALITY),
-    ],
-)
-def test_route(change: dict[str, object], answer: int | Reason) -> None:
-    assert route(replace(CHILD, **change), [CHILDREN]) == answer  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("age", "answer"), [(3.0, 0), (40.0, 1), (10.0, Reason.OVER_AGE), (None, Reason.AGE_UNKNOWN)])
-def test_route_among_models(age: float | None, answer: int | Reason) -> None:
-    assert route(replace(CHILD, age_years=age), [CHILDREN, ADULTS]) == answer
-
-
-def test_no_model_accepts_nothing() -> None:
-    assert route(CHILD, []) is Reason.UNSUPPORTED_MODALITY
 
 
 def _bundle(*temperatures: float) -> tuple[Bundle, OperatingPoint]:

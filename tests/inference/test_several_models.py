@@ -26,7 +26,7 @@ from edge.inference.models import Model, load_model, load_models
 from edge.inference.pipeline import Analysis, analyse
 from edge.records import Reason, Status
 from edge.synthetic.dicom import wrap
-from tests.inference.bundles import ADULTS, CELLS, CHILDREN, LIMITS, Shelf, around
+from tests.inference.bundles import ADULTS, CELLS, CHILDREN, Shelf, around
 from tests.running import RunningProgram, scanside
 from tests.system.conftest import await_until
 
@@ -58,7 +58,7 @@ def dicom(picture: NDArray[np.uint8], **tags: str) -> bytes:
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     """Children, adults (experimental) and lungs."""
     made = Shelf(tmp_path_factory.mktemp("shelf"))
-    made.classifier("cxr-children", bias=0.45, accepts=CHILDREN, familiarity=LIMITS, statistics=around(0.35, 0.15))
+    made.classifier("cxr-children", bias=0.45, accepts=CHILDREN, statistics=around(0.35, 0.15))
     made.classifier("cxr-adults", bias=0.45, accepts=ADULTS, experimental=True)
     made.lungs()
     return made
@@ -199,7 +199,7 @@ def test_one_changed_byte_in_any_file_of_any_kind_of_bundle_is_not_served(
 )
 def test_statistics_that_do_not_fit_the_network_are_refused(statistics: Statistics, tmp_path: Path) -> None:
     shelf = Shelf(tmp_path)
-    shelf.classifier("cxr", familiarity=LIMITS, statistics=statistics)
+    shelf.classifier("cxr", statistics=statistics)
     with pytest.raises(BundleError, match=r"familiarity\.npz"):
         load_models(shelf.config, tmp_path / "cache")
 

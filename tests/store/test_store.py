@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import stat
 from pathlib import Path
@@ -289,6 +290,15 @@ def test_a_lost_spool_file_is_said(store: Store) -> None:
     (store.state_dir / "spool" / instance.id).unlink()
     with pytest.raises(FileNotFoundError):
         store.read(instance.id)
+    with pytest.raises(FileNotFoundError):
+        store.open(instance.id)
+
+
+def test_an_open_file_gives_the_bytes_to_whoever_has_it(store: Store) -> None:
+    descriptor = store.open(store.accept(b"image", arrival()).instance.id)
+    with os.fdopen(descriptor, "rb") as file:
+        assert not os.get_inheritable(descriptor)
+        assert file.read() == b"image"
 
 
 def test_all_is_there_after_opening_again(store: Store, tmp_path: Path) -> None:

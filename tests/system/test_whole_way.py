@@ -150,7 +150,7 @@ def _each_kind() -> list[bytes]:
     size = (1024, 1250)
     return [
         dx_file(radiograph(Kind.CLEAR, 0, *size), seed=0),
-        dx_file(radiograph(Kind.CLEAR, 1, *size), seed=1, age="045Y"),
+        dx_file(radiograph(Kind.CLEAR, 1, *size), seed=1, age="010Y"),
         dx_file(radiograph(Kind.CLEAR, 2, *size), seed=2),
         dx_file(radiograph(Kind.OPACITY, 1, *size), seed=11),
         dx_file(radiograph(Kind.OPACITY, 0, *size), seed=10),
@@ -187,7 +187,7 @@ def test_sigterm_stops_all_within_five_seconds(appliance: Appliance) -> None:
 
 BAD = [
     ("text.dcm", b"this is no DICOM file" * 20, Reason.NOT_DICOM),
-    ("adult.dcm", dx_file(radiograph(Kind.CLEAR, 3, 400, 500), seed=3, age="045Y"), Reason.OVER_AGE),
+    ("older.dcm", dx_file(radiograph(Kind.CLEAR, 3, 400, 500), seed=3, age="010Y"), Reason.OVER_AGE),
     ("truncated.dcm", dx_file(radiograph(Kind.CLEAR, 4, 400, 500), seed=4)[:200_000], Reason.UNDECODABLE),
 ]
 

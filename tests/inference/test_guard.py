@@ -1,0 +1,324 @@
+"""What breaks the analyst costs one image, nothing more: with real crashes, hangs and hunger, in real processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.device.health import Health, State, read_health
+from edge.inference.channel import MOST_BYTES, Analyse, Answer, Channel, Draw, Reply, Request, unanswered
+from edge.inference.guard import RESET_AFTER, Guard, ModelsError, judge
+from edge.records import Arrival, Reason, StoredResult
+from edge.store import Store
+from tests.conftest import ROOT
+from tests.inference.breaking import CRASH, GROW, HANG, image, stand_in
+from tests.inference.bundles import Shelf
+from tests.running import RunningProgram, scanside
+from tests.system.conftest import await_until
+
+MEGABYTES, SECONDS = 256, 4
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    made = Shelf(tmp_path_factory.mktemp("shelf"))
+    made.classifier("cxr-children")
+    return made
+
+
+class Box:
+    """An inference service on a state folder of its own, whose codecs can be made to break."""
+
+    def __init__(self, folder: Path, shelf: Shelf) -> None:
+        self.state = folder / "state"
+        self.store = Store(self.state)
+        self.config = folder / "scanside.yaml"
+        inference = {
+            "models": str(shelf.config.models_folder),
+            "trusted_keys": str(shelf.config.inference.trusted_keys),
+        }
+        limits = {"image_seconds": SECONDS, "image_megabytes": MEGABYTES, "threads": 1, "engine": "onnxruntime"}
+        self.config.write_text(yaml.safe_dump({"state_dir": str(self.state), "inference": inference | limits}))
+        self.codecs = folder / "codecs"
+        self.codecs.mkdir()
+
+    def accept(self, *images: bytes) -> None:
+        for data in images:
+            self.store.accept(data, Arrival(source="folder", peer=""))
+
+    def start(self) -> RunningProgram:
+        environment = {"PYTHONPATH": os.pathsep.join((str(self.codecs), str(ROOT)))}
+        return RunningProgram(scanside("run", "inference", "--config", str(self.config)), environment)
+
+    def results(self) -> list[StoredResult]:
+        return self.store.changed_since(0)
+
+    def attempts(self) -> int:
+        """How often the service has claimed its one image."""
+        with closing(sqlite3.connect(self.state / "journal.sqlite")) as journal:
+            return int(journal.execute("SELECT attempts FROM instances").fetchone()[0])
+
+    def account(self) -> Health:
+        return read_health(self.state, time.time())["inference"]
+
+
+@pytest.fixture
+def box(tmp_path: Path, shelf: Shelf) -> Iterator[Box]:
+    made = Box(tmp_path, shelf)
+    stand_in(made.codecs, "imagecodecs")
+    yield made
+    made.store.close()
+
+
+def analyst_of(program: RunningProgram) -> int:
+    """The process number that the last analyst was announced with."""
+    found = re.search(r"process (\d+) ready", program.found("SC408")[-1])
+    assert found
+    return int(found[1])
+
+
+def test_what_breaks_the_analyst_costs_one_image(box: Box) -> None:
+    box.accept(image(0), image(1, CRASH), image(2, HANG), image(3, GROW), image(4))
+    with box.start() as program:
+        program.wait_for("SC403", 5)
+        status = Path(f"/proc/{analyst_of(program)}/status").read_text(encoding="ascii")
+        assert program.stop() == 0
+    assert [stored.result.reason for stored in box.results()] == [
+        None, Reason.CRASHED, Reason.TOOK_TOO_LONG, Reason.TOO_LARGE, None,
+    ]  # fmt: skip
+    ended = [line.partition("(")[2].partition(")")[0] for line in program.found("SC409")]
+    # The crash had a second try, because the first analyst had been asked before; the hang's was a new one.
+    assert ended == ["SIGSEGV", "SIGSEGV", "SIGKILL"]
+    assert (len(program.found("SC410")), len(program.found("SC411")), len(program.found("SC412"))) == (2, 1, 1)
+    assert len(program.found("SC404")) == 0
+    shown = [box.store.picture(stored.instance_id, "preview.jpg") is not None for stored in box.results()]
+    assert shown == [True, False, False, False, True]
+    assert not box.store.owed("preview")
+    resident = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert resident
+    assert int(resident[1]) // 1024 < MEGABYTES + 250  # an analyst at rest has about 150 MB
+
+
+def test_what_earlier_images_left_behind_is_not_blamed_on_a_later_one(box: Box) -> None:
+    """Asked for too much memory, an analyst that was asked before gives way to a new one: that one's word counts."""
+    box.accept(image(0), image(1, GROW), image(2))
+    with box.start() as program:
+        program.wait_for("SC403", 3)
+        assert program.stop() == 0
+    assert [stored.result.reason for stored in box.results()] == [None, Reason.TOO_LARGE, None]
+    assert (len(program.found("SC412")), len(program.found("SC408"))) == (2, 2)
+
+
+def test_what_breaks_only_its_drawing_is_answered_and_has_no_picture(box: Box) -> None:
+    """An image that is refused by its tags is decoded for the page alone."""
+    with box.start() as program:
+        program.wait_for("SC408")
+        box.accept(image(0, CRASH, modality="CT"))
+        program.wait_for("SC408", 2)
+        box.accept(image(1))
+        program.wait_for("SC403", 2)
+        assert program.stop() == 0
+    assert [stored.result.reason for stored in box.results()] == [Reason.UNSUPPORTED_MODALITY, None]
+    shown = [box.store.picture(stored.instance_id, "preview.jpg") is not None for stored in box.results()]
+    assert shown == [False, True]
+    assert len(program.found("SC406")) == 1
+
+
+def test_an_analyst_that_dies_at_rest_is_replaced_and_health_says_so(box: Box) -> None:
+    with box.start() as program:
+        program.wait_for("SC408")
+        assert await_until(lambda: box.account().models, "the models are listed")[0].id == "cxr-children"
+        os.kill(analyst_of(program), signal.SIGKILL)
+        program.wait_for("SC408", 2)
+        await_until(lambda: box.account().state is State.DEGRADED, "health says that one ended")
+        box.accept(image(0))
+        program.wait_for("SC403")
+        await_until(lambda: box.account().state is State.UP, "an answer makes it well")
+        assert program.stop() == 0
+    assert [stored.result.reason for stored in box.results()] == [None]
+    assert not program.found("SC410")
+
+
+def test_an_analyst_that_cannot_start_is_waited_for_and_images_are_kept(box: Box) -> None:
+    crash = Path(f"{stand_in(box.codecs, 'onnxruntime')}.crash")
+    crash.touch()
+    box.accept(image(0))
+    with box.start() as program:
+        program.wait_for("SC409", 2)
+        account = await_until(
+            lambda: box.account().state is State.DOWN and box.account(), "health says that it is down"
+        )
+        assert account.reason == "the analysing process ended 2 times in a row"
+        assert (account.models, account.details["queue_depth"]) == ((), 1)
+        crash.unlink()
+        program.wait_for("SC403")
+        assert program.stop() == 0
+    assert [stored.result.reason for stored in box.results()] == [None]
+
+
+def test_the_analyst_ends_with_its_service_however_that_ends(box: Box) -> None:
+    box.accept(image(0, HANG))
+    with box.start() as program:
+        program.wait_for("SC408")
+        await_until(lambda: box.attempts() == 1, "the image is in work")
+        analyst = Path(f"/proc/{analyst_of(program)}")
+        assert program.stop(signal.SIGKILL) == -signal.SIGKILL
+        await_until(lambda: not analyst.exists(), "the analyst is gone")
+    assert not box.results()
+    with box.start() as program:
+        program.wait_for("SC408")
+        await_until(lambda: box.attempts() == 2, "the image is in work again")
+        analyst = Path(f"/proc/{analyst_of(program)}")
+        assert program.stop(signal.SIGTERM) == 0
+        assert not analyst.exists()
+    with box.start() as program:
+        program.wait_for("SC403")
+        assert program.stop() == 0
+    assert [stored.result.reason for stored in box.results()] == [Reason.TOOK_TOO_LONG]
+
+
+def test_the_service_itself_holds_nothing_that_reads_images(box: Box) -> None:
+    box.accept(image(0))
+    with box.start() as program:
+        program.wait_for("SC403")
+        own, analysts = (
+            Path(f"/proc/{pid}/maps").read_text(encoding="utf-8") for pid in (program.process.pid, analyst_of(program))
+        )
+    heavy = ("openvino", "onnxruntime", "cv2", "numpy", "imagecodecs", "pydicom")
+    assert [name for name in heavy if name in own] == []
+    assert "onnxruntime" in analysts
+    code = (
+        "import sys; import edge.inference.service;"
+        f"sys.exit(str([name for name in {heavy!r} if name in sys.modules] or '') or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_models_that_cannot_be_served_end_the_service_with_one_line(box: Box, shelf: Shelf) -> None:
+    nowhere = msgspec.structs.replace(shelf.config.inference, models=box.state)
+    config = msgspec.structs.replace(shelf.config, inference=nowhere)
+    with (
+        Guard(config, box.state / "cache", service="test") as guard,
+        pytest.raises(ModelsError, match="no bundle looks for findings"),
+    ):
+        guard.await_ready()
+    text = box.config.read_text().replace(str(shelf.config.models_folder), str(box.state))
+    box.config.write_text(text)
+    with box.start() as program:
+        program.wait_for("SC407")
+        assert program.process.wait() == 1
+    assert (box.account().state, box.account().reason) == (State.DOWN, "no model passed its checks")
+
+
+def test_a_run_over_files_goes_on_after_a_crash(box: Box, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.dcm" for number in range(3)]
+    for number, (path, mark) in enumerate(zip(paths, ("", CRASH, ""), strict=True)):
+        path.write_bytes(image(number, mark))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(box.codecs), str(ROOT)))}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    command = scanside("analyze", *map(str, paths), "--json", "--config", str(box.config))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert [msgspec.json.decode(line)["reason"] for line in done.stdout.splitlines()] == [None, "crashed", None]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("ready", "failures", "lived", "state", "said"),
+    [
+        (False, 0, 0.0, State.STARTING, "loading the models"),
+        (True, 0, 1.0, State.UP, ""),
+        (False, 1, 0.5, State.STARTING, "the analysing process ended"),
+        (True, 1, 1.0, State.DEGRADED, "the analysing process ended and runs again"),
+        (False, 3, 0.0, State.DOWN, "the analysing process ended 3 times in a row"),
+        (True, 3, 59.0, State.DEGRADED, "the analysing process ended 3 times in a row and runs again"),
+        (True, 3, RESET_AFTER, State.UP, ""),
+        (False, 3, RESET_AFTER, State.DOWN, "the analysing process ended 3 times in a row"),
+    ],
+)
+def test_judge(ready: bool, failures: int, lived: float, state: State, said: str) -> None:
+    assert judge(ready=ready, failures=failures, lived=lived) == (state, said)
+
+
+@settings(deadline=None)
+@given(cuts=st.lists(st.integers(1, 400), max_size=12), sources=st.lists(st.text(), min_size=1, max_size=4))
+def test_messages_arrive_whole_however_they_are_cut(cuts: list[int], sources: list[str]) -> None:
+    said = [unanswered(source, Reason.CRASHED) for source in sources]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sender: Channel[Request] = Channel(ours, Request)
+        for message in said:
+            sender.send(message)
+        data = theirs.recv(1 << 20)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        receiver: Channel[Reply] = Channel(theirs, Reply)
+        heard: list[Reply] = []
+        for cut in [*cuts, len(data)]:
+            ours.sendall(data[:cut])
+            data = data[cut:]
+            while (reply := receiver.receive(0.0)) is not None:
+                heard.append(reply)
+        assert heard == said
+        ours.close()
+        with pytest.raises(EOFError):
+            receiver.receive()
+
+
+@settings(deadline=None)
+@given(st.binary(min_size=1, max_size=200))
+def test_what_cannot_be_understood_is_no_message(data: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(data)
+        ours.close()
+        receiver: Channel[Reply] = Channel(theirs, Reply)
+        with pytest.raises((EOFError, ValueError)):
+            receiver.receive()
+
+
+def test_a_message_that_is_too_long_is_not_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall((MOST_BYTES + 1).to_bytes(4, "big"))
+        receiver: Channel[Reply] = Channel(theirs, Reply)
+        with pytest.raises(ValueError, match="at most"):
+            receiver.receive(0.0)
+
+
+def test_an_image_travels_as_an_open_file_and_only_to_the_analyst(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(b"image")
+    ours, theirs = socket.socketpair()
+    with ours, theirs, path.open("rb") as file:
+        service: Channel[Reply] = Channel(ours, Reply)
+        analyst: Channel[Request] = Channel(theirs, Request, descriptors=1)
+        service.send(Analyse(key="1", source="file"), file.fileno())
+        assert analyst.receive() == Analyse(key="1", source="file")
+        received = analyst.descriptor()
+        assert os.read(received, 10) == b"image"
+        os.close(received)
+        service.send(Draw(key="1", explanation=None))
+        assert analyst.receive() == Draw(key="1", explanation=None)
+        with pytest.raises(ValueError, match="without its image"):
+            analyst.descriptor()
+        analyst.send(unanswered("file", Reason.CRASHED), file.fileno())
+        opened = set(Path("/proc/self/fd").iterdir())
+        assert isinstance(service.receive(), Answer)
+        assert set(Path("/proc/self/fd").iterdir()) == opened
