@@ -6,6 +6,6 @@ models.main()
 decoding.main()
 isolation.main()
 whole_way.main()
-if quality.FOLDER.is_dir():
+if quality.DATA.is_dir():
     quality.main()
     scope.main()

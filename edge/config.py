@@ -92,6 +92,24 @@ class Inference(_Section, frozen=True, kw_only=True):
     image_megabytes: Annotated[int, msgspec.Meta(ge=256, le=65536)] = 1024
 
 
+class Quality(_Section, frozen=True, kw_only=True):
+    """From where on the box warns about an exposure. It only warns: a person decides whether to repeat.
+
+    Attributes:
+        lowest_deviation_index: A Deviation Index (0018,1413) below this is under-exposed; 0 is on target.
+        highest_deviation_index: Above this it is over-exposed.
+        lowest_exposure_ratio: Where no Deviation Index is stated, Exposure Index (0018,1411) by its target likewise.
+        highest_exposure_ratio: The same for too much.
+        target_exposure_index: The target where the image states none (0018,1412); absent means that it is not judged.
+    """
+
+    lowest_deviation_index: Annotated[float, msgspec.Meta(ge=-30, le=0)] = -5.0
+    highest_deviation_index: Annotated[float, msgspec.Meta(ge=0, le=30)] = 5.0
+    lowest_exposure_ratio: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.3
+    highest_exposure_ratio: Annotated[float, msgspec.Meta(ge=1, le=1000)] = 3.0
+    target_exposure_index: Annotated[float, msgspec.Meta(gt=0, le=100_000)] | None = None
+
+
 class Web(_Section, frozen=True, kw_only=True):
     """The status page, and STOW-RS.
 
@@ -149,6 +167,7 @@ class Config(_Section, frozen=True, kw_only=True):
         state_dir: Everything that must survive a power cut: journal, spool, outbox, accounts.
         intake: How images arrive.
         inference: How they are analysed.
+        quality: From where on the box warns about an exposure.
         web: The status page.
         mqtt: The fleet link; absent means that the box stands alone and sends nothing.
     """
@@ -158,6 +177,7 @@ class Config(_Section, frozen=True, kw_only=True):
     state_dir: Path = Path("/var/lib/scanside")
     intake: Intake = Intake()
     inference: Inference = Inference()
+    quality: Quality = Quality()
     web: Web = Web()
     mqtt: Mqtt | None = None
 

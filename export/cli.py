@@ -107,6 +107,14 @@ def _synthesize(options: argparse.Namespace) -> None:
     print(msgspec.json.format(msgspec.json.encode(fit(options.dataset))).decode())
 
 
+def _templates(options: argparse.Namespace) -> None:
+    if not options.data.is_dir():
+        raise UsageError(f"{options.data}: no such folder; give the one that holds cxr_kermany and cxr_nih")
+    from export.quality_templates import fit  # noqa: PLC0415
+
+    print(msgspec.json.format(msgspec.json.encode(fit(options.data))).decode())
+
+
 def _place(options: argparse.Namespace) -> Place:
     if not options.recipe.is_file():
         raise UsageError(f"{options.recipe}: no such file; give the path of a recipe.yaml")
@@ -179,6 +187,10 @@ def _parser() -> argparse.ArgumentParser:
     synthesize = commands.add_parser("synthesize", parents=[common], help="fit the demo's synthetic radiographs")
     synthesize.add_argument("dataset", type=Path, metavar="DATASET", help="folder with labels.csv")
     synthesize.set_defaults(command=_synthesize)
+
+    templates = commands.add_parser("templates", parents=[common], help="fit the templates of the quality checks")
+    templates.add_argument("data", type=Path, metavar="DATA", help="folder with the data sets cxr_kermany and cxr_nih")
+    templates.set_defaults(command=_templates)
     return parser
 
 

@@ -5,6 +5,7 @@ Nothing here trusts a tag: a value of the wrong type or length reads as absent.
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from datetime import date
@@ -87,6 +88,10 @@ def read_header(dataset: Dataset) -> Header:
         patient_orientation=_orientation(dataset),
         presentation_intent=_text(dataset, "PresentationIntentType") or _intent(_text(dataset, "SOPClassUID")),
         quality_control="YES" in (_text(dataset, "QualityControlImage"), _text(dataset, "QualityControlSubject")),
+        exposure_index=_number(dataset, "ExposureIndex"),
+        target_exposure_index=_number(dataset, "TargetExposureIndex"),
+        deviation_index=_number(dataset, "DeviationIndex"),
+        device=_device(dataset),
         frames=_integer(dataset, "NumberOfFrames") or 1,
         patient_id=_text(dataset, "PatientID"),
         sex=_text(dataset, "PatientSex"),
@@ -162,6 +167,19 @@ def _orientation(dataset: Dataset) -> str | None:
     except Exception:  # a value that does not fit its VR: absent, as this module's contract says
         return None
     return "\\".join(part.strip().upper() for part in parts)[:64] or None
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    try:
+        value = float(value_of(dataset, keyword))
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _device(dataset: Dataset) -> str | None:
+    parts = (_text(dataset, keyword) for keyword in ("ManufacturerModelName", "StationName", "DeviceSerialNumber"))
+    return " ".join(part for part in parts if part) or None
 
 
 def _integer(dataset: Dataset, keyword: str) -> int | None:

@@ -16,9 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge import events
-from edge.config import parse
+from edge.config import Quality, parse
 from edge.device.health import ModelInService
 from edge.events import place
+from edge.imaging.quality import NOTHING_YET
 from edge.imaging.reader import Source
 from edge.imaging.resample import preview_cover, preview_jpeg
 from edge.inference.bundle import BundleError
@@ -48,8 +49,10 @@ _PR_SET_PDEATHSIG = 1
 class Analyst:
     """Answers requests, one at a time."""
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[Model], limits: Quality) -> None:
         self._models = models
+        self._limits = limits
+        self._recent = NOTHING_YET
         self._analysed: tuple[str, Image] | None = None
 
     def analyse(self, request: Analyse, descriptor: int) -> Answer:
@@ -62,11 +65,14 @@ class Analyst:
                 source=request.source,
                 modality=request.modality,
                 age_years=request.age_years,
+                limits=self._limits,
+                recent=self._recent,
             )
         except Exception as error:
             if ran_out(error):
                 return unanswered(request.source, Reason.TOO_LARGE)
             return unanswered(request.source, Reason.PROCESSING_FAILED, (type(error).__name__, place(error)))
+        self._recent = found.recent
         if found.image and found.image.pixels.shape == (found.image.rows, found.image.columns):
             self._analysed = request.key, found.image  # one that was reduced shows too little
         return Answer(
@@ -104,7 +110,7 @@ def main(descriptor: int) -> int:
             return 1
         limit_memory(config.inference.image_megabytes)
         channel.send(Serving(models=tuple(map(_in_service, models))))
-        analyst = Analyst(models)
+        analyst = Analyst(models, config.quality)
         while True:
             request = channel.receive()
             image = channel.descriptor()

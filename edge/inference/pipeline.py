@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging.quality import check_quality
+from edge.config import Quality
+from edge.imaging.quality import NOTHING_YET, Recent, check_quality
 from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
 from edge.imaging.resample import Size, to_model_input
@@ -27,6 +28,7 @@ from edge.records import Finding, Header, Image, QualityFinding, Reason, Result,
 _MARGIN = 2
 _UNDECIDED = (0.07, 0.93)
 _WELL_INSIDE = 0.8
+DEFAULT_LIMITS = Quality()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -40,6 +42,7 @@ class Analysis:
         maps: Class activation maps (h, w) by finding code, where a model ran.
         outline: The lungs (height, width) over the squashed image, where a segmentation found them.
         refusal: Why it was not analysed, with a detail for the log.
+        recent: What the quality checks want to know when the next image comes.
     """
 
     result: Result
@@ -48,6 +51,7 @@ class Analysis:
     maps: dict[str, NDArray[np.float32]] | None = None
     outline: NDArray[np.float32] | None = None
     refusal: str = ""
+    recent: Recent = NOTHING_YET
 
     @property
     def subject(self) -> Subject:
@@ -63,6 +67,8 @@ def analyse(
     source: str,
     modality: str | None = None,
     age_years: float | None = None,
+    limits: Quality = DEFAULT_LIMITS,
+    recent: Recent = NOTHING_YET,
 ) -> Analysis:
     """Decode, route, infer, judge and explain one file. Every file gets an answer; only defects of ours raise.
 
@@ -74,6 +80,8 @@ def analyse(
         source: How the result names the file.
         modality: Taken as Modality where no header says it.
         age_years: Taken as the patient's age where no header says it.
+        limits: The site's, for the quality checks.
+        recent: What the analysis before gave the quality checks to remember.
     """
     clock, header, image = _Stopwatch(), Header(), None
     try:
@@ -85,16 +93,18 @@ def analyse(
         _check_familiar(outputs, model)
         outline = lungs.usable(_run(outliner, prepared)["mask"]) if outliner else None
         clock.lap("infer")
-        quality = check_quality(image.pixels, outline)
+        quality, recent = check_quality(image, outline, limits=limits, recent=recent)
         status, findings = judge(outputs["logits"].tolist(), model.sealed.bundle, model.point)
         findings, maps = _explain(findings, outputs["cam"], outline, image, status)
         clock.lap("explain")
     except Refusal as refusal:
-        reason = Reason.TOO_LARGE if ran_out(refusal) else refusal.reason
-        result = _result(source, header, Status.NOT_ANALYSED, clock, reason=reason)
-        return Analysis(result=result, header=header, image=image, refusal=refusal.detail)
+        reason, quality = (Reason.TOO_LARGE if ran_out(refusal) else refusal.reason), ()
+        if image and header.body_part:  # strange to the model, but sent as a chest: what is wrong with it may be seen
+            quality, recent = check_quality(image, None, limits=limits, recent=recent)
+        result = _result(source, header, Status.NOT_ANALYSED, clock, reason=reason, quality=quality)
+        return Analysis(result=result, header=header, image=image, refusal=refusal.detail, recent=recent)
     result = _result(source, header, status, clock, findings=findings, quality=quality, model=model)
-    return Analysis(result=result, header=header, image=image, maps=maps, outline=outline)
+    return Analysis(result=result, header=header, image=image, maps=maps, outline=outline, recent=recent)
 
 
 def _routed(header: Header, models: Sequence[Model]) -> tuple[Classifier, Segmentation | None]:

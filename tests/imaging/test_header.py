@@ -144,3 +144,35 @@ def test_values_of_the_wrong_kind_read_as_absent() -> None:
     dataset.add_new(0x00180015, "CS", "")
     header = read_header(dataset)
     assert (header.frames, header.modality, header.body_part) == (1, "DX", None)
+
+
+@pytest.mark.parametrize(
+    ("elements", "read"),
+    [
+        ({"ExposureIndex": "312.5", "TargetExposureIndex": "400", "DeviationIndex": "-1.1"}, (312.5, 400.0, -1.1)),
+        ({"ExposureIndex": "312.5", "DeviationIndex": ""}, (312.5, None, None)),
+        ({"DeviationIndex": "1E999"}, (None, None, None)),
+        ({}, (None, None, None)),
+    ],
+)
+def test_exposure(elements: dict[str, str], read: tuple[float | None, ...]) -> None:
+    dataset = Dataset()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    header = read_header(dataset)
+    assert (header.exposure_index, header.target_exposure_index, header.deviation_index) == read
+
+
+@pytest.mark.parametrize(
+    ("elements", "device"),
+    [
+        ({"ManufacturerModelName": "X 1", "StationName": "ROOM1", "DeviceSerialNumber": "7"}, "X 1 ROOM1 7"),
+        ({"StationName": "ROOM1"}, "ROOM1"),
+        ({}, None),
+    ],
+)
+def test_the_device(elements: dict[str, str], device: str | None) -> None:
+    dataset = Dataset()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    assert read_header(dataset).device == device

@@ -18,6 +18,7 @@ import yaml
 from numpy.typing import NDArray
 from pydicom import dcmread
 
+from edge.config import Quality
 from edge.device.health import State, read_health
 from edge.inference.bundle import BundleError, Structure
 from edge.inference.engines import ENGINES, EngineError
@@ -25,8 +26,9 @@ from edge.inference.familiarity import Statistics
 from edge.inference.models import Model, load_model, load_models
 from edge.inference.pipeline import Analysis, analyse
 from edge.records import Reason, Status
+from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import wrap
-from tests.inference.bundles import ADULTS, CELLS, CHILDREN, Shelf, around
+from tests.inference.bundles import ADULTS, CELLS, CHILDREN, LIMITS, Shelf, around
 from tests.running import RunningProgram, scanside
 from tests.system.conftest import await_until
 
@@ -260,3 +262,34 @@ def test_health_lists_every_model_while_they_are_served(configured: Path, tmp_pa
         assert account()[1] == ["cxr-adults", "cxr-children", "cxr-lungs"]
         assert program.stop() == 0
     assert account() == (State.DOWN, [])
+
+
+@pytest.mark.parametrize(
+    ("body_part", "turns", "told"), [("CHEST", 2, {"upside_down"}), ("CHEST", 1, {"sideways"}), ("", 2, set())]
+)
+def test_a_chest_that_the_gate_refuses_is_still_checked(
+    tmp_path: Path, body_part: str, turns: int, told: set[str]
+) -> None:
+    """An image that is upside down is unfamiliar; the technician should hear why. Without its tag it may be a hand."""
+    shelf = Shelf(tmp_path)
+    shelf.classifier("cxr-strict", accepts=CHILDREN, familiarity=LIMITS, statistics=around(0.35, 0.001))
+    turned = np.rot90((radiograph(Kind.CLEAR, 3, ROWS, ROWS) * 255).astype(np.uint8), turns)
+    result = ask(
+        load_models(shelf.config, tmp_path / "cache"), dicom(np.ascontiguousarray(turned), BodyPartExamined=body_part)
+    ).result
+    assert result.reason in (Reason.UNFAMILIAR_IMAGE, Reason.NOT_A_FRONTAL_CHEST)
+    assert {finding.check for finding in result.quality} == told
+
+
+def test_the_next_image_is_checked_beside_the_one_before(models: list[Model]) -> None:
+    first = ask(models, dicom(chest((4, 1)), SOPInstanceUID="1.2.3"))
+    again = analyse(dicom(chest((4, 1)), SOPInstanceUID="1.2.4"), models, source="test", recent=first.recent)
+    assert "duplicate" not in {finding.check for finding in first.result.quality}
+    assert "duplicate" in {finding.check for finding in again.result.quality}
+
+
+def test_the_site_s_limits_count(models: list[Model]) -> None:
+    data = dicom(chest((4, 1)), DeviationIndex="3")
+    strict = analyse(data, models, source="test", limits=Quality(highest_deviation_index=2.0))
+    assert "over_exposed" not in {finding.check for finding in ask(models, data).result.quality}
+    assert "over_exposed" in {finding.check for finding in strict.result.quality}
