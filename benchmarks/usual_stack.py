@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from edge.imaging.decode import DECODED_SYNTAXES
+from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
 from export.architectures.mobilenet_v2 import MobileNetV2Grey
 
 _SIDE = 224

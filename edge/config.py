@@ -6,10 +6,11 @@ A key that is not in the schema or a value that breaks its rule is one line: fil
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NoReturn, get_args
 
 import msgspec
 import yaml
@@ -38,6 +39,22 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+class DicomTls(_Section, frozen=True, kw_only=True):
+    """DICOM over TLS (PS3.15 B.12).
+
+    Attributes:
+        port: 2762 is the port registered for DICOM over TLS.
+        certificate_file: This box's certificate and those between it and its authority, PEM.
+        key_file: Its private key, PEM: a systemd credential, or mode 0600.
+        client_ca_file: The authorities of one of which senders must show a certificate; absent asks for none.
+    """
+
+    port: Port = 2762
+    certificate_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+
+
 class Dicom(_Section, frozen=True, kw_only=True):
     """The DICOM listener (C-STORE and C-ECHO).
 
@@ -45,17 +62,37 @@ class Dicom(_Section, frozen=True, kw_only=True):
         ae_title: The title that modalities call.
         host: The address to listen on; the modality network's, `0.0.0.0` for all.
         port: 11112 is the port registered for DICOM.
+        plain: Listen on `port`, without TLS.
+        tls: Listen with TLS as well; not when absent.
         require_called_ae_title: Refuse associations that call another title.
+        calling_ae_titles: Refuse associations from other titles; all may call when empty.
+        allow_blank_calling_ae_title: Take senders whose title is blank, against PS3.8 9.3.2.
+        hosts: Refuse associations from other addresses or networks (CIDR); all may call when empty.
         max_associations: How many senders at once.
-        max_pdu_bytes: Largest PDU to receive; 0 is unlimited, and twice as fast as 16 KiB.
+        max_associations_per_host: How many of them from one address.
+        max_pdu_bytes: Largest PDU to receive: offered to senders, and held to.
+        max_object_bytes: Largest object to receive.
+        association_timeout_seconds: How long a connection may take to ask for an association (ARTIM, PS3.8 9.1.5).
+        idle_timeout_seconds: How long an association may rest.
+        min_bytes_per_second: What a sender in the middle of an object must keep up, over `idle_timeout_seconds`.
     """
 
     ae_title: AeTitle = "SCANSIDE"
     host: str = "127.0.0.1"
     port: Port = 11112
+    plain: bool = True
+    tls: DicomTls | None = None
     require_called_ae_title: bool = False
+    calling_ae_titles: tuple[AeTitle, ...] = ()
+    allow_blank_calling_ae_title: bool = False
+    hosts: tuple[str, ...] = ()
     max_associations: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
-    max_pdu_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    max_associations_per_host: Annotated[int, msgspec.Meta(ge=1, le=100)] = 5
+    max_pdu_bytes: Annotated[int, msgspec.Meta(ge=4096, le=16 << 20)] = 1 << 20
+    max_object_bytes: Annotated[int, msgspec.Meta(ge=1 << 16, le=1 << 31)] = 256 << 20
+    association_timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=300)] = 10
+    idle_timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 60
+    min_bytes_per_second: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 10_000
 
 
 class Intake(_Section, frozen=True, kw_only=True):
@@ -266,7 +303,7 @@ def _decode(kind: type, value: Any) -> Any:
 def _explain(message: str, root: yaml.Node, name: str) -> str:
     """One line out of msgspec's message: file, line, key, value, rule and fix."""
     problem, _, where = message.partition(" - at `$")
-    path = re.findall(r"\w+", where)
+    path = re.findall(r"(?<=\.)\w+", where)  # without an index in a list: the line is the list's
     section: type[_Section] = Config
     field: msgspec.structs.FieldInfo | None = None
     for key in path:
@@ -291,16 +328,27 @@ def _rule(problem: str, field: msgspec.structs.FieldInfo | None) -> str:
 
 
 def _check_together(config: Config, root: yaml.Node, name: str) -> None:
-    """The rules that join several keys. Raises `ConfigError`."""
+    """The rules that join several keys, or that the schema cannot say. Raises `ConfigError`."""
+    dicom = config.intake.dicom
+
+    def refuse(keys: str, problem: str) -> NoReturn:
+        raise ConfigError(f"{name}:{_find(root, keys.split('.'))[0]}: {keys}: {problem}")
+
     if config.mqtt and (config.mqtt.certificate_file is None) != (config.mqtt.key_file is None):
-        line, _ = _find(root, ["mqtt"])
-        raise ConfigError(f"{name}:{line}: mqtt: certificate_file and key_file belong together: give both")
+        refuse("mqtt", "certificate_file and key_file belong together: give both")
+    if not dicom.plain and dicom.tls is None:
+        refuse("intake.dicom.plain", "false without a section tls leaves no listener: give one, or set it to true")
+    for host in dicom.hosts:
+        try:
+            ipaddress.ip_network(host)
+        except ValueError as error:
+            refuse("intake.dicom.hosts", f"{_shown(str(error))}: expected 192.0.2.7 or 192.0.2.0/24: correct it")
     folder, state = config.intake.watch_folder, config.state_dir
     if folder and (folder == state or state in folder.parents or folder in state.parents):
-        line, _ = _find(root, ["intake", "watch_folder"])
-        raise ConfigError(
-            f"{name}:{line}: intake.watch_folder: {_shown(str(folder))} and state_dir lie within each other, and"
-            " what is in the watch folder is taken in and removed: choose another folder"
+        refuse(
+            "intake.watch_folder",
+            f"{_shown(str(folder))} and state_dir lie within each other, and what is in the watch folder is taken in"
+            " and removed: choose another folder",
         )
 
 

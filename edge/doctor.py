@@ -78,11 +78,13 @@ def _models(config: Config) -> Iterator[Check]:
 
 def _ports(config: Config) -> Iterator[Check]:
     running = read_health(config.state_dir, time.time()) if config.state_dir.is_dir() else {}
-    wanted = {
-        "intake": ("DICOM port", config.intake.dicom.host, config.intake.dicom.port),
-        "web": ("page port", config.web.host, config.web.port),
-    }
-    for service, (name, host, port) in wanted.items():
+    dicom = config.intake.dicom
+    wanted = [("web", "page port", config.web.host, config.web.port)]
+    if dicom.plain:
+        wanted.append(("intake", "DICOM port", dicom.host, dicom.port))
+    if dicom.tls:
+        wanted.append(("intake", "DICOM TLS port", dicom.host, dicom.tls.port))
+    for service, name, host, port in wanted:
         up = service in running and running[service].state is State.UP
         try:
             with socket.create_server((host, port)):

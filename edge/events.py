@@ -44,6 +44,16 @@ LISTEN_REFUSED = Event(
     209, logging.ERROR, "the DICOM listener cannot listen on {host}:{port}: {error}; change intake.dicom.host or port"
 )
 THREAD_FAILED = Event(210, logging.ERROR, "a thread of the intake ended: {error} in {where}")
+TLS_LISTENING = Event(211, logging.INFO, "DICOM listener with TLS ready: AE title {ae_title}, {host}:{port}")
+TLS_UNUSABLE = Event(
+    212, logging.ERROR, "DICOM over TLS cannot start: {file}: {error}; change intake.dicom.tls or the file"
+)
+TLS_FAILED = Event(213, logging.WARNING, "no TLS with {host}: {error}")
+CONNECTION_REFUSED = Event(
+    214, logging.WARNING, "connection from {host} closed: {reason}; {count} since the start (told at each doubling)"
+)
+CONNECTION_CUT = Event(215, logging.WARNING, "connection from {host} cut: {reason}")
+ASSOCIATION_ABORTED = Event(216, logging.WARNING, "connection from {host} aborted: {reason}")
 
 LEFTOVER_REMOVED = Event(
     300, logging.INFO, "{count} half-written spool files removed: their senders were not answered with success"

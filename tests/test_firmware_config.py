@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import pytest
 import yaml
 
-from edge.config import Config, Mqtt, parse
+from edge.config import Config, DicomTls, Mqtt, parse
 from tests.conftest import ROOT
 
 FILE = ROOT / "firmware_config" / "scanside.yaml"
+OPTIONAL_SECTIONS = ("mqtt.", "intake.dicom.tls.")
 DIFFERENT_ON_A_DEVICE = {"intake.dicom.host": "0.0.0.0"}  # a device must be reachable for its modalities
 
 
@@ -24,10 +27,13 @@ def _fields(section: Any, above: str = "") -> dict[str, msgspec.structs.FieldInf
     return found
 
 
-def _with_fleet() -> str:
-    """The file with its `mqtt` section uncommented, as its comment says."""
+def _with_all_sections() -> str:
+    """The file with its sections `mqtt` and `tls` uncommented, as their comments say."""
     head, _, commented = FILE.read_text(encoding="utf-8").partition("mqtt: null\n")
-    return head + re.sub(r"^# ?", "", commented, flags=re.MULTILINE)
+    text = head + re.sub(r"^# ?", "", commented, flags=re.MULTILINE)
+    head, _, tail = text.partition("    tls: null\n")
+    commented, end, tail = tail.partition("\n\n")
+    return head + re.sub(r"^    # ?", "    ", commented, flags=re.MULTILINE) + end + tail
 
 
 def _value(config: Config, key: str) -> Any:
@@ -40,19 +46,21 @@ def _value(config: Config, key: str) -> Any:
 def test_it_loads() -> None:
     config = parse(FILE.read_text(encoding="utf-8"), str(FILE))
     assert config.mqtt is None
-    different = {key: _value(config, key) for key in _fields(Config) if not key.startswith("mqtt.")}
+    different = {key: _value(config, key) for key in _fields(Config) if not key.startswith(OPTIONAL_SECTIONS)}
     built_in = Config()
     assert {key: value for key, value in different.items() if value != _value(built_in, key)} == DIFFERENT_ON_A_DEVICE
 
 
-def test_its_fleet_section_loads_with_the_defaults() -> None:
-    config = parse(_with_fleet(), str(FILE))
+def test_its_optional_sections_load_with_the_defaults() -> None:
+    config = parse(_with_all_sections(), str(FILE))
     assert config.mqtt == Mqtt(host="broker.example.org")
+    certificate, key = Path("/etc/scanside/dicom.pem"), Path("/etc/scanside/dicom.key")
+    assert config.intake.dicom.tls == DicomTls(certificate_file=certificate, key_file=key)
 
 
 @pytest.mark.parametrize("key", _fields(Config))
 def test_every_option_stands_in_it_with_its_own_comment_and_default(key: str) -> None:
-    document = yaml.safe_load(_with_fleet())
+    document = yaml.safe_load(_with_all_sections())
     for name in key.split("."):
         assert name in document, f"{key} is not in {FILE.name}"
         document = document[name]
@@ -61,15 +69,15 @@ def test_every_option_stands_in_it_with_its_own_comment_and_default(key: str) ->
     if field.required:
         assert "Required." in block
         return
-    default = _value(Config(), key) if not key.startswith("mqtt.") else field.default
-    shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+    default = _value(Config(), key) if not key.startswith(OPTIONAL_SECTIONS) else field.default
+    shown = json.dumps(list(default) if isinstance(default, tuple) else default, default=str).strip('"')
     assert f"Default: {shown}" in block, f"{key}: the comment does not state the default {shown}"
 
 
 def _block_above(path: list[str]) -> str:
     """The comment over a key; keys that stand together share one."""
-    lines = _with_fleet().splitlines()
-    node: Any = yaml.compose(_with_fleet())
+    lines = _with_all_sections().splitlines()
+    node: Any = yaml.compose(_with_all_sections())
     start = at = 0
     for name in path:
         key_node, node = next((key, value) for key, value in node.value if key.value == name)

@@ -20,6 +20,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
 from edge.imaging import codecs
+from edge.imaging import transfer_syntaxes as syntaxes
 from edge.imaging.codestream import Coded, Unreadable, read_jpeg, read_jpeg_2000, read_jpeg_xl
 from edge.imaging.refusal import Refusal
 from edge.imaging.resample import Size, halve, halvings
@@ -63,9 +64,9 @@ def check_pixels(dataset: Dataset) -> None:
     if not rows * columns * samples:
         raise Refusal(Reason.UNDECODABLE, f"{size}: dimensions are missing")
     syntax = transfer_syntax(dataset)
-    if syntax not in DECODED_SYNTAXES:
+    if syntax not in syntaxes.DECODED_SYNTAXES:
         raise Refusal(Reason.UNSUPPORTED_TRANSFER_SYNTAX, "no codec for this transfer syntax")
-    if syntax in _UNCOMPRESSED and "PixelData" in dataset:
+    if syntax in syntaxes.UNCOMPRESSED and "PixelData" in dataset:
         expected = math.ceil(rows * columns * samples * layout.frames * layout.allocated / 8)
         if layout.photometric == "YBR_FULL_422":
             expected = expected * 2 // 3
@@ -120,10 +121,10 @@ def _values(dataset: Dataset, layout: Layout, times: int) -> tuple[NDArray[Any],
         return _decompress(_CODECS[syntax], frame, layout, times)
     if layout.plain and "PixelData" in dataset:
         values = None
-        if syntax == _RLE:
+        if syntax == syntaxes.RLE:
             values = _rle(get_frame(dataset.PixelData, 0, number_of_frames=layout.frames), layout)
-        elif syntax != _BIG_ENDIAN or layout.allocated == 16:
-            values = _view(dataset.PixelData, layout, ">" if syntax == _BIG_ENDIAN else "<")
+        elif syntax != syntaxes.EXPLICIT_BIG_ENDIAN or layout.allocated == 16:
+            values = _view(dataset.PixelData, layout, ">" if syntax == syntaxes.EXPLICIT_BIG_ENDIAN else "<")
         if values is not None:
             return resolve(values, layout), 0
     return _by_pydicom(dataset, layout), 0
@@ -211,8 +212,6 @@ class _Codec(NamedTuple):
 
 
 _WIDEST = 16
-_BIG_ENDIAN, _RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
-_UNCOMPRESSED = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", _BIG_ENDIAN, "1.2.840.10008.1.2.1.99")
 _JPEG = _Codec(read_jpeg, codecs.jpeg, codecs.jpeg_scaled, lossy=True)
 _JPEG_LOSSLESS = _Codec(read_jpeg, codecs.jpeg)
 _JPEG_LS = _Codec(read_jpeg, codecs.jpeg_ls)
@@ -220,22 +219,20 @@ _JPEG_2000 = _Codec(read_jpeg_2000, codecs.jpeg_2000, codecs.jpeg_2000_reduced)
 _HTJ2K = _Codec(read_jpeg_2000, codecs.htj2k, codecs.jpeg_2000_reduced)
 _JPEG_XL = _Codec(read_jpeg_xl, codecs.jpeg_xl)
 _CODECS: dict[str, _Codec] = {
-    "1.2.840.10008.1.2.4.50": _JPEG,
-    "1.2.840.10008.1.2.4.51": _JPEG,
-    "1.2.840.10008.1.2.4.53": _JPEG,  # retired, as 55: progressive
-    "1.2.840.10008.1.2.4.55": _JPEG,
-    "1.2.840.10008.1.2.4.57": _JPEG_LOSSLESS,
-    "1.2.840.10008.1.2.4.70": _JPEG_LOSSLESS,
-    "1.2.840.10008.1.2.4.201": _HTJ2K,
-    "1.2.840.10008.1.2.4.202": _HTJ2K,
-    "1.2.840.10008.1.2.4.203": _JPEG_2000._replace(lossy=True),
-    "1.2.840.10008.1.2.4.90": _JPEG_2000,
-    "1.2.840.10008.1.2.4.91": _JPEG_2000._replace(lossy=True),
-    "1.2.840.10008.1.2.4.80": _JPEG_LS,
-    "1.2.840.10008.1.2.4.81": _JPEG_LS._replace(lossy=True),
-    "1.2.840.10008.1.2.4.110": _JPEG_XL,
-    "1.2.840.10008.1.2.4.111": _JPEG_XL._replace(lossy=True),
-    "1.2.840.10008.1.2.4.112": _JPEG_XL._replace(lossy=True),
+    syntaxes.JPEG_BASELINE: _JPEG,
+    syntaxes.JPEG_EXTENDED: _JPEG,
+    syntaxes.JPEG_SPECTRAL_SELECTION: _JPEG,
+    syntaxes.JPEG_FULL_PROGRESSION: _JPEG,
+    syntaxes.JPEG_LOSSLESS: _JPEG_LOSSLESS,
+    syntaxes.JPEG_LOSSLESS_SV1: _JPEG_LOSSLESS,
+    syntaxes.HTJ2K_LOSSLESS: _HTJ2K,
+    syntaxes.HTJ2K_LOSSLESS_RPCL: _HTJ2K,
+    syntaxes.HTJ2K: _JPEG_2000._replace(lossy=True),
+    syntaxes.JPEG_2000_LOSSLESS: _JPEG_2000,
+    syntaxes.JPEG_2000: _JPEG_2000._replace(lossy=True),
+    syntaxes.JPEG_LS_LOSSLESS: _JPEG_LS,
+    syntaxes.JPEG_LS_NEAR_LOSSLESS: _JPEG_LS._replace(lossy=True),
+    syntaxes.JPEG_XL_LOSSLESS: _JPEG_XL,
+    syntaxes.JPEG_XL_RECOMPRESSION: _JPEG_XL._replace(lossy=True),
+    syntaxes.JPEG_XL: _JPEG_XL._replace(lossy=True),
 }
-DECODED_SYNTAXES: tuple[str, ...] = (*_UNCOMPRESSED, _RLE, *_CODECS)
-"""Every transfer syntax that the box reads, the cheapest first: what the listener offers to accept."""

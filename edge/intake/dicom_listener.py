@@ -8,101 +8,169 @@ the network's threads.
 from __future__ import annotations
 
 import logging
-import socket
 import sqlite3
+import ssl
+import sys
 import time
 import warnings
-from threading import ExceptHookArgs
+from threading import ExceptHookArgs, Thread
 from typing import Any, Self
 
 from pydicom import Dataset
-from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt
-from pynetdicom.dsutils import encode_file_meta
+from pydicom.uid import UID
+from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt, register_uid
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
+from pynetdicom.service_class import StorageServiceClass
+from pynetdicom.sop_class import Verification
 
 from edge import events
 from edge.config import Dicom
 from edge.events import emit, place
 from edge.identity import Identity, Unidentified, read_identity
-from edge.imaging.decode import DECODED_SYNTAXES
+from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
+from edge.intake.connections import Connection, Connections, Stage
 from edge.intake.reception import Reception
+from edge.intake.statuses import (
+    CANNOT_UNDERSTAND,
+    DATA_SET_DOES_NOT_MATCH,
+    OUT_OF_RESOURCES,
+    PROCESSING_FAILURE,
+    SUCCESS,
+    Refused,
+)
+from edge.intake.tls import server_context
+from edge.intake.upper_layer import Server
 from edge.records import Arrival, Priority
-from edge.store import StorageFull
-
-SUCCESS = 0x0000
-PROCESSING_FAILURE = 0x0110
-OUT_OF_RESOURCES = 0xA700
-DATA_SET_DOES_NOT_MATCH = 0xA900
-CANNOT_UNDERSTAND = 0xC000
+from edge.store import Delivery, StorageFull
 
 IMPLEMENTATION_CLASS_UID = "2.25.199491396992977404719333051299002334566"
 IMPLEMENTATION_VERSION_NAME = "SCANSIDE"
 """Ours in each file's meta information, the same in every version: an image that comes again has the same bytes."""
 
-_VERIFICATION = "1.2.840.10008.1.1"
+RETIRED_STORAGE = {
+    "1.2.840.10008.5.1.4.1.1.3": "UltrasoundMultiFrameImageStorageRetired",
+    "1.2.840.10008.5.1.4.1.1.5": "NuclearMedicineImageStorageRetired",
+    "1.2.840.10008.5.1.4.1.1.6": "UltrasoundImageStorageRetired",
+    "1.2.840.10008.5.1.4.1.1.12.3": "XRayAngiographicBiPlaneImageStorage",
+    "1.2.840.10008.5.1.4.1.1.77.1": "VLImageStorageTrial",
+    "1.2.840.10008.5.1.4.1.1.77.2": "VLMultiFrameImageStorageTrial",
+}
+"""Image storage classes that old modalities still send and pynetdicom does not list (PS3.6 table A-1)."""
+
 _PRIORITIES = {1: Priority.URGENT, 2: Priority.BACKLOG}  # PS3.7 table 9.3-1: 0 medium, 1 high, 2 low
 _COMMENT_LENGTH = 64
 _POLL = 0.02
-
-
-class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
-    """An object that is answered with a failure status and a comment for the sender's log."""
-
-    def __init__(self, status: int, comment: str) -> None:
-        super().__init__(comment)
-        self.status = status
+_CUT_EVERY = 0.5
 
 
 class DicomListener:
-    """Accepts associations and objects from its creation on, in threads of its own, until `stop`."""
+    """Accepts associations and objects from its creation on, in threads of its own, until `stop`.
+
+    Attributes:
+        port: The port without TLS; 0 when there is none.
+        tls_port: The port with TLS; 0 when there is none.
+    """
 
     def __init__(self, config: Dicom, reception: Reception) -> None:
-        """Bind and listen. Raises `OSError` when the address cannot be had."""
+        """Bind and listen.
+
+        Raises:
+            OSError: The address cannot be had; its `filename` is the port.
+            TlsUnusable: The certificate or the key.
+        """
         self._config = config
         self._reception = reception
-        self._storing: set[Any] = set()
-        entity = AE(ae_title=config.ae_title)
-        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        entity.require_called_aet = config.require_called_ae_title
-        entity.maximum_associations = config.max_associations
-        entity.maximum_pdu_size = config.max_pdu_bytes
-        self._server = entity.start_server(
-            (config.host, config.port),
-            block=False,
-            contexts=_supported_contexts(),
-            evt_handlers=[(evt.EVT_C_STORE, self._on_store), (evt.EVT_REJECTED, self._on_rejected)],
-        )
-        self.port: int = self._server.server_address[1]
-        emit(events.LISTENING, ae_title=config.ae_title, host=config.host, port=self.port)
+        self._connections = Connections(config)
+        self._servers: list[Server] = []
+        tls = server_context(config.tls) if config.tls else None
+        self.port = self._listen(config.port) if config.plain else 0
+        self.tls_port = self._listen(config.tls.port, tls) if config.tls else 0
+        for server in self._servers:
+            Thread(target=server.serve_forever, args=(_CUT_EVERY,), daemon=True).start()
+        for event, port in ((events.LISTENING, self.port), (events.TLS_LISTENING, self.tls_port)):
+            if port:
+                emit(event, ae_title=config.ae_title, host=config.host, port=port)
 
     @property
     def associations(self) -> int:
         """How many are open now."""
-        return len(self._server.active_associations)
+        return self._connections.associations()
 
     def stop(self, seconds: float) -> None:
         """Take no new associations, let running C-STOREs finish for up to `seconds`, then hang up on all."""
         deadline = time.monotonic() + seconds
-        self._server.shutdown()
+        for server in self._servers:
+            server.shutdown()
         idle: set[Any] = set()
-        while open_now := set(self._server.active_associations):
-            idle_before, idle = idle, {association for association in open_now if not self._is_busy(association)}
+        while open_now := set(self._connections.all()):
+            idle_before, idle = idle, {connection for connection in open_now if not _is_busy(connection)}
             late = time.monotonic() >= deadline
-            for association in open_now if late else idle & idle_before:
-                _hang_up(association)
+            for connection in open_now if late else idle & idle_before:
+                connection.hang_up()
             if time.monotonic() >= deadline + 1:
                 return
             time.sleep(_POLL)
 
-    def _is_busy(self, association: Any) -> bool:
-        """Whether it is in the middle of a message: some of it received, or all of it and not answered yet."""
-        dimse = association.dimse
-        return association in self._storing or dimse.message is not None or not dimse.msg_queue.empty()
+    def _listen(self, port: int, tls: ssl.SSLContext | None = None) -> int:
+        entity = AE(ae_title=self._config.ae_title)
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.maximum_pdu_size = self._config.max_pdu_bytes
+        entity.maximum_associations = sys.maxsize  # `Connections` decides
+        entity.acse_timeout = self._config.association_timeout_seconds + 2  # `Connections` comes first, and says so
+        entity.network_timeout = None  # `Connections` decides
+        try:
+            server = entity.make_server(
+                (self._config.host, port),
+                contexts=_supported_contexts(),
+                evt_handlers=[
+                    (evt.EVT_REQUESTED, self._on_requested),
+                    (evt.EVT_CONN_CLOSE, _on_closed),
+                    (evt.EVT_C_STORE, self._on_store),
+                ],
+                server_class=Server,
+                connections=self._connections,
+                config=self._config,
+                tls=tls,
+                begin=self._begin,
+            )
+        except OSError as error:
+            for other in self._servers:
+                other.server_close()
+            raise OSError(error.errno, error.strerror, str(port)) from error
+        self._servers.append(server)
+        return int(server.server_address[1])
+
+    def _on_requested(self, event: Any) -> None:
+        association = event.assoc
+        request = association.requestor.primitive
+        rejection = self._connections.admit(
+            association.connection,
+            called=request.called_ae_title,
+            calling=request.calling_ae_title,
+            context=str(request.application_context_name),
+        )
+        if rejection:
+            emit(events.ASSOCIATION_REJECTED, host=association.connection.host, reason=rejection.words)
+            association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
+            association.kill()  # waits until it is sent
+
+    def _begin(self, command: Dataset, transfer_syntax: UID) -> Delivery:
+        """Start a DICOM file (PS3.10 7.1) with file meta information of our own."""
+        meta = create_file_meta(
+            sop_class_uid=command.AffectedSOPClassUID,
+            sop_instance_uid=command.AffectedSOPInstanceUID,
+            transfer_syntax=transfer_syntax,
+            implementation_uid=UID(IMPLEMENTATION_CLASS_UID),
+            implementation_version=IMPLEMENTATION_VERSION_NAME,
+        )
+        delivery = self._reception.begin()
+        delivery.write(bytes(128) + b"DICM" + encode_file_meta(meta))
+        return delivery
 
     def _on_store(self, event: Any) -> int | Dataset:
-        self._storing.add(event.assoc)
         try:
-            self._reception.accept(*_received(event))
+            self._reception.keep(event.request.DataSet.delivery, _identified(event, self._config.max_object_bytes))
         except Refused as refusal:
             self._reception.refuse()
             return _failure(refusal.status, str(refusal))
@@ -113,17 +181,7 @@ class DicomListener:
         except Exception as error:  # a defect of ours costs this object, not the association: DESIGN rule 2
             self._reception.refuse()
             return _failure(PROCESSING_FAILURE, f"the software failed: {type(error).__name__}")
-        finally:
-            self._storing.discard(event.assoc)
         return SUCCESS
-
-    def _on_rejected(self, event: Any) -> None:
-        request = event.assoc.requestor
-        if self._config.require_called_ae_title and request.primitive.called_ae_title != self._config.ae_title.strip():
-            reason = f"it called another AE title than {self._config.ae_title}"
-        else:
-            reason = f"{self._config.max_associations} are open already"
-        emit(events.ASSOCIATION_REJECTED, host=request.address, reason=reason)
 
 
 def silence_libraries() -> None:
@@ -147,30 +205,48 @@ class _Contexts(list[Any]):
         return self
 
 
+def storage_classes() -> list[str]:
+    """The UIDs of the storage SOP classes that are accepted."""
+    return [
+        *(str(context.abstract_syntax) for context in AllStoragePresentationContexts),
+        *RETIRED_STORAGE,
+    ]
+
+
 def _supported_contexts() -> _Contexts:
     """Every storage SOP class in every transfer syntax that is decoded here; the first that the sender has is taken."""
-    syntaxes = list(DECODED_SYNTAXES)
-    contexts = _Contexts(build_context(storage.abstract_syntax, syntaxes) for storage in AllStoragePresentationContexts)
-    contexts.append(build_context(_VERIFICATION))
+    for retired, keyword in RETIRED_STORAGE.items():
+        register_uid(retired, keyword, StorageServiceClass)
+    contexts = _Contexts(build_context(storage, list(DECODED_SYNTAXES)) for storage in storage_classes())
+    contexts.append(build_context(Verification))
     return contexts
 
 
-def _received(event: Any) -> tuple[bytes, Arrival]:
-    """The object as a DICOM file (PS3.10 7.1), and how it came. Raises `Refused`."""
+def _on_closed(event: Any) -> None:
+    """Wake an association that still waits for its request: pynetdicom would let it wait for the timeout."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(None)
+
+
+def _is_busy(connection: Connection) -> bool:
+    """Whether it is in the middle of a message: some of it received, or all of it and not answered yet."""
+    return connection.stage is Stage.STORING or bool(connection.thread and connection.thread.dimse.message)
+
+
+def _identified(event: Any, longest: int) -> Arrival:
+    """How an object came, once it is known to be what its request says. Raises `Refused`."""
     request, syntax = event.request, event.context.transfer_syntax
-    data_set = request.DataSet.getvalue()
+    if request.DataSet.is_too_large:
+        raise Refused(OUT_OF_RESOURCES, f"the object has more than {longest} bytes")
     stated = Identity(str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
     try:
-        found = read_identity(data_set, str(syntax))
+        found = read_identity(request.DataSet.getvalue(), str(syntax))
     except Unidentified as error:
         raise Refused(CANNOT_UNDERSTAND, str(error)) from error
     if found[:2] != stated[:2]:
         name = "SOP Class" if found.sop_class_uid != stated.sop_class_uid else "SOP Instance"
         raise Refused(DATA_SET_DOES_NOT_MATCH, f"the data set's {name} UID is not the request's")
-    meta = event.file_meta
-    meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    arrival = Arrival(
+    return Arrival(
         source="dicom",
         peer=event.assoc.requestor.ae_title,
         sop_instance_uid=stated.sop_instance_uid,
@@ -178,7 +254,6 @@ def _received(event: Any) -> tuple[bytes, Arrival]:
         transfer_syntax_uid=str(syntax),
         priority=_PRIORITIES.get(request.Priority, Priority.ROUTINE),
     )
-    return b"".join((bytes(128), b"DICM", encode_file_meta(meta), data_set)), arrival
 
 
 def _failure(status: int, comment: str) -> Dataset:
@@ -188,11 +263,3 @@ def _failure(status: int, comment: str) -> Dataset:
     answer.Status = status
     answer.ErrorComment = comment[:_COMMENT_LENGTH]
     return answer
-
-
-def _hang_up(association: Any) -> None:
-    """Close the connection under an association: its threads see the end at once and go."""
-    try:
-        association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
-    except (AttributeError, OSError):
-        return  # closed already

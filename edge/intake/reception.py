@@ -6,7 +6,7 @@ import sqlite3
 from threading import Lock
 
 from edge.records import Arrival
-from edge.store import Accepted, StorageFull, Store
+from edge.store import Accepted, Delivery, StorageFull, Store
 
 
 class Reception:
@@ -27,8 +27,18 @@ class Reception:
 
     def accept(self, data: bytes, arrival: Arrival) -> Accepted:
         """Take an object durably. Raises what `Store.accept` raises."""
+        delivery = self.begin()
+        delivery.write(data)
+        return self.keep(delivery, arrival)
+
+    def begin(self) -> Delivery:
+        """Start an object that comes in pieces, for `keep`."""
+        return self._store.begin()
+
+    def keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
+        """Take durably what was delivered. Raises what `Store.accept` raises."""
         try:
-            accepted = self._store.accept(data, arrival)
+            accepted = self._store.keep(delivery, arrival)
         except (StorageFull, OSError, sqlite3.Error) as error:
             self.refuse("the disk is full" if isinstance(error, StorageFull) else "the disk or the journal failed")
             raise

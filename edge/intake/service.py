@@ -13,6 +13,7 @@ from edge.device.signals import Signals
 from edge.events import emit
 from edge.intake.dicom_listener import DicomListener, report_thread_failure, silence_libraries
 from edge.intake.reception import Reception
+from edge.intake.tls import TlsUnusable
 from edge.intake.watch_folder import WatchFolder
 from edge.store import Store, hold_lock
 
@@ -40,8 +41,12 @@ def serve(config: Config) -> int:
     try:
         listener = DicomListener(dicom, reception)
     except OSError as error:
-        emit(events.LISTEN_REFUSED, host=dicom.host, port=dicom.port, error=error.strerror or error)
-        health.report(State.DOWN, f"the DICOM listener cannot listen on port {dicom.port}: {error.strerror}")
+        emit(events.LISTEN_REFUSED, host=dicom.host, port=error.filename, error=error.strerror or error)
+        health.report(State.DOWN, f"the DICOM listener cannot listen on port {error.filename}: {error.strerror}")
+        return 1
+    except TlsUnusable as error:
+        emit(events.TLS_UNUSABLE, file=error.file, error=error)
+        health.report(State.DOWN, f"DICOM over TLS cannot start: {error}")
         return 1
     folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
     buffers_of = 0
@@ -52,6 +57,7 @@ def serve(config: Config) -> int:
             State.DEGRADED if trouble else State.UP,
             trouble,
             dicom_port=listener.port,
+            dicom_tls_port=listener.tls_port,
             associations=listener.associations,
             accepted=reception.accepted,
             refused=reception.refused,

@@ -3,11 +3,12 @@
 from edge.store.doorbell import Doorbell, ring
 from edge.store.lock import AlreadyRunning, hold_lock
 from edge.store.outbox import Outbox, OutboxMessage
-from edge.store.store import Accepted, Owed, Queue, StorageFull, Store
+from edge.store.store import Accepted, Delivery, Owed, Queue, StorageFull, Store
 
 __all__ = [
     "Accepted",
     "AlreadyRunning",
+    "Delivery",
     "Doorbell",
     "Outbox",
     "OutboxMessage",

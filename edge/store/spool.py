@@ -21,23 +21,19 @@ class Spool:
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
 
+    def begin(self, name: str) -> Incoming:
+        """Start a file that comes in pieces. Raises `OSError`."""
+        return Incoming(self, self._incoming / name)
+
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write a whole file durably. Raises `OSError`; then nothing stands under `name`."""
-        temporary = self._incoming / name
+        incoming = self.begin(name)
         try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(descriptor, view) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            temporary.rename(self.folder / name)
+            incoming.write(data)
+            incoming.keep()
         except OSError:
-            temporary.unlink(missing_ok=True)
+            incoming.discard()
             raise
-        self._flush_folder()
 
     def read(self, name: str) -> bytes:
         """The file's bytes. Raises `FileNotFoundError` when there is none."""
@@ -63,9 +59,41 @@ class Spool:
             path.unlink(missing_ok=True)
         return len(leftovers)
 
-    def _flush_folder(self) -> None:
+    def flush_folder(self) -> None:
+        """Make the names last that files were given."""
         descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class Incoming:
+    """A file on its way into a spool: under no name there until `keep`."""
+
+    def __init__(self, spool: Spool, path: Path) -> None:
+        self._spool = spool
+        self._path = path
+        self._file = open(path, "wb", buffering=0, opener=_for_this_user)  # noqa: SIM115 - closed by keep or discard
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append. Raises `OSError`."""
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def keep(self) -> None:
+        """Bring it to the disk, and then under its name. Raises `OSError`; then it is to be discarded."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._path.rename(self._spool.folder / self._path.name)
+        self._spool.flush_folder()
+
+    def discard(self) -> None:
+        """Remove it, unless it was kept."""
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+
+def _for_this_user(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

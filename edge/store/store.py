@@ -20,7 +20,7 @@ from edge.store.database import Database
 from edge.store.doorbell import ring
 from edge.store.journal import SCHEMA
 from edge.store.lock import folder_lock
-from edge.store.spool import Spool
+from edge.store.spool import Incoming, Spool
 
 _ORDER = {priority: order for order, priority in enumerate(Priority)}
 _RESULT_COLUMNS = "r.*, i.received_at FROM results r JOIN instances i ON i.id = r.instance_id"
@@ -55,6 +55,51 @@ class Queue(NamedTuple):
     oldest_received_at: float | None
 
 
+class Delivery:
+    """An object on its way in: hashed and written as it comes, nothing of it accepted yet.
+
+    Attributes:
+        id: The id of the instance that it may become.
+        digest: SHA-256 of what came.
+        size: How many bytes came.
+    """
+
+    def __init__(self, spool: Spool) -> None:
+        self.id = uuid.uuid4().hex
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self._file: Incoming | None = None
+        self._error: OSError | None = None
+        try:
+            self._file = spool.begin(self.id)
+        except OSError as error:
+            self._error = error
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Take the next piece. After a failing disk it is hashed only: the object may be one that is stored already."""
+        self.digest.update(data)
+        self.size += len(data)
+        if self._file is None or self._error:
+            return
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self._error = error
+            self._file.discard()
+
+    def bring_to_disk(self) -> None:
+        """Bring the bytes to the disk, under the id. Raises `OSError`, also that of an earlier `write`."""
+        if self._error:
+            raise self._error
+        if self._file:
+            self._file.keep()
+
+    def discard(self) -> None:
+        """Remove what came, unless it is on the disk under the id."""
+        if self._file:
+            self._file.discard()
+
+
 class Summarise(Protocol):
     """Makes the de-identified summary of a result once its id and the time of its commit are known."""
 
@@ -84,7 +129,24 @@ class Store:
             StorageFull: No room. Nothing was accepted.
             OSError, sqlite3.Error: The disk failed. Nothing was accepted.
         """
-        accepted = self._accept(data, arrival)
+        with folder_lock(self._spool.folder, shared=True):  # no sweep while the file has no journal row
+            delivery = self.begin()
+            delivery.write(data)
+            return self.keep(delivery, arrival)
+
+    def begin(self) -> Delivery:
+        """Start an object that comes in pieces, for `keep`: in the intake alone, before whose sweep nothing comes.
+
+        Does not raise: `keep` does, for a disk that failed.
+        """
+        return Delivery(self._spool)
+
+    def keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
+        """Accept what was delivered, as `accept` does with a whole object; raises what that raises."""
+        try:
+            accepted = self._keep(delivery, arrival)
+        finally:
+            delivery.discard()
         instance = accepted.instance
         if accepted.new:
             ring(self.state_dir, "inference")
@@ -258,23 +320,23 @@ class Store:
         """Close the journal."""
         self._journal.close()
 
-    def _accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
+    def _keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
         received_at = self._clock()
-        digest = hashlib.sha256(data).hexdigest()
+        digest = delivery.digest.hexdigest()
         known = self._find(digest, arrival)
         if known:
             return Accepted(known, new=False, conflicts_with=None)
         instance = Instance(
-            id=uuid.uuid4().hex,
+            id=delivery.id,
             arrival=arrival,
             sha256=digest,
-            size=len(data),
+            size=delivery.size,
             received_at=received_at,
             attempts=0,
         )
         try:
             with folder_lock(self._spool.folder, shared=True):  # no sweep between the file and its journal row
-                self._spool.write(instance.id, data)
+                delivery.bring_to_disk()
                 conflict = self._insert(instance)
         except sqlite3.IntegrityError:  # another association brought the same object meanwhile
             self._spool.remove(instance.id)
@@ -285,7 +347,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             self._spool.remove(instance.id)
             if _is_full(error):
-                raise StorageFull(f"no room for {len(data)} bytes: free space on {self.state_dir}") from error
+                raise StorageFull(f"no room for {delivery.size} bytes: free space on {self.state_dir}") from error
             raise
         return Accepted(instance, new=True, conflicts_with=conflict)
 

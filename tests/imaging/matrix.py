@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.imaging.decode import DECODED_SYNTAXES
 from edge.imaging.reader import Source
 from edge.imaging.resample import Size
+from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
 from tests.imaging.files import dicom, picture
 
 README = Path(__file__).parents[2] / "edge/imaging/README.md"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.imaging.decode import DECODED_SYNTAXES
+from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
 from tests.imaging import matrix
 
 

@@ -16,20 +16,19 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
 )
-from pynetdicom import AE, AllStoragePresentationContexts
+from pynetdicom import AE, AllStoragePresentationContexts, build_context
 from pynetdicom.dsutils import encode
 
 from edge.config import Dicom
-from edge.imaging.decode import DECODED_SYNTAXES
-from edge.intake.dicom_listener import (
+from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
+from edge.intake.dicom_listener import IMPLEMENTATION_CLASS_UID, RETIRED_STORAGE, DicomListener, storage_classes
+from edge.intake.reception import Reception
+from edge.intake.statuses import (
     CANNOT_UNDERSTAND,
     DATA_SET_DOES_NOT_MATCH,
-    IMPLEMENTATION_CLASS_UID,
     PROCESSING_FAILURE,
     SUCCESS,
-    DicomListener,
 )
-from edge.intake.reception import Reception
 from edge.records import Instance, Priority
 from edge.store import Store
 from tests.intake.conftest import Sender
@@ -92,8 +91,8 @@ def test_the_same_uid_with_other_bytes_is_two(
 
 def test_every_storage_class_is_accepted_in_every_syntax_that_is_decoded(listener: DicomListener) -> None:
     """128 contexts go into one association; the listener supports more, in the cheapest syntax that was proposed."""
-    classes = [context.abstract_syntax for context in AllStoragePresentationContexts]
-    assert len(classes) > 128
+    classes = storage_classes()
+    assert {context.abstract_syntax for context in AllStoragePresentationContexts} < set(classes)
     for start in range(0, len(classes), 128):
         with association_with(
             listener.port, classes[start : start + 128], list(reversed(DECODED_SYNTAXES))
@@ -101,6 +100,25 @@ def test_every_storage_class_is_accepted_in_every_syntax_that_is_decoded(listene
             accepted = association.accepted_contexts
             assert [context.abstract_syntax for context in accepted] == classes[start : start + 128]
             assert {str(context.transfer_syntax[0]) for context in accepted} == {DECODED_SYNTAXES[0]}
+
+
+def test_a_sender_with_a_context_for_each_syntax_chooses_itself(listener: DicomListener) -> None:
+    """To refuse the dear ones would lose the images of a sender that has no others."""
+    entity = AE()
+    entity.requested_contexts = [build_context(DX_FOR_PRESENTATION, syntax) for syntax in reversed(DECODED_SYNTAXES)]
+    association = entity.associate("127.0.0.1", listener.port)
+    accepted = [str(context.transfer_syntax[0]) for context in association.accepted_contexts]
+    assert accepted == list(reversed(DECODED_SYNTAXES))
+    association.release()
+
+
+@pytest.mark.parametrize("sop_class", RETIRED_STORAGE)
+def test_a_retired_class_is_stored(listener: DicomListener, store: Store, sop_class: str) -> None:
+    dataset = dx()
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = UID(sop_class)
+    with association_with(listener.port, [sop_class], [ExplicitVRLittleEndian]) as association:
+        assert c_store(association, dataset, encoded(dataset)).Status == SUCCESS
+    assert _only(store).arrival.sop_class_uid == sop_class
 
 
 def test_a_syntax_that_is_not_decoded_is_not_accepted(listener: DicomListener) -> None:
@@ -118,7 +136,7 @@ def test_a_syntax_that_is_not_decoded_is_not_accepted(listener: DicomListener) -
 
 
 def test_the_largest_pdu_is_offered_as_configured(store: Store) -> None:
-    for size in (0, 65536):
+    for size in (1 << 20, 65536):
         listener = DicomListener(Dicom(port=0, max_pdu_bytes=size), Reception(store))
         with association_with(listener.port, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
             assert association.acceptor.maximum_length == size

@@ -16,7 +16,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 
 from edge.device.health import State, read_health
-from edge.intake.dicom_listener import DATA_SET_DOES_NOT_MATCH, SUCCESS
+from edge.intake.statuses import DATA_SET_DOES_NOT_MATCH, SUCCESS
 from edge.store import Store
 from tests.intake.conftest import IntakeProcess, Sender
 from tests.intake.objects import DX_FOR_PRESENTATION, PATIENT_NAME, dx, save

@@ -1,0 +1,321 @@
+"""Our hooks into pynetdicom's upper layer: the only place that relies on its insides (those of 3.0.4).
+
+pynetdicom reads whatever length a PDU claims, keeps whatever an object or command grows to, waits without end for the
+rest of either, does TLS handshakes in the loop that accepts connections, and lets a thread die of a PDU that its state
+machine does not expect. Here each of these gets its bound; what is against the protocol becomes the event "invalid PDU"
+(Evt19) of PS3.8's own state machine, which answers with A-ABORT.
+"""
+
+from __future__ import annotations
+
+import queue
+import select
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
+from socketserver import TCPServer
+from typing import Any
+
+from pydicom import Dataset
+from pydicom.uid import UID
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
+from pynetdicom.fsm import StateMachine
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+
+from edge import events
+from edge.config import Dicom
+from edge.events import emit, place
+from edge.intake.admission import make_titles_readable
+from edge.intake.connections import Connection, Connections, Stage
+from edge.intake.tls import tls_words
+from edge.store import Delivery
+
+MAX_ASSOCIATE_BYTES = 1 << 18
+"""The longest A-ASSOCIATE-RQ: 128 presentation contexts of 50 transfer syntaxes each need 180 KB."""
+
+MAX_COMMAND_BYTES = 1 << 14
+"""The longest command set: a C-STORE request has under 300 bytes."""
+
+_HEAD_BYTES = 1 << 16
+"""How much of an object stays in memory: the UIDs that say what it is are among its first elements."""
+
+_HEADER_BYTES = 6
+_READ_BYTES = 1 << 16
+_LINGER_SECONDS = 1.0
+_ASSOCIATE_RQ, _P_DATA, _LONGEST_KNOWN = 0x01, 0x04, 0x07
+_INVALID_PDU = "Evt19"
+_IDLE, _CLOSING = "Sta1", "Sta13"
+
+
+class Violation(Exception):  # noqa: N818 - the sender's error, not ours
+    """What a sender did against the protocol."""
+
+
+class Server(AssociationServer):  # type: ignore[misc]
+    """Accepts connections in one thread that never waits for a sender, and cuts those that are overdue."""
+
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        *arguments: Any,
+        connections: Connections,
+        config: Dicom,
+        tls: ssl.SSLContext | None,
+        begin: Callable[[Dataset, UID], Delivery],
+        **options: Any,
+    ) -> None:
+        """Bind and listen. Raises `OSError`.
+
+        Args:
+            arguments: pynetdicom's, as are the options.
+            connections: Those of all listeners.
+            config: The limits on PDUs and objects.
+            tls: With TLS, or without.
+            begin: Starts an object, from a C-STORE-RQ's command set and its transfer syntax.
+            options: See arguments.
+        """
+        self.connections = connections
+        self.max_pdu_bytes = config.max_pdu_bytes
+        self.max_object_bytes = config.max_object_bytes
+        self.tls = tls
+        self.begin = begin
+        super().__init__(*arguments, request_handler=_Handler, **options)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept; the TLS handshake comes with the association's first read, in its own thread."""
+        client, address = self.socket.accept()
+        if self.tls:
+            client = self.tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
+        return client, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Start an association's threads, if there may be one more connection."""
+        connection = self.connections.opened(request, client_address[0])
+        if connection is None:
+            self.shutdown_request(request)
+            return
+        try:
+            _Handler(request, client_address, self, connection)
+        except BaseException:
+            self.connections.closed(connection)
+            raise
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
+        """Say that no threads could be started for a connection, which is then closed."""
+        if error := sys.exception():
+            emit(events.THREAD_FAILED, error=type(error).__name__, where=place(error))
+
+    def service_actions(self) -> None:
+        """Called between requests, twice a second at least."""
+        super().service_actions()
+        self.connections.cut_overdue()
+
+    def shutdown(self) -> None:
+        """Stop accepting, and close the socket."""
+        TCPServer.shutdown(self)  # pynetdicom's own wants to be known to its AE
+        self.server_close()
+
+
+class _Handler(RequestHandler):  # type: ignore[misc]
+    def __init__(self, request: Any, client_address: Any, server: Server, connection: Connection) -> None:
+        self._connection = connection
+        super().__init__(request, client_address, server)
+
+    def handle(self) -> None:
+        association = self._create_association()
+        association.connection = self._connection
+        association.dul.event_queue = queue.Queue()  # holds what the transport said that is replaced here
+        association.dul.socket = _Transport(association, self.request, self._connection, self.server)
+        association.dul.state_machine = _Machine(association.dul)
+        association.dimse = _Dimse(association, self._connection, self.server)
+        association.start()
+        self._connection.thread = association
+
+
+class _Transport(AssociationSocket):  # type: ignore[misc]
+    """Reads PDUs of bounded length, in large pieces, and no more while a message waits for its answer."""
+
+    def __init__(self, association: Any, client: Any, connection: Connection, server: Server) -> None:
+        super().__init__(association, client_socket=client)
+        self._connection = connection
+        self._clock = server.connections.clock
+        self._max_pdu_bytes = server.max_pdu_bytes
+        self._type: int | None = None
+
+    @property
+    def ready(self) -> bool:
+        if self.assoc.dul.state_machine.current_state == _CLOSING:
+            self._linger()
+            return False  # nothing that still comes is of interest: pynetdicom closes the connection now
+        first = self._connection.stage is Stage.STORING or not self.event_queue.empty()
+        return not first and bool(super().ready)
+
+    def _linger(self) -> None:
+        """Let the sender read why it is sent away: closing on unread bytes would reset the connection under it."""
+        end = self._clock() + _LINGER_SECONDS
+        with suppress(OSError, ValueError, TypeError):  # closed already
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)
+            while (left := end - self._clock()) > 0 and select.select([self.socket], [], [], left)[0]:
+                if not socket.socket.recv(self.socket, _READ_BYTES):  # not SSLSocket's: nobody deciphers this
+                    return
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """A PDU's first six bytes, and at the next call the rest of it."""
+        kind, self._type = self._type, None
+        if kind is None:
+            if self.assoc.dimse.message is None:
+                self._connection.since, self._connection.received = self._clock(), 0
+            header = self._read(nr_bytes)
+            if len(header) == _HEADER_BYTES and 0 < header[0] <= _LONGEST_KNOWN:
+                self._type = header[0]
+            return header
+        longest = self._max_pdu_bytes if kind == _P_DATA else MAX_ASSOCIATE_BYTES
+        if nr_bytes > longest:
+            self._connection.violation = f"a PDU of {nr_bytes} bytes, the rule is at most {longest}"
+            self.event_queue.put(_INVALID_PDU)
+            raise ConnectionAbortedError
+        body = self._read(nr_bytes)
+        if kind == _ASSOCIATE_RQ:
+            make_titles_readable(body)
+        return body
+
+    def _read(self, size: int) -> bytearray:
+        client = self.socket
+        if client is None:
+            raise ConnectionAbortedError
+        buffer = bytearray(size)
+        view = memoryview(buffer)
+        done = 0
+        try:
+            while done < size and (count := client.recv_into(view[done:])):
+                done += count
+                self._connection.received += count
+        except ssl.SSLError as error:
+            emit(events.TLS_FAILED, host=self._connection.host, error=tls_words(error))
+            raise
+        return buffer if done == size else buffer[:done]
+
+
+class _Machine(StateMachine):  # type: ignore[misc]
+    """PS3.8's state machine, for which an action that fails is one more invalid PDU."""
+
+    def do_action(self, event: str) -> None:
+        connection = self.dul.assoc.connection
+        if event == _INVALID_PDU and self.current_state != _CLOSING:
+            reason = connection.violation or "a PDU that cannot be read"
+            emit(events.ASSOCIATION_ABORTED, host=connection.host, reason=reason)
+        try:
+            super().do_action(event)
+        except Exception as error:  # any type, from any depth of pynetdicom and pydicom
+            words = str(error) if isinstance(error, Violation) else f"{type(error).__name__} in {place(error)}"
+            connection.violation = connection.violation or words
+            self._give_up(event)
+
+    def _give_up(self, event: str) -> None:
+        """Go on to A-ABORT after a failed action; where there is no association any more, to the end."""
+        with suppress(queue.Empty):
+            while True:
+                self.dul.to_provider_queue.get_nowait()  # else the reactor tries to send it again and again
+        self.dul._kill_thread = self.current_state == _IDLE or event == _INVALID_PDU
+        if self.current_state != _CLOSING:
+            self.dul.event_queue.put(_INVALID_PDU)
+
+
+class ObjectBuffer(BytesIO):
+    """An object as it comes: it goes on to the store, and only its head stays here, to say what it is.
+
+    Attributes:
+        size: How many bytes came.
+        delivery: What is in the store's hands; None before the first byte.
+        is_too_large: Whether it is not kept: then it is only counted.
+    """
+
+    def __init__(self, begin: Callable[[], Delivery], longest: int) -> None:
+        """`begin` starts the delivery when the first fragment comes; `longest` is in bytes."""
+        super().__init__()
+        self._begin = begin
+        self._longest = longest
+        self.size = 0
+        self.delivery: Delivery | None = None
+        self.is_too_large = False
+
+    def write(self, data: Any) -> int:
+        """Take one fragment."""
+        self.size += len(data)
+        self.delivery = self.delivery or self._begin()
+        if self.size > self._longest:
+            self.is_too_large = True
+            self.delivery.discard()
+            return len(data)
+        self.delivery.write(data)
+        super().write(data[: _HEAD_BYTES - self.tell()])
+        return len(data)
+
+    def discard(self) -> None:
+        """Remove what came, unless the store has accepted it."""
+        if self.delivery:
+            self.delivery.discard()
+
+
+class _CommandBuffer(BytesIO):
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > MAX_COMMAND_BYTES:
+            raise Violation(f"a command set of more than {MAX_COMMAND_BYTES} bytes")
+        return super().write(data)
+
+
+class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]
+    """Takes C-STORE and C-ECHO requests, one at a time and of bounded size."""
+
+    message: Any
+
+    def __init__(self, association: Any, connection: Connection, server: Server) -> None:
+        super().__init__(association)
+        self._connection = connection
+        self._server = server
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Add fragments to the message. Raises `Violation`."""
+        message = self.message = self.message or self._new_message()
+        complete = message.decode_msg(primitive, self.assoc)
+        endless = message.data_set.size > 2 * self._server.max_object_bytes  # not kept; its end need not be waited for
+        if not complete and not endless:
+            return
+        self.message = None
+        if isinstance(message, C_CANCEL_RQ):
+            return  # too late: what it cancels was answered before the next message was read
+        if not isinstance(message, C_STORE_RQ | C_ECHO_RQ):
+            raise Violation(f"a {type(message).__name__} message, the rule is C-STORE-RQ or C-ECHO-RQ")
+        request = message.message_to_primitive()
+        if not request.is_valid_request:
+            raise Violation(f"a {type(message).__name__} message without its mandatory parameters")
+        self._connection.stage = Stage.STORING
+        self.msg_queue.put((message.context_id, request))
+
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Answer, and let the next message come."""
+        super().send_msg(primitive, context_id)
+        self._connection.discard()
+        self._connection.received, self._connection.since = 0, self._server.connections.clock()
+        self._connection.stage = Stage.RECEIVING
+
+    def _new_message(self) -> Any:
+        message: Any = DIMSEMessage()
+        message.encoded_command_set = _CommandBuffer()
+        message.data_set = ObjectBuffer(lambda: self._begin(message), self._server.max_object_bytes)
+        self._connection.incoming = message.data_set
+        return message
+
+    def _begin(self, message: Any) -> Delivery:
+        if not isinstance(message, C_STORE_RQ):
+            raise Violation("a data set without the command of a C-STORE-RQ")
+        context = self.assoc._accepted_cx.get(message.context_id)
+        if context is None:
+            raise Violation("a presentation context that was not accepted")
+        return self._server.begin(message.command_set, context.transfer_syntax[0])

@@ -1,0 +1,140 @@
+"""The tables of the DICOM conformance statement, out of the code that they speak of.
+
+`python -m tests.intake.conformance` writes them into `edge/intake/CONFORMANCE.md`; `test_conformance.py` fails when
+that was forgotten. Each stands between `<!-- NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Callable, Iterable
+
+import msgspec
+from pydicom.uid import UID
+from pynetdicom import AllStoragePresentationContexts
+
+from edge.config import Dicom
+from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
+from edge.intake import statuses, upper_layer
+from edge.intake.admission import APPLICATION_CONTEXT
+from edge.intake.dicom_listener import (
+    IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME,
+    RETIRED_STORAGE,
+    storage_classes,
+)
+from edge.intake.tls import CIPHERS_1_2
+from tests.conftest import ROOT
+
+FILE = ROOT / "edge" / "intake" / "CONFORMANCE.md"
+
+_STATUSES = {
+    "SUCCESS": "Bytes and journal row are on the disk; also when the same object was stored before",
+    "PROCESSING_FAILURE": "The disk, the journal or the software failed: send it again later",
+    "OUT_OF_RESOURCES": "The disk is full, the object is larger than `max_object_bytes`, or no memory is left for it",
+    "DATA_SET_DOES_NOT_MATCH": "SOP Class or Instance UID of the data set and of the request differ",
+    "CANNOT_UNDERSTAND": "The data set is empty, cannot be read, or has no SOP Class or Instance UID",
+}
+_SETTINGS_WITHOUT_A_LIMIT = ("ae_title", "host", "port")
+
+
+def with_tables(text: str) -> str:
+    """The statement with every table as the code has it. Raises `KeyError` for a table that there is none of."""
+    return re.sub(
+        r"(<!-- (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}",
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def _table(*columns: str, rows: Iterable[tuple[object, ...]]) -> str:
+    lines = [columns, ("---",) * len(columns), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
+def _storage() -> str:
+    known = {
+        str(context.abstract_syntax): UID(str(context.abstract_syntax)).name
+        for context in AllStoragePresentationContexts
+    }
+    rows = (
+        (known.get(uid) or f"{UID(uid).name.removesuffix(' (Retired)')} (retired)", f"`{uid}`")
+        for uid in sorted(storage_classes(), key=lambda uid: [int(part) for part in uid.split(".")])
+    )
+    return _table("SOP Class", "UID", rows=rows)
+
+
+def _syntaxes() -> str:
+    rows = ((number, UID(uid).name, f"`{uid}`") for number, uid in enumerate(DECODED_SYNTAXES, start=1))
+    return _table("Preference", "Transfer syntax", "UID", rows=rows)
+
+
+def _services() -> str:
+    rows = [
+        ("Verification", "Verification", "no", "yes"),
+        (
+            "Storage",
+            f"{len(storage_classes())} storage SOP classes, {len(RETIRED_STORAGE)} of them retired",
+            "no",
+            "yes",
+        ),
+    ]
+    return _table("Service", "SOP Classes", "User (SCU)", "Provider (SCP)", rows=rows)
+
+
+def _statuses() -> str:
+    rows = sorted((f"`0x{getattr(statuses, name):04X}`", meaning) for name, meaning in _STATUSES.items())
+    return _table("Status", "Meaning", rows=rows)
+
+
+def _association() -> str:
+    defaults = Dicom()
+    rows = [
+        ("Application context", f"`{APPLICATION_CONTEXT}`"),
+        ("Implementation Class UID", f"`{IMPLEMENTATION_CLASS_UID}`"),
+        ("Implementation version name", IMPLEMENTATION_VERSION_NAME),
+        ("Maximum PDU length offered", f"`max_pdu_bytes`, {defaults.max_pdu_bytes} bytes"),
+        ("Longest A-ASSOCIATE-RQ", f"{upper_layer.MAX_ASSOCIATE_BYTES} bytes"),
+        ("Longest command set", f"{upper_layer.MAX_COMMAND_BYTES} bytes"),
+        ("Asynchronous operations", "not supported: one operation at a time"),
+        ("Extended negotiation, role selection, user identity", "ignored"),
+    ]
+    return _table("Parameter", "Value", rows=rows)
+
+
+def _settings() -> str:
+    rows = []
+    for field in msgspec.structs.fields(Dicom):
+        default = msgspec.json.encode(field.default).decode()
+        limits = next((meta for meta in getattr(field.type, "__metadata__", ()) if meta.ge is not None), None)
+        bounds = f"{limits.ge} to {limits.le}" if limits and field.name not in _SETTINGS_WITHOUT_A_LIMIT else ""
+        rows.append((f"`{field.name}`", f"`{default}`", bounds))
+    return _table("`intake.dicom.`", "Default", "Range", rows=rows)
+
+
+def _ciphers() -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers(":".join(CIPHERS_1_2))
+    names = {cipher["name"] for cipher in context.get_ciphers()}
+    rows = [("1.2", f"`{name}`") for name in CIPHERS_1_2 if name in names]
+    rows += [
+        ("1.3", f"`{name}`")
+        for name in ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
+    ]
+    return _table("TLS", "Cipher suite (OpenSSL's name)", rows=rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "association": _association,
+    "ciphers": _ciphers,
+    "services": _services,
+    "settings": _settings,
+    "statuses": _statuses,
+    "storage": _storage,
+    "syntaxes": _syntaxes,
+}
+
+if __name__ == "__main__":
+    FILE.write_text(with_tables(FILE.read_text(encoding="utf-8")), encoding="utf-8")
