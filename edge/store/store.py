@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -17,10 +15,11 @@ from edge import events
 from edge.events import emit
 from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
 from edge.store.database import Database
+from edge.store.delivery import Delivery
 from edge.store.doorbell import ring
 from edge.store.journal import SCHEMA
 from edge.store.lock import folder_lock
-from edge.store.spool import Incoming, Spool
+from edge.store.spool import Spool
 
 _ORDER = {priority: order for order, priority in enumerate(Priority)}
 _RESULT_COLUMNS = "r.*, i.received_at FROM results r JOIN instances i ON i.id = r.instance_id"
@@ -53,51 +52,6 @@ class Queue(NamedTuple):
 
     depth: int
     oldest_received_at: float | None
-
-
-class Delivery:
-    """An object on its way in: hashed and written as it comes, nothing of it accepted yet.
-
-    Attributes:
-        id: The id of the instance that it may become.
-        digest: SHA-256 of what came.
-        size: How many bytes came.
-    """
-
-    def __init__(self, spool: Spool) -> None:
-        self.id = uuid.uuid4().hex
-        self.digest = hashlib.sha256()
-        self.size = 0
-        self._file: Incoming | None = None
-        self._error: OSError | None = None
-        try:
-            self._file = spool.begin(self.id)
-        except OSError as error:
-            self._error = error
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Take the next piece. After a failing disk it is hashed only: the object may be one that is stored already."""
-        self.digest.update(data)
-        self.size += len(data)
-        if self._file is None or self._error:
-            return
-        try:
-            self._file.write(data)
-        except OSError as error:
-            self._error = error
-            self._file.discard()
-
-    def bring_to_disk(self) -> None:
-        """Bring the bytes to the disk, under the id. Raises `OSError`, also that of an earlier `write`."""
-        if self._error:
-            raise self._error
-        if self._file:
-            self._file.keep()
-
-    def discard(self) -> None:
-        """Remove what came, unless it is on the disk under the id."""
-        if self._file:
-            self._file.discard()
 
 
 class Summarise(Protocol):
