@@ -110,7 +110,7 @@ BAD: list[tuple[str, Callable[[Path], object], dict[str, Any], int, str]] = [
         1,
         "none of its patients is in the data set, so it keeps nobody apart; name patients alike in both",
     ),
-    ("NaN", lambda model: write_nan(model / "data"), {}, 1, "3.dcm: some pixels are not finite; an image has numbers"),
+    ("NaN", lambda model: write_nan(model / "data"), {}, 1, "3.dcm: undecodable: some pixels are no finite numbers"),
     ("unknown key", nothing, tiny_recipe() | {"sead": 1}, 2, "unknown key 'sead'; the nearest valid key is 'seed'"),
     (
         "no masks",
