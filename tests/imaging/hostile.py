@@ -208,7 +208,7 @@ def _spoiled_frame(syntax: str, randomness: random.Random) -> bytes:
     if CODINGS[syntax].encode is None:
         return _mutated(_chest(syntax), randomness)
     (frame,) = generate_frames(dataset.PixelData, number_of_frames=1)
-    dataset.PixelData = encapsulate([_mutated(frame, randomness)])
+    dataset.PixelData = encapsulate([_mutated(frame, randomness).ljust(2, b"\0")])
     return _written(dataset)
 
 
