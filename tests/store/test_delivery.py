@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,17 +41,17 @@ def test_to_discard_what_was_kept_changes_nothing(store: Store) -> None:
     assert store.read(instance.id) == b"".join(PIECES)
 
 
-def test_a_disk_that_fails_in_between_is_told_at_the_end(store: Store, file_size_limit: int) -> None:
-    with pytest.raises(OSError, match="too large"):
+def test_a_disk_that_fails_in_between_is_told_at_the_end(store: Store) -> None:
+    with _small_files(), pytest.raises(OSError, match="too large"):
         store.keep(_delivered(store), arrival("1.2.3"))
     assert store.queue().depth == 0
     assert _incoming(store) == []
 
 
-def test_what_is_stored_already_needs_no_disk(store: Store, request: pytest.FixtureRequest) -> None:
+def test_what_is_stored_already_needs_no_disk(store: Store) -> None:
     first = store.accept(b"".join(PIECES), arrival("1.2.3"))
-    request.getfixturevalue("file_size_limit")
-    assert store.keep(_delivered(store), arrival("1.2.3")).instance == first.instance
+    with _small_files():
+        assert store.keep(_delivered(store), arrival("1.2.3")).instance == first.instance
 
 
 def test_a_folder_that_is_gone_is_told_at_the_end(store: Store) -> None:
@@ -60,16 +61,20 @@ def test_a_folder_that_is_gone_is_told_at_the_end(store: Store) -> None:
     assert store.queue().depth == 0
 
 
-@pytest.fixture
-def file_size_limit() -> Iterator[int]:
-    """The kernel lets no file grow beyond this: a write that fails in the middle of an object (setrlimit(2))."""
+@contextmanager
+def _small_files() -> Iterator[None]:
+    """The kernel lets no file grow beyond half an object: a write that fails in the middle of it (setrlimit(2)).
+
+    Only around the store's own work: the runner's log is a file, too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    limit = len(PIECES[0]) * 10 + 500
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(PIECES[0]) * 10 + 500, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 def _delivered(store: Store) -> Delivery:
