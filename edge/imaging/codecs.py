@@ -47,7 +47,7 @@ def jpeg_ls(frame: bytes, layout: Layout) -> NDArray[Any]:
 
 
 def jpeg_2000(frame: bytes, _: Layout) -> NDArray[Any]:
-    """JPEG 2000 by OpenJPEG, component transforms undone."""
+    """JPEG 2000 and HTJ2K by OpenJPEG, component transforms undone."""
     import imagecodecs  # noqa: PLC0415
 
     values: NDArray[Any] = imagecodecs.jpeg2k_decode(frame, numthreads=2)
@@ -55,7 +55,7 @@ def jpeg_2000(frame: bytes, _: Layout) -> NDArray[Any]:
 
 
 def jpeg_2000_reduced(frame: bytes, coded: Coded, times: int) -> NDArray[Any]:
-    """The low-pass band of one component of up to 16 bits, by OpenJPEG; of HTJ2K too: OpenJPH lets overshoots wrap.
+    """The low-pass band of one component of up to 16 bits, by OpenJPEG; of HTJ2K too.
 
     Through Pillow's interface for plugins: `Image.reduce` rounds down and fails where OpenJPEG rounds up.
     """
@@ -78,14 +78,6 @@ def jpeg_2000_reduced(frame: bytes, coded: Coded, times: int) -> NDArray[Any]:
     if not coded.signed:
         return np.asarray(unsigned)
     return np.asarray(unsigned.astype(np.int32) - (1 << (bits - 1))).astype(np.int8 if bits <= 8 else np.int16)
-
-
-def htj2k(frame: bytes, _: Layout) -> NDArray[Any]:
-    """Lossless high-throughput JPEG 2000 by OpenJPH, component transforms undone; of lossy, overshoots would wrap."""
-    import imagecodecs  # noqa: PLC0415
-
-    values: NDArray[Any] = imagecodecs.htj2k_decode(frame)
-    return values
 
 
 def jpeg_xl(frame: bytes, _: Layout) -> NDArray[Any]:

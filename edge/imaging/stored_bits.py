@@ -10,6 +10,9 @@ from pydicom import Dataset
 
 from edge.imaging.header import value_of
 
+_WIDEST = 64
+"""Bits of the widest sample that there is (PS3.5 8.1.1); what claims more is read as if it claimed as many."""
+
 
 class Layout(NamedTuple):
     """The Image Pixel module; a number that is absent or unreadable is 0, but for samples and frames: 1.
@@ -44,15 +47,15 @@ class Layout(NamedTuple):
     @classmethod
     def of(cls, dataset: Dataset) -> Layout:
         """Read from the tags, whatever state they are in."""
-        allocated = _count(dataset, "BitsAllocated", 0)
-        stored = _count(dataset, "BitsStored", allocated) or allocated
+        allocated = min(_count(dataset, "BitsAllocated", 0), _WIDEST)
+        stored = min(_count(dataset, "BitsStored", allocated) or allocated, _WIDEST)
         return cls(
             rows=_count(dataset, "Rows", 0),
             columns=_count(dataset, "Columns", 0),
             samples=_count(dataset, "SamplesPerPixel", 1),
             allocated=allocated,
             stored=stored,
-            high=_count(dataset, "HighBit", stored - 1),
+            high=min(_count(dataset, "HighBit", stored - 1), _WIDEST - 1),
             signed=_count(dataset, "PixelRepresentation", 0) == 1,
             frames=_count(dataset, "NumberOfFrames", 1),
             photometric=str(value_of(dataset, "PhotometricInterpretation") or "").strip().upper(),

@@ -16,7 +16,7 @@ from edge.imaging.reader import Source
 from edge.imaging.refusal import Refusal
 from edge.imaging.resample import Size
 from edge.records import Reason
-from tests.imaging.files import dicom
+from tests.imaging.files import dicom, picture
 
 
 @pytest.mark.parametrize(
@@ -149,3 +149,21 @@ def test_white_beside_black_does_not_wrap_round(syntax: str) -> None:
     assert np.abs(whole - stored / np.iinfo(stored.dtype).max).max() < 0.5
     reduced = source.decode(Size(64, 64)).values.astype(np.float64) / np.iinfo(stored.dtype).max
     assert reduced[20:44, 20:44].min() > 0.7
+
+
+def test_more_bits_than_a_sample_has_are_read_as_those_it_has() -> None:
+    image = picture(600, 600)
+    stored = np.round(image * 4095).astype(np.uint16)
+    source = Source(dicom(stored, bits=12, BitsStored=60_000, HighBit=65_535))
+    source.check()
+    for cover in (None, Size(300, 300)):
+        assert source.image(source.decode(cover)).rows == 600
+
+
+def test_pixel_data_of_a_vr_that_there_is_not_are_refused() -> None:
+    data = dicom(np.arange(64, dtype=np.uint16).reshape(8, 8), bits=16)
+    spoiled = data.replace(b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00ZZ")
+    assert spoiled != data
+    with pytest.raises(Refusal) as refused:
+        Source(spoiled).check()
+    assert refused.value.reason is Reason.UNDECODABLE
