@@ -306,6 +306,7 @@ class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]
         self._connection.stage = Stage.RECEIVING
 
     def _new_message(self) -> Any:
+        self._connection.discard()  # of an object that was given up for another message
         message: Any = DIMSEMessage()
         message.encoded_command_set = _CommandBuffer()
         message.data_set = ObjectBuffer(lambda: self._begin(message), self._server.max_object_bytes)
@@ -318,4 +319,6 @@ class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]
         context = self.assoc._accepted_cx.get(message.context_id)
         if context is None:
             raise Violation("a presentation context that was not accepted")
+        if self._connection.stage is Stage.CLOSING:
+            raise Violation("more after the connection was cut")
         return self._server.begin(message.command_set, context.transfer_syntax[0])

@@ -204,7 +204,12 @@ class ListenerUnderTest:
 
     def _check_kept(self, statuses: list[int]) -> None:
         spool = self.store.state_dir / "spool"
-        await_until(lambda: not list((spool / "incoming").iterdir()), "the removal of what was not accepted")
+        incoming = spool / "incoming"
+        try:
+            await_until(lambda: not list(incoming.iterdir()), "the removal of what was not accepted")
+        finally:
+            for leftover in incoming.iterdir():  # else every conversation after a finding would look like one
+                leftover.unlink()
         while instance := self.store.claim():
             dataset = dcmread(spool / instance.id, specific_tags=["SOPClassUID", "SOPInstanceUID"])
             arrival = instance.arrival

@@ -229,3 +229,14 @@ def test_an_object_broken_off_leaves_nothing(listening: Listening, store: Store,
     assert store.queue().depth == 0
     spool = store.state_dir / "spool"
     await_until(lambda: list(spool.rglob("*")) == [spool / "incoming"], "the removal of what came of the object")
+
+
+def test_an_object_given_up_for_another_message_leaves_nothing(listening: Listening, store: Store) -> None:
+    """Found by fuzzing: a command in the middle of an object takes its place."""
+    cancel = wire.command(wire.C_CANCEL_RQ, sop_class=wire.VERIFICATION)
+    with wire.Peer(listening()) as peer:
+        peer.associated().send(*wire.c_store(LARGE)[:-1], wire.p_data(wire.ECHO_CONTEXT, wire.LAST_COMMAND, cancel))
+        peer.send(*wire.c_store(OBJECT))
+        assert peer.read().status == SUCCESS
+        assert list((store.state_dir / "spool" / "incoming").iterdir()) == []
+    assert store.queue().depth == 1
