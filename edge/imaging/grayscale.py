@@ -45,16 +45,19 @@ def to_grey(stored: Stored, dataset: Dataset) -> NDArray[np.float32]:
     try:
         if layout.photometric == "PALETTE COLOR" or values.ndim == 3 or layout.photometric.startswith("YBR"):
             return _luminance(values, layout, dataset)
-        stated = _stated_scale(dataset)
-        grey = _apply(stated, values, dataset) if stated else None
-        if grey is None or grey.min() == grey.max():
-            grey = _apply(_spanning_scale(stored, layout, dataset), values, dataset)
+        with np.errstate(all="ignore"):  # absurd slopes and windows: what comes of them is judged below
+            stated = _stated_scale(dataset)
+            grey = _apply(stated, values, dataset) if stated else None
+            if grey is None or not _shows_something(grey):
+                grey = _apply(_spanning_scale(stored, layout, dataset), values, dataset)
     except Refusal:
         raise
     except Exception as error:  # broken LUT sequences raise nearly any type
         raise Refusal(
             Reason.UNDECODABLE, f"the grey scale's tables cannot be applied: {type(error).__name__}"
         ) from error
+    if not np.isfinite(grey.min()):
+        raise Refusal(Reason.UNDECODABLE, "the grey scale's tables give what is no number")
     return grey
 
 
@@ -110,6 +113,11 @@ def _apply(scale: _Scale, values: NDArray[Any], dataset: Dataset) -> NDArray[np.
 def _all_values(kind: np.dtype[Any]) -> NDArray[Any]:
     """Every value of an 8 or 16 bit type, in the order of its bits read as an unsigned number."""
     return np.arange(1 << (8 * kind.itemsize), dtype=f"u{kind.itemsize}").view(f"{kind.kind}{kind.itemsize}")
+
+
+def _shows_something(grey: NDArray[np.float32]) -> bool:
+    darkest, brightest = float(grey.min()), float(grey.max())
+    return darkest < brightest  # not for one grey, nor where some is no number
 
 
 def _stated_scale(dataset: Dataset) -> _Scale | None:

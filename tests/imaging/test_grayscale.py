@@ -170,3 +170,15 @@ def test_float_values_are_spanned() -> None:
     grey = to_grey(stored, _dataset(BitsStored=32, BitsAllocated=32))
     assert float(grey.min()) == 0.0
     assert float(grey[50, 50]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_slope_that_overflows_is_refused() -> None:
+    with pytest.raises(Refusal) as refused:
+        to_grey(STORED, _dataset(RescaleSlope="1e308"))
+    assert refused.value.reason is Reason.UNDECODABLE
+
+
+def test_a_window_that_gives_no_numbers_is_left_out() -> None:
+    absurd = _dataset(WindowCenter="-1e308", WindowWidth="1e308", RescaleIntercept="1e308")
+    grey = to_grey(STORED, absurd)
+    assert np.isfinite(grey).all()
