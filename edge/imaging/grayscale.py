@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.pixels.processing import apply_color_lut
 
 from edge.imaging.decode import Stored
-from edge.imaging.header import value_of
+from edge.imaging.header import text_of, value_of
 from edge.imaging.lookup_table import LookupTable
 from edge.imaging.refusal import Refusal
 from edge.imaging.span import is_padding, padding_range, span
@@ -128,7 +128,7 @@ def _stated_scale(dataset: Dataset) -> _Scale | None:
     center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     if center is None or width is None:
         return None
-    function = str(value_of(dataset, "VOILUTFunction") or "LINEAR").strip().upper()
+    function = (text_of(dataset, "VOILUTFunction") or "LINEAR").upper()
     return lambda values: window(_rescale(values, dataset), center, width, function)
 
 
@@ -163,10 +163,10 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
 
 def _inverted(dataset: Dataset) -> bool:
     """MONOCHROME1 shows its lowest value white; in DX, Presentation LUT Shape repeats that (PS3.3 C.8.11.3.1.2)."""
-    photometric = str(value_of(dataset, "PhotometricInterpretation") or "").strip()
+    photometric = text_of(dataset, "PhotometricInterpretation")
     if photometric == "MONOCHROME1":
         return True
-    return str(value_of(dataset, "PresentationLUTShape") or "").strip() == "INVERSE"
+    return text_of(dataset, "PresentationLUTShape") == "INVERSE"
 
 
 def _luminance(values: NDArray[Any], layout: Layout, dataset: Dataset) -> NDArray[np.float32]:

@@ -76,25 +76,25 @@ def read_dataset(data: bytes) -> Dataset:
 def read_header(dataset: Dataset) -> Header:
     """What the tags say (PS3.3 General Series, DX Series, Patient Study); absent or unreadable is None."""
     return Header(
-        sop_instance_uid=_text(dataset, "SOPInstanceUID"),
-        sop_class_uid=_text(dataset, "SOPClassUID"),
-        study_instance_uid=_text(dataset, "StudyInstanceUID"),
-        modality=_text(dataset, "Modality"),
-        body_part=_text(dataset, "BodyPartExamined"),
+        sop_instance_uid=text_of(dataset, "SOPInstanceUID"),
+        sop_class_uid=text_of(dataset, "SOPClassUID"),
+        study_instance_uid=text_of(dataset, "StudyInstanceUID"),
+        modality=text_of(dataset, "Modality"),
+        body_part=text_of(dataset, "BodyPartExamined"),
         region=_coded(dataset, "AnatomicRegionSequence", _REGIONS),
-        view=_text(dataset, "ViewPosition"),
+        view=text_of(dataset, "ViewPosition"),
         projection=_coded(dataset, "ViewCodeSequence", _PROJECTIONS),
-        laterality=_text(dataset, "ImageLaterality") or _text(dataset, "Laterality"),
+        laterality=text_of(dataset, "ImageLaterality") or text_of(dataset, "Laterality"),
         patient_orientation=_orientation(dataset),
-        presentation_intent=_text(dataset, "PresentationIntentType") or _intent(_text(dataset, "SOPClassUID")),
-        quality_control="YES" in (_text(dataset, "QualityControlImage"), _text(dataset, "QualityControlSubject")),
+        presentation_intent=text_of(dataset, "PresentationIntentType") or _intent(text_of(dataset, "SOPClassUID")),
+        quality_control="YES" in (text_of(dataset, "QualityControlImage"), text_of(dataset, "QualityControlSubject")),
         exposure_index=_number(dataset, "ExposureIndex"),
         target_exposure_index=_number(dataset, "TargetExposureIndex"),
         deviation_index=_number(dataset, "DeviationIndex"),
         device=_device(dataset),
         frames=_integer(dataset, "NumberOfFrames") or 1,
-        patient_id=_text(dataset, "PatientID"),
-        sex=_text(dataset, "PatientSex"),
+        patient_id=text_of(dataset, "PatientID"),
+        sex=text_of(dataset, "PatientSex"),
         age_years=_age_years(dataset),
     )
 
@@ -116,9 +116,12 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
     return None if value is None or value == "" else value
 
 
-def _text(dataset: Dataset, keyword: str) -> str | None:
+def text_of(dataset: Dataset, keyword: str) -> str | None:
+    """The element's first value as text of at most 64 characters; None when it is absent, empty or no text."""
     value = value_of(dataset, keyword)
-    return None if value is None else str(value).strip()[:64] or None
+    if value is None or isinstance(value, Dataset):  # a sequence in the place of text: its items may be anything
+        return None
+    return str(value).strip()[:64] or None
 
 
 def _check_inflated(data: bytes, start: int) -> None:
@@ -150,10 +153,10 @@ def _coded(dataset: Dataset, keyword: str, terms: dict[str, str | None]) -> str 
     item = value_of(dataset, keyword)
     if not isinstance(item, Dataset):
         return None
-    code = _text(item, "CodeValue")
+    code = text_of(item, "CodeValue")
     if code in terms:
         return terms[code]
-    return (_text(item, "CodeMeaning") or code or "").upper() or None
+    return (text_of(item, "CodeMeaning") or code or "").upper() or None
 
 
 def _intent(sop_class: str | None) -> str | None:
@@ -178,7 +181,7 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
 
 
 def _device(dataset: Dataset) -> str | None:
-    parts = (_text(dataset, keyword) for keyword in ("ManufacturerModelName", "StationName", "DeviceSerialNumber"))
+    parts = (text_of(dataset, keyword) for keyword in ("ManufacturerModelName", "StationName", "DeviceSerialNumber"))
     return " ".join(part for part in parts if part) or None
 
 
@@ -191,12 +194,13 @@ def _integer(dataset: Dataset, keyword: str) -> int | None:
 
 
 def _age_years(dataset: Dataset) -> float | None:
-    stated = _text(dataset, "PatientAge")
+    stated = text_of(dataset, "PatientAge")
     age = parse_age(stated) if stated else None
     if age is not None:
         return age
-    born = _date(_text(dataset, "PatientBirthDate"))
-    seen = _date(_text(dataset, "AcquisitionDate") or _text(dataset, "ContentDate") or _text(dataset, "StudyDate"))
+    born = _date(text_of(dataset, "PatientBirthDate"))
+    dates = (text_of(dataset, keyword) for keyword in ("AcquisitionDate", "ContentDate", "StudyDate"))
+    seen = _date(next(filter(None, dates), None))
     if born is None or seen is None or seen < born:
         return None
     return (seen - born).days / DAYS_PER_YEAR

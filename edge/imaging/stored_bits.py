@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from edge.imaging.header import value_of
+from edge.imaging.header import text_of, value_of
 
 _WIDEST = 64
 """Bits of the widest sample that there is (PS3.5 8.1.1); what claims more is read as if it claimed as many."""
@@ -58,7 +58,7 @@ class Layout(NamedTuple):
             high=min(_count(dataset, "HighBit", stored - 1), _WIDEST - 1),
             signed=_count(dataset, "PixelRepresentation", 0) == 1,
             frames=_count(dataset, "NumberOfFrames", 1),
-            photometric=str(value_of(dataset, "PhotometricInterpretation") or "").strip().upper(),
+            photometric=(text_of(dataset, "PhotometricInterpretation") or "").upper(),
         )
 
 

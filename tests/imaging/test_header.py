@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 
 from edge.imaging.header import parse_age, read_dataset, read_header
 from edge.imaging.refusal import Refusal
@@ -176,3 +178,11 @@ def test_the_device(elements: dict[str, str], device: str | None) -> None:
     for keyword, value in elements.items():
         setattr(dataset, keyword, value)
     assert read_header(dataset).device == device
+
+
+def test_a_sequence_in_the_place_of_text_is_absent() -> None:
+    """Found by fuzzing: an item may hold elements that cannot even be shown."""
+    dataset, item = Dataset(), Dataset()
+    item[0x10105341] = RawDataElement(Tag(0x10105341), "US", 3, b"abc", 0, False, True)
+    dataset.add_new(0x00100030, "SQ", [item])
+    assert read_header(dataset).age_years is None
