@@ -1,4 +1,4 @@
-"""Claim: that images are read in a process of their own costs less than a millisecond of a 10 MB image.
+"""Claim: reading images in a process of their own costs no more than reading them in one (10 MB each).
 
 `python -m benchmarks.isolation`. The peer is the same pipeline in this very process. What the pipeline itself takes is
 subtracted on both sides: what is left is reading the file, and for the guard the way to the analyst and back.
