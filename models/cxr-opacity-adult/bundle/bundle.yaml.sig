@@ -1,1 +1,1 @@
-0QWXbjfjX0vqIurdifwzPkPs3Eqv4ibtDa7i9gk5A7rMsS54Lj1TRNHrVmTgHRKbV46FdKU7ovN0RyUpNyHjCQ==
+VQxHHshK4kLs05SA6Y7QFRV03Rh/xkkiVozrOw9AAsf/w+AbonCAOxLfiKpki6eMbpAmNvGXcMl/nN8sAeMsBw==
