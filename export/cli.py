@@ -73,6 +73,13 @@ def _build(options: argparse.Namespace) -> None:
     build(place, key, _say)
 
 
+def _weigh(options: argparse.Namespace) -> None:
+    place = _place(options)
+    from export.label_weight import weigh  # noqa: PLC0415
+
+    weigh(place, _say)
+
+
 def _inspect(options: argparse.Namespace) -> None:
     sealed = open_bundle(options.bundle, sorted(options.trusted_keys.glob("*.pub")))
     from export.inspection import explain  # noqa: PLC0415
@@ -161,6 +168,10 @@ def _parser() -> argparse.ArgumentParser:
         "build", parents=[common, model, signing], help="everything, from recipe to sealed bundle"
     )
     build.set_defaults(command=_build)
+    weigh = commands.add_parser(
+        "weigh", parents=[common, model], help="what doubtful labels are worth, judged on training images alone"
+    )
+    weigh.set_defaults(command=_weigh)
     inspect = commands.add_parser("inspect", parents=[common, trust], help="verify a bundle and say what it is")
     inspect.add_argument("bundle", type=Path, metavar="BUNDLE", help="the bundle's folder")
     inspect.set_defaults(command=_inspect)

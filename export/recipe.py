@@ -313,6 +313,7 @@ class Recipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quantization: QuantizationRecipe = QuantizationRecipe()
     operating_points: OperatingPointsRecipe = OperatingPointsRecipe()
     familiarity: FamiliarityRecipe | None = None
+    """A classification's; a segmentation looks at what a classification has accepted."""
     gate: GateRecipe = GateRecipe()
     golden_tolerance: dict[str, float]
     """By output (logits, cam, embedding; mask), the largest absolute difference from its golden value on a device."""
@@ -322,6 +323,11 @@ class Recipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("findings belong to a classification, and it needs at least one; correct task or findings")
         if (self.task == "segmentation") != (self.structure is not None):
             raise ValueError("a structure belongs to a segmentation, and it needs one; correct task or structure")
+        if (self.task == "classification") != (self.familiarity is not None):
+            raise ValueError(
+                "familiarity belongs to a classification, and it needs one: no device serves a classifier without it; "
+                "correct task or familiarity"
+            )
 
 
 def read_recipe(path: Path) -> Recipe:

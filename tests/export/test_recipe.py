@@ -75,6 +75,7 @@ def test_an_unknown_key_names_the_nearest_valid_one(
         ({"findings": []}, "needs at least one; correct task or findings"),
         ({"task": "segmentation"}, "correct task or findings"),
         ({"task": "segmentation", "findings": []}, "correct task or structure"),
+        ({"familiarity": None}, "correct task or familiarity"),
     ],
 )
 def test_a_wrong_value_is_named(tmp_path: Path, change: dict[str, Any], words: str) -> None:
@@ -110,7 +111,12 @@ def test_the_training_key_follows_what_decides_the_weights_and_nothing_else(tmp_
     recipe = read()
     training = tiny_recipe()["training"]
     more = {"training": training | {"members": [*training["members"], {"name": "relief", "view": "relief"}]}}
-    same = [read(title="Another title"), read(gate={"min_auroc": 0.9}), read(familiarity=None), read(**more)]
+    same = [
+        read(title="Another title"),
+        read(gate={"min_auroc": 0.9}),
+        read(familiarity={"refused_share": 0.5}),
+        read(**more),
+    ]
     assert {named(each) for each in same} == {named(recipe)}
     others = [
         named(read(training=training | {"learning_rate": 1e-3})),
