@@ -142,6 +142,37 @@ def _password(name: str) -> str:
     return getpass.getpass(f"Password for {name}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
+def _key(options: argparse.Namespace) -> int:
+    from edge.store.keys import find_ring  # noqa: PLC0415
+    from edge.store.rotation import rotate  # noqa: PLC0415
+
+    settings = _config(options)
+    where = settings.state_dir, settings.storage.key_file
+    if options.action == "rotate":
+        done = rotate(*where, told=_show_progress)
+        for left in done.left:
+            sys.stderr.write(f"scanside: {left}\n")
+        kept = "; what is named above does not open: old keys are kept" if done.left else ""
+        print(f"key {done.key} seals from now on{kept}")
+        return 1 if done.left else 0
+    ring = find_ring(*where)
+    if ring is None:
+        print("no key yet: the first start makes one")
+        return 0
+    print(ring.file)
+    for number, key in enumerate(ring.ids):
+        does = "opens only: complete the rotation with `scanside key rotate`" if number else "seals and opens"
+        print(f"  {key} {does}")
+    return 0
+
+
+def _show_progress(step: str) -> None:
+    """On a terminal, in place of the step before."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{step}\r")
+        sys.stderr.flush()
+
+
 def _config(options: argparse.Namespace) -> config.Config:
     return config.load(options.config) if options.config else config.Config()
 
@@ -187,6 +218,12 @@ def _parser() -> argparse.ArgumentParser:
     roles = ("technician", "clinician", "administrator", "service", "sender")
     user.add_argument("--role", default="technician", choices=roles)
     user.set_defaults(command=_user)
+
+    key = commands.add_parser(
+        "key", parents=[common], help="show the ids of the keys of what is stored, or rotate them"
+    )
+    key.add_argument("action", choices=("show", "rotate"))
+    key.set_defaults(command=_key)
     return parser
 
 
