@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# `same_object` was the index of version 0.1, before a person could state what a picture does not say.
+# Lifetimes are the box's (`lifetime.py`). Those of a result stand beside times that are not known to be right.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -13,33 +13,44 @@ CREATE TABLE IF NOT EXISTS instances (
     arrival TEXT NOT NULL,
     priority INTEGER NOT NULL,
     received_at REAL NOT NULL,
+    received_lifetime REAL NOT NULL,
+    unsynchronised INTEGER NOT NULL,
+    kept TEXT NOT NULL DEFAULT 'all' CHECK (kept IN ('all', 'image', 'nothing')),
     state TEXT NOT NULL DEFAULT 'accepted' CHECK (state IN ('accepted', 'processing', 'done')),
     attempts INTEGER NOT NULL DEFAULT 0
 );
-DROP INDEX IF EXISTS same_object;
 CREATE UNIQUE INDEX IF NOT EXISTS same_object_and_statement ON instances (
     sha256,
     ifnull(sop_instance_uid, ''),
     ifnull(json_extract(arrival, '$.stated_modality'), ''),
     ifnull(json_extract(arrival, '$.stated_age_years'), '')
-);
+) WHERE kept != 'nothing';
 CREATE INDEX IF NOT EXISTS same_uid ON instances (sop_instance_uid);
 CREATE INDEX IF NOT EXISTS queue ON instances (priority, number) WHERE state = 'accepted';
+CREATE INDEX IF NOT EXISTS oldest_kept ON instances (kept, number) WHERE state = 'done';
+CREATE INDEX IF NOT EXISTS unsynchronised ON instances (received_lifetime) WHERE unsynchronised;
 CREATE INDEX IF NOT EXISTS in_work ON instances (number) WHERE state = 'processing';
 CREATE TABLE IF NOT EXISTS results (
     id TEXT PRIMARY KEY,
     instance_id TEXT NOT NULL REFERENCES instances (id),
     seq INTEGER NOT NULL UNIQUE,
+    number INTEGER NOT NULL UNIQUE,
     committed_at REAL NOT NULL,
+    committed_lifetime REAL,
     subject TEXT NOT NULL,
     result TEXT NOT NULL,
     explanation TEXT,
     acknowledged_at REAL,
+    acknowledged_lifetime REAL,
     acknowledged_by TEXT,
     acknowledged_as TEXT
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS newest ON results (committed_at, id);
-CREATE INDEX IF NOT EXISTS unacknowledged_flags ON results (committed_at, id)
+CREATE INDEX IF NOT EXISTS of_instance ON results (instance_id);
+CREATE INDEX IF NOT EXISTS committed_unsynchronised ON results (committed_lifetime)
+    WHERE committed_lifetime IS NOT NULL;
+CREATE INDEX IF NOT EXISTS acknowledged_unsynchronised ON results (acknowledged_lifetime)
+    WHERE acknowledged_lifetime IS NOT NULL;
+CREATE INDEX IF NOT EXISTS unacknowledged_flags ON results (number)
     WHERE acknowledged_at IS NULL AND json_extract(result, '$.status') = 'flagged';
 CREATE TABLE IF NOT EXISTS owed (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -47,6 +58,13 @@ CREATE TABLE IF NOT EXISTS owed (
     result_id TEXT NOT NULL REFERENCES results (id),
     body TEXT NOT NULL,
     UNIQUE (kind, result_id)
+);
+CREATE INDEX IF NOT EXISTS owed_of_result ON owed (result_id);
+CREATE TABLE IF NOT EXISTS lifetime (
+    boot_id TEXT NOT NULL,
+    boot REAL NOT NULL,
+    seen REAL NOT NULL,
+    seen_at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO counter VALUES ('seq', 0);

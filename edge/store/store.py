@@ -12,17 +12,23 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from edge import events
+from edge.config import Storage
 from edge.events import emit
-from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
+from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult, Subject, Summary
 from edge.store.database import Database
 from edge.store.delivery import Delivery
 from edge.store.doorbell import ring
+from edge.store.holdings import Holdings
 from edge.store.journal import SCHEMA
+from edge.store.lifetime import Lifetime, Moment
 from edge.store.lock import folder_lock
+from edge.store.machine import Machine, Room
+from edge.store.retention import Band, next_band
 from edge.store.spool import Spool
 
 _ORDER = {priority: order for order, priority in enumerate(Priority)}
-_RESULT_COLUMNS = "r.*, i.received_at FROM results r JOIN instances i ON i.id = r.instance_id"
+_RESULT_COLUMNS = "r.*, i.received_at, i.unsynchronised, i.kept FROM results r JOIN instances i ON i.id = r.instance_id"
+_STORAGE, _MACHINE = Storage(), Machine()
 
 
 class StorageFull(Exception):  # noqa: N818 - a state of the box that callers answer with 0xA700 or 507
@@ -62,16 +68,48 @@ class Summarise(Protocol):
 
 
 class Store:
-    """The journal and the spool under one state folder. Safe to share between threads; each process opens its own."""
+    """The journal and the spool under one state folder. Safe to share between threads; each process opens its own.
 
-    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open the store, creating what is missing, readable for this user alone."""
+    Attributes:
+        lifetime: What time it is, by clocks that jump and by one that does not.
+        holdings: What is kept of what was answered.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        clock: Callable[[], float] = time.time,
+        *,
+        storage: Storage = _STORAGE,
+        machine: Machine = _MACHINE,
+    ) -> None:
+        """Open the store, creating what is missing, readable for this user alone.
+
+        Args:
+            state_dir: The folder.
+            clock: The wall clock, seconds since the epoch.
+            storage: How much room it leaves on the disk.
+            machine: The other clocks, and the disk.
+        """
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.state_dir = state_dir
-        self._clock = clock
+        self._storage = storage
+        self._machine = machine
+        self._band = Band.ROOM
         self._spool = Spool(state_dir / "spool")
         self._derived = Spool(state_dir / "derived")
         self._journal = Database(state_dir / "journal.sqlite", SCHEMA)
+        self.lifetime = Lifetime(self._journal, clock, machine)
+        self.holdings = Holdings(self._journal, self._spool, self._derived)
+
+    def room(self) -> Room:
+        """How much room there is on its disk. Raises `OSError`."""
+        return self._machine.room(self.state_dir)
+
+    def band(self) -> Band:
+        """Which band the disk is in now; asks the disk each time, which takes microseconds. Raises `OSError`."""
+        self._band = next_band(self.room(), self._band, self._storage)
+        return self._band
 
     def accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
         """Take an object durably: when this returns, bytes and journal row are on the disk (DESIGN rule 1).
@@ -93,7 +131,7 @@ class Store:
 
         Does not raise: `keep` does, for a disk that failed.
         """
-        return Delivery(self._spool)
+        return Delivery(self._spool, has_room=lambda: self.band() < Band.FULL)
 
     def keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
         """Accept what was delivered, as `accept` does with a whole object; raises what that raises."""
@@ -112,12 +150,12 @@ class Store:
         return accepted
 
     def sweep(self) -> int:
-        """Remove what a killed writer left half-written; how many files. For the intake service, before it listens.
+        """Remove files that a kill left half-written or half-removed; how many. For the intake, before it listens.
 
         Waits for what other services are just accepting.
         """
-        with folder_lock(self._spool.folder), self._journal.reading() as sql:
-            return self._spool.sweep(row["id"] for row in sql.execute("SELECT id FROM instances"))
+        with folder_lock(self._spool.folder):
+            return self.holdings.sweep()
 
     def recover(self) -> int:
         """Put back what a killed worker had claimed; how many. For the inference service, before its first claim."""
@@ -169,19 +207,30 @@ class Store:
             The stored result; when one for this instance and model was there already, that one, unchanged.
         """
         result_id = f"{instance.id}-{result.model.digest[-8:] if result.model else '0'}"
-        now = self._clock()
+        now = self.lifetime.now()
         with self._journal.transaction() as sql:
             done = "UPDATE instances SET state = 'done' WHERE id = ? AND state != 'done'"
             if sql.execute(done, (instance.id,)).rowcount:
-                values = (result_id, instance.id, _next_seq(sql), now, _json(subject), _json(result), explanation)
+                seq, lifetime = _next_seq(sql), None if now.synchronised else now.lifetime
+                values = (
+                    result_id,
+                    instance.id,
+                    seq,
+                    seq,
+                    now.wall,
+                    lifetime,
+                    _json(subject),
+                    _json(result),
+                    explanation,
+                )
                 sql.execute(
-                    "INSERT INTO results (id, instance_id, seq, committed_at, subject, result, explanation)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    "INSERT INTO results (id, instance_id, seq, number, committed_at, committed_lifetime, subject,"
+                    " result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     values,
                 )
                 _owe(sql, "preview", result_id, "")
                 if summary:
-                    _owe(sql, "summary", result_id, _json(summary(message_id=result_id, committed_at=now)))
+                    _owe(sql, "summary", result_id, _json(summary(message_id=result_id, committed_at=now.wall)))
             row = sql.execute(f"SELECT {_RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
         ring(self.state_dir, "web")
         return _stored_result(row)
@@ -197,14 +246,14 @@ class Store:
     def results(self, limit: int = 50, before: str | None = None) -> list[StoredResult]:
         """The newest results, newest first; those older than the result `before` when its id is given."""
         if before is None:
-            return self._results("1 ORDER BY r.committed_at DESC, r.id DESC", (), limit)
-        older = "(r.committed_at, r.id) < (SELECT committed_at, id FROM results WHERE id = ?)"
-        return self._results(f"{older} ORDER BY r.committed_at DESC, r.id DESC", (before,), limit)
+            return self._results("1 ORDER BY r.number DESC", (), limit)
+        older = "r.number < (SELECT number FROM results WHERE id = ?)"
+        return self._results(f"{older} ORDER BY r.number DESC", (before,), limit)
 
     def unacknowledged_flags(self, limit: int = 50) -> list[StoredResult]:
         """Flagged results that no person has answered yet, newest first, however old they are."""
         unanswered = "r.acknowledged_at IS NULL AND json_extract(r.result, '$.status') = 'flagged'"
-        return self._results(f"{unanswered} ORDER BY r.committed_at DESC, r.id DESC", (), limit)
+        return self._results(f"{unanswered} ORDER BY r.number DESC", (), limit)
 
     def changed_since(self, seq: int, limit: int = 100) -> list[StoredResult]:
         """Results committed or acknowledged after `seq`, in that order."""
@@ -217,11 +266,13 @@ class Store:
 
     def acknowledge(self, result_id: str, person: str, response: str) -> StoredResult | None:
         """Record that a person has seen a result and what they think of it; the first acknowledgement stands."""
+        now = self.lifetime.now()
+        lifetime = None if now.synchronised else now.lifetime
         with self._journal.transaction() as sql:
             sql.execute(
-                "UPDATE results SET acknowledged_at = ?, acknowledged_by = ?, acknowledged_as = ?, seq = ?"
-                " WHERE id = ? AND acknowledged_at IS NULL",
-                (self._clock(), person, response, _next_seq(sql), result_id),
+                "UPDATE results SET acknowledged_at = ?, acknowledged_lifetime = ?, acknowledged_by = ?,"
+                " acknowledged_as = ?, seq = ? WHERE id = ? AND acknowledged_at IS NULL",
+                (now.wall, lifetime, person, response, _next_seq(sql), result_id),
             )
         ring(self.state_dir, "web")
         return self.result(result_id)
@@ -260,8 +311,10 @@ class Store:
         return Queue(row["depth"], row["oldest"])
 
     def write_picture(self, instance_id: str, name: str, data: bytes) -> None:
-        """Keep a derived picture (`preview.jpg`, `overlay.png`) of an instance."""
+        """Keep a derived picture, one of `PICTURES`, of an instance, unless it was meanwhile removed."""
         self._derived.write(f"{instance_id}.{name}", data)
+        if self.holdings.kept(instance_id) is not Kept.ALL:
+            self.holdings.remove_pictures(instance_id)
 
     def picture(self, instance_id: str, name: str) -> bytes | None:
         """A derived picture, or None when there is none (yet)."""
@@ -275,7 +328,7 @@ class Store:
         self._journal.close()
 
     def _keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
-        received_at = self._clock()
+        received = self.lifetime.now()
         digest = delivery.digest.hexdigest()
         known = self._find(digest, arrival)
         if known:
@@ -285,13 +338,13 @@ class Store:
             arrival=arrival,
             sha256=digest,
             size=delivery.size,
-            received_at=received_at,
+            received_at=received.wall,
             attempts=0,
         )
         try:
             with folder_lock(self._spool.folder, shared=True):  # no sweep between the file and its journal row
                 delivery.bring_to_disk()
-                conflict = self._insert(instance)
+                conflict = self._insert(instance, received)
         except sqlite3.IntegrityError:  # another association brought the same object meanwhile
             self._spool.remove(instance.id)
             known = self._find(digest, arrival)
@@ -309,7 +362,7 @@ class Store:
         """The instance that is the same object: by the columns of the index `same_object_and_statement`."""
         with self._journal.reading() as sql:
             row = sql.execute(
-                "SELECT * FROM instances WHERE sha256 = ? AND ifnull(sop_instance_uid, '') = ?"
+                "SELECT * FROM instances WHERE kept != 'nothing' AND sha256 = ? AND ifnull(sop_instance_uid, '') = ?"
                 " AND ifnull(json_extract(arrival, '$.stated_modality'), '') = ?"
                 " AND ifnull(json_extract(arrival, '$.stated_age_years'), '') = ?",
                 (
@@ -321,14 +374,14 @@ class Store:
             ).fetchone()
         return _instance(row) if row else None
 
-    def _insert(self, instance: Instance) -> str | None:
+    def _insert(self, instance: Instance, received: Moment) -> str | None:
         uid = instance.arrival.sop_instance_uid
         with self._journal.transaction() as sql:
             others = "SELECT id FROM instances WHERE sop_instance_uid = ? AND sha256 != ? LIMIT 1"
             other = sql.execute(others, (uid, instance.sha256)).fetchone()
             sql.execute(
-                "INSERT INTO instances (id, sop_instance_uid, sha256, size, arrival, priority, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO instances (id, sop_instance_uid, sha256, size, arrival, priority, received_at,"
+                " received_lifetime, unsynchronised) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     instance.id,
                     uid,
@@ -337,6 +390,8 @@ class Store:
                     _json(instance.arrival),
                     _ORDER[instance.arrival.priority],
                     instance.received_at,
+                    received.lifetime,
+                    not received.synchronised,
                 ),
             )
         return other["id"] if other else None
@@ -376,12 +431,17 @@ def _stored_result(row: sqlite3.Row) -> StoredResult:
     return StoredResult(
         id=row["id"],
         seq=row["seq"],
+        number=row["number"],
         instance_id=row["instance_id"],
         received_at=row["received_at"],
         committed_at=row["committed_at"],
         acknowledged_at=row["acknowledged_at"],
         acknowledged_by=row["acknowledged_by"],
         acknowledged_as=row["acknowledged_as"],
+        synchronised=not row["unsynchronised"]
+        and row["committed_lifetime"] is None
+        and row["acknowledged_lifetime"] is None,
+        kept=Kept(row["kept"]),
         subject=msgspec.json.decode(row["subject"], type=Subject),
         result=msgspec.json.decode(row["result"], type=Result),
     )

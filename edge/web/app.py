@@ -68,6 +68,7 @@ def create_app(dependencies: Dependencies) -> Flask:
         "patient",
         "image",
         "id_end",
+        "removed",
         "plain",
     ):
         app.add_template_filter(getattr(words, name), name)

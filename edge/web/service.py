@@ -68,7 +68,11 @@ def serve(config: Config) -> int:
 def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> tuple[Flask, Callable[[], None]]:
     """The app over the box's real parts with its watcher running, and what ends its streams and its watcher."""
     services = ("intake", "inference", "web", *(("sync",) if config.mqtt else ()))
-    store, file, streams = Store(config.state_dir, clock), AccountsFile(config.state_dir), Streams()
+    store, file, streams = (
+        Store(config.state_dir, clock, storage=config.storage),
+        AccountsFile(config.state_dir),
+        Streams(),
+    )
 
     def condition() -> Condition:
         return read_condition(store, config.state_dir, services, clock())

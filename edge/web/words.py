@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 
-from edge.records import REASON_WORDS, STATUS_WORDS, Finding, Priority, Result, Status, StoredResult, Subject
+from edge.records import REASON_WORDS, STATUS_WORDS, Finding, Kept, Priority, Result, Status, StoredResult, Subject
 
 
 class Answer(StrEnum):
@@ -174,6 +174,15 @@ def whereabouts(finding: Finding) -> str:
     lung = {None: "", "both": "both lungs"}.get(finding.side, f"{finding.side} lung")
     zone = f"{finding.zone} zone" if finding.zone else ""
     return ", ".join(part for part in (lung, zone) if part)
+
+
+def removed(kept: Kept) -> str:
+    """What has gone of an image, in a sentence; empty when nothing has."""
+    return {
+        Kept.ALL: "",
+        Kept.IMAGE: "The picture was removed to make room on the disk. The image itself is still kept.",
+        Kept.NOTHING: "The image was removed from this device. Its answer is kept.",
+    }[kept]
 
 
 def needs_answer(stored: StoredResult) -> bool:

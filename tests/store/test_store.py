@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -89,45 +88,6 @@ def test_an_accepted_object_and_its_result_are_found_by_its_id(store: Store) -> 
     assert store.result_of(instance.id) is None
     stored = store.commit(claimed(store), flagged(), SUBJECT)
     assert store.result_of(instance.id) == stored
-
-
-def test_a_journal_of_version_0_1_is_taken_over(tmp_path: Path) -> None:
-    """Its arrivals say nothing of statements, and its index knew none."""
-    sql = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
-    sql.executescript(JOURNAL_0_1)
-    old = '{"source":"folder","peer":"x.png","sop_instance_uid":null,"sop_class_uid":null,"transfer_syntax_uid":null,'
-    values = ("ab" * 16, hashlib.sha256(b"image").hexdigest(), old + '"priority":"routine"}')
-    sql.execute(
-        "INSERT INTO instances (id, sha256, size, arrival, priority, received_at) VALUES (?, ?, 5, ?, 1, 1.0)", values
-    )
-    sql.close()
-    store = Store(tmp_path)
-    assert not store.accept(b"image", arrival()).new
-    assert store.accept(b"image", msgspec.structs.replace(arrival(), stated_age_years=3.0)).new
-    first = claimed(store)
-    assert (first.id, first.arrival.peer, first.arrival.stated_age_years) == ("ab" * 16, "x.png", None)
-    store.close()
-    again = Store(tmp_path)
-    assert again.queue().depth == 2
-    again.close()
-
-
-JOURNAL_0_1 = """
-CREATE TABLE instances (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    sop_instance_uid TEXT,
-    sha256 TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    arrival TEXT NOT NULL,
-    priority INTEGER NOT NULL,
-    received_at REAL NOT NULL,
-    state TEXT NOT NULL DEFAULT 'accepted' CHECK (state IN ('accepted', 'processing', 'done')),
-    attempts INTEGER NOT NULL DEFAULT 0
-);
-CREATE UNIQUE INDEX same_object ON instances (sha256, ifnull(sop_instance_uid, ''));
-"""
-"""What differs from today's, as version 0.1 made it."""
 
 
 def test_an_object_that_comes_again_after_its_result_is_not_analysed_again(store: Store) -> None:

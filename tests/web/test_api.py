@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from edge.device.health import HealthFile, State
+from edge.records import Kept
+from edge.store.retention import Removal
 from edge.web.accounts import Role
 from edge.web.openapi import openapi_document
 from edge.web.permissions import FORM_HEADER
@@ -59,7 +61,7 @@ def test_every_reference_in_the_document_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("total", [0, 1, 5, 6, 7])
 def test_pages_of_results_follow_each_other_without_gap(box: Box, total: int) -> None:
-    committed = []
+    committed: list[str] = []
     for number in range(total):
         box.clock.now += number % 2  # some share their second
         committed.append(samples.commit(box.store, samples.clear(), pictures=False).id)
@@ -73,9 +75,7 @@ def test_pages_of_results_follow_each_other_without_gap(box: Box, total: int) ->
         cursor = page["next"]
         if cursor is None:
             break
-    assert sorted(seen) == sorted(committed)
-    times = {result.id: result.committed_at for result in box.store.results()}
-    assert [times[found] for found in seen] == sorted(times.values(), reverse=True)
+    assert seen == committed[::-1]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=x", "limit=", "limit=٣", "cursor=none"])
@@ -110,6 +110,27 @@ def test_pictures(box: Box) -> None:
     overlay = client.get(f"/api/v1/results/{stored.id}/overlay")
     assert (overlay.mimetype, overlay.data) == ("image/png", samples.overlay())
     assert client.get("/api/v1/results/none/image").status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("leaves", "words"), [(Kept.IMAGE, "The image itself is still kept"), (Kept.NOTHING, "Its answer is kept")]
+)
+def test_what_was_removed_is_said_and_its_result_stays(box: Box, leaves: Kept, words: str) -> None:
+    stored = samples.commit(box.store, samples.flagged())
+    client = box.signed_in()
+    assert client.get(f"/api/v1/results/{stored.id}/image").status_code == HTTPStatus.OK
+    assert box.store.holdings.remove([Removal(stored.instance_id, leaves)])
+    for name in ("image", "overlay"):
+        gone = client.get(f"/api/v1/results/{stored.id}/{name}")
+        assert gone.status_code == HTTPStatus.GONE
+        check(gone.get_json(), "ProblemDetails")
+        assert words in gone.get_json()["detail"]
+    view = client.get(f"/api/v1/results/{stored.id}").get_json()
+    check(view, "ResultView")
+    assert view["kept"] == leaves
+    page = client.get(f"/results/{stored.id}").text
+    assert words in page
+    assert "Show where the software looked" not in page
 
 
 def test_acknowledging(box: Box) -> None:
