@@ -26,7 +26,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS same_object_and_statement ON instances (
     ifnull(json_extract(arrival, '$.stated_age_years'), '')
 ) WHERE kept != 'nothing';
 CREATE INDEX IF NOT EXISTS same_uid ON instances (sop_instance_uid);
-CREATE INDEX IF NOT EXISTS queue ON instances (priority, number) WHERE state = 'accepted';
+CREATE INDEX IF NOT EXISTS queue ON instances (number, priority, received_lifetime) WHERE state = 'accepted';
 CREATE INDEX IF NOT EXISTS oldest_kept ON instances (kept, number) WHERE state = 'done';
 CREATE INDEX IF NOT EXISTS unsynchronised ON instances (received_lifetime) WHERE unsynchronised;
 CREATE INDEX IF NOT EXISTS in_work ON instances (number) WHERE state = 'processing';

@@ -23,6 +23,7 @@ from edge.store.journal import SCHEMA
 from edge.store.lifetime import Lifetime, Moment
 from edge.store.lock import folder_lock
 from edge.store.machine import Machine, Room
+from edge.store.order import BACKLOG_AFTER, BACKLOG_EVERY, CLAIM, OLDEST
 from edge.store.retention import Band, next_band
 from edge.store.spool import Spool
 
@@ -96,6 +97,8 @@ class Store:
         self._storage = storage
         self._machine = machine
         self._band = Band.ROOM
+        self._line = 0
+        self._passed_over = 0
         self._spool = Spool(state_dir / "spool")
         self._derived = Spool(state_dir / "derived")
         self._journal = Database(state_dir / "journal.sqlite", SCHEMA)
@@ -158,17 +161,23 @@ class Store:
             return self.holdings.sweep()
 
     def recover(self) -> int:
-        """Put back what a killed worker had claimed; how many. For the inference service, before its first claim."""
+        """Put back what a killed worker had claimed; how many. For the inference service, before its first claim.
+
+        What waits now is backlog from here on (`order.py`).
+        """
         with self._journal.transaction() as sql:
+            self._line = sql.execute("SELECT ifnull(max(number), 0) FROM instances").fetchone()[0]
             return sql.execute("UPDATE instances SET state = 'accepted' WHERE state = 'processing'").rowcount
 
     def claim(self) -> Instance | None:
-        """The most urgent image, oldest first, marked as in work and its attempt counted; None when nothing waits."""
+        """The next image by `order.py`, marked as in work and its attempt counted; None when nothing waits."""
+        now = self.lifetime.now().lifetime
+        order = {"line": self._line, "since": now - BACKLOG_AFTER, "turn": self._passed_over >= BACKLOG_EVERY - 1}
         with self._journal.transaction() as sql:
-            row = sql.execute(
-                "UPDATE instances SET state = 'processing', attempts = attempts + 1 WHERE number = ("
-                "SELECT number FROM instances WHERE state = 'accepted' ORDER BY priority, number LIMIT 1) RETURNING *"
-            ).fetchone()
+            oldest = sql.execute(OLDEST).fetchone()[0]
+            row = sql.execute(CLAIM, order).fetchone()
+        passed_over = row is not None and row["number"] != oldest and not order["turn"]
+        self._passed_over = self._passed_over + 1 if passed_over else 0
         return _instance(row) if row else None
 
     def read(self, instance_id: str) -> bytes:
