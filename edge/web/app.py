@@ -69,6 +69,7 @@ def create_app(dependencies: Dependencies) -> Flask:
         "image",
         "id_end",
         "removed",
+        "clock_state",
         "plain",
     ):
         app.add_template_filter(getattr(words, name), name)

@@ -221,6 +221,15 @@ def image(subject: Subject) -> tuple[str, ...]:
     return tuple(part for part in (plain(subject.modality or ""), what.strip()) if part)
 
 
+def clock_state(synchronised: bool | None) -> str:
+    """Whether something keeps the box's clock right; None when that is not known."""
+    return {
+        True: "kept right",
+        False: "not kept right by anything: times are not certain",
+        None: "not known",
+    }[synchronised]
+
+
 def clock(seconds: float, now: float) -> str:
     """A time of day on the box's clock, with the date when it is not today's."""
     then, today = time.localtime(seconds), time.localtime(now)

@@ -133,6 +133,35 @@ def test_what_was_removed_is_said_and_its_result_stays(box: Box, leaves: Kept, w
     assert "Show where the software looked" not in page
 
 
+def test_times_that_are_not_certain_are_said(box: Box) -> None:
+    right = samples.commit(box.store, samples.clear())
+    box.synchronised = False
+    wrong = samples.commit(box.store, samples.flagged())
+    client = box.signed_in()
+    for stored, synchronised in ((right, True), (wrong, False)):
+        assert client.get(f"/api/v1/results/{stored.id}").get_json()["synchronised"] is synchronised
+        assert ("Times are not certain" in client.get(f"/results/{stored.id}").text) is not synchronised
+
+
+def test_how_long_the_disk_lasts_and_whether_the_clock_is_right(box: Box) -> None:
+    client = box.signed_in()
+    box.services_up()
+    unknown = client.get("/api/v1/health").get_json()
+    check(unknown, "Condition")
+    assert (unknown["hours_until_full"], unknown["synchronised"]) == (None, None)
+    box.clock.now += 1
+    account = HealthFile(box.state_dir, "intake", box.clock)
+    account.report(State.DEGRADED, "there is little room on the disk", hours_until_full=7.4, synchronised=False)
+    known = client.get("/api/v1/health").get_json()
+    check(known, "Condition")
+    assert (known["hours_until_full"], known["synchronised"]) == (7.4, False)
+    for path in ("/", "/device"):
+        page = " ".join(re.sub("<[^>]+>", " ", client.get(path).text).split())
+        assert "full in about 7 h" in page
+        assert "not kept right by anything" in page
+        assert "there is little room on the disk" in page
+
+
 def test_acknowledging(box: Box) -> None:
     stored = samples.commit(box.store, samples.flagged())
     path = f"/api/v1/results/{stored.id}/acknowledge"
