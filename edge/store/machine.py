@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+_LIBC = ctypes.CDLL(None)
 _UNSYNCHRONISED_FROM = 16_000_000  # microseconds: NTP_PHASE_LIMIT in the kernel's timekeeping
 _SYNCHRONISED = Path("/run/systemd/timesync/synchronized")  # systemd-timesyncd.service(8) makes it
 
@@ -44,7 +45,7 @@ def synchronised() -> bool:
     and `ntp_synced` in systemd's src/basic/time-util.c). Where asking is forbidden, timesyncd's mark counts.
     """
     asked = _Timex()
-    if ctypes.CDLL(None).adjtimex(ctypes.byref(asked)) < 0:
+    if _LIBC.adjtimex(ctypes.byref(asked)) < 0:
         return _SYNCHRONISED.exists()
     return bool(asked.maxerror < _UNSYNCHRONISED_FROM)
 
