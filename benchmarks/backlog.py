@@ -1,9 +1,9 @@
-"""Claim: after an outage with 500 images waiting, a fresh image is answered as soon as beside an empty queue.
+"""Claim: after an outage with 500 images waiting, a fresh image waits for the one in work and for no other.
 
 `python -m benchmarks.backlog`. The real intake and inference services on one box. Images that came while inference was
 down wait; then inference starts, and fresh ones come one by one, by C-STORE, at random moments. The same number came
-before on an empty queue. Times are the journal's: from acceptance to committed result. A fresh image still waits for
-the end of the one that is in work.
+before on an empty queue. Times are the journal's: from acceptance to committed result. The engine is not interrupted, so
+beside a backlog the end of the image in work, and of its pictures, is in them.
 """
 
 from __future__ import annotations
