@@ -2,7 +2,7 @@
 
 `python -m benchmarks.backlog`. The real intake and inference services on one box. Images that came while inference was
 down wait; then inference starts, and fresh ones come one by one, by C-STORE, at random moments. The same number came
-before on an empty queue. Times are the journal's: from acceptance to committed result. The engine is not interrupted, so
+before on an empty queue. Times are the journal's: from acceptance to committed result. The engine is not interrupted:
 beside a backlog the end of the image in work, and of its pictures, is in them.
 """
 
