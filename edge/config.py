@@ -166,14 +166,32 @@ class Web(_Section, frozen=True, kw_only=True):
 
 
 class Storage(_Section, frozen=True, kw_only=True):
-    """What lies on the disk.
+    """What lies on the disk: the keys that encrypt it, the room left beside it, how long what is answered stays.
+
+    A limit is the percentage of the disk or the MiB, whichever is less.
 
     Attributes:
         key_file: The keys that encrypt it, mode 0600; absent means the systemd credential `scanside-store-key` where
             there is one, else `keys/store.key` in the state folder, made at the first start.
+        warn_below_percent: With less free than this, a person is told.
+        warn_below_mb: See above.
+        spare_below_percent: With less, no derived pictures are made, and what is answered and delivered makes room.
+        spare_below_mb: See above.
+        refuse_below_percent: With less, no image is taken: what is left is for database and logs.
+        refuse_below_mb: See above.
+        image_days: Images and pictures of them are removed after this, once answered and delivered; absent means never.
+        result_days: Results likewise; never before their images.
     """
 
     key_file: Path | None = None
+    warn_below_percent: Annotated[int, msgspec.Meta(ge=1, le=90)] = 15
+    warn_below_mb: Annotated[int, msgspec.Meta(ge=64, le=1 << 30)] = 10240
+    spare_below_percent: Annotated[int, msgspec.Meta(ge=1, le=90)] = 10
+    spare_below_mb: Annotated[int, msgspec.Meta(ge=64, le=1 << 30)] = 5120
+    refuse_below_percent: Annotated[int, msgspec.Meta(ge=1, le=90)] = 5
+    refuse_below_mb: Annotated[int, msgspec.Meta(ge=64, le=1 << 30)] = 2048
+    image_days: Annotated[int, msgspec.Meta(ge=1, le=36500)] | None = 90
+    result_days: Annotated[int, msgspec.Meta(ge=1, le=36500)] | None = 730
 
 
 class Mqtt(_Section, frozen=True, kw_only=True):
@@ -217,7 +235,7 @@ class Config(_Section, frozen=True, kw_only=True):
         inference: How they are analysed.
         quality: From where on the box warns about an exposure.
         web: The status page.
-        storage: What lies on the disk.
+        storage: What lies on the disk: its keys, the room beside it, how long it stays.
         mqtt: The fleet link; absent means that the box stands alone and sends nothing.
     """
 
@@ -356,6 +374,16 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
             ipaddress.ip_network(host)
         except ValueError as error:
             refuse("intake.dicom.hosts", f"{_shown(str(error))}: expected 192.0.2.7 or 192.0.2.0/24: correct it")
+    for unit in ("percent", "mb"):
+        bands = [getattr(config.storage, f"{band}_below_{unit}") for band in ("warn", "spare", "refuse")]
+        if bands != sorted(bands, reverse=True):
+            refuse(
+                "storage",
+                f"warn, spare and refuse below {bands} {unit}: each at most the one before it: lower the later",
+            )
+    images, results = config.storage.image_days, config.storage.result_days
+    if results is not None and (images is None or images > results):
+        refuse("storage.result_days", f"{results}: no image outlives its result: make it at least image_days")
     folder, state = config.intake.watch_folder, config.state_dir
     if folder and (folder == state or state in folder.parents or folder in state.parents):
         refuse(

@@ -56,7 +56,7 @@ CONNECTION_CUT = Event(215, logging.WARNING, "connection from {host} cut: {reaso
 ASSOCIATION_ABORTED = Event(216, logging.WARNING, "connection from {host} aborted: {reason}")
 
 LEFTOVER_REMOVED = Event(
-    300, logging.INFO, "{count} half-written spool files removed: their senders were not answered with success"
+    300, logging.INFO, "{count} half-written or half-removed files removed: no image that was answered with success"
 )
 SPOOL_FILE_MISSING = Event(301, logging.ERROR, "the spool file of instance {instance} is missing")
 KEY_CREATED = Event(
@@ -65,6 +65,17 @@ KEY_CREATED = Event(
     "key {key} created in {file}: beside the data it protects no stolen box; edge/store/README.md says what does",
 )
 SPOOL_FILE_LOCKED = Event(303, logging.ERROR, "the spool file of instance {instance} does not open: {error}")
+DISK_BAND = Event(310, logging.WARNING, "disk: {band}, {free_mb:.0f} MiB free of {total_mb:.0f}")
+DISK_ROOM = Event(311, logging.INFO, "disk: enough room again, {free_mb:.0f} MiB free of {total_mb:.0f}")
+REMOVED_BY_AGE = Event(312, logging.INFO, "removed by age: {images} images, {results} results (storage.*_days)")
+REMOVED_FOR_ROOM = Event(
+    313, logging.WARNING, "removed to make room: the pictures of {pictures} images, {images} images; their results stay"
+)
+KEEPER_FAILED = Event(314, logging.ERROR, "the disk cannot be kept in order: {error}; trying again every second")
+CLOCK_UNSYNCHRONISED = Event(
+    315, logging.WARNING, "nothing keeps the clock right: times are marked until something does (NTP, GPS)"
+)
+CLOCK_SYNCHRONISED = Event(316, logging.INFO, "the clock is right: {count} times of this boot corrected")
 
 BUNDLE_LOADED = Event(
     400, logging.INFO, "model {model} {version} loaded on {engine} with {threads} threads in {ms:.0f} ms"

@@ -1,7 +1,8 @@
-"""Which object a DICOM data set is: the UIDs among its first elements, in bounded time, without a DICOM library.
+"""Which object a DICOM data set is, and whether it is urgent: by the elements before its pixels, in bounded time.
 
-For what listens to strangers. Nothing recurses, nothing is copied but the UIDs, and no more than `_MOST_ELEMENTS` are
-looked at, so that neither sequences nested without end nor lengths that lie cost more than a few milliseconds.
+For what listens to strangers, without a DICOM library. Nothing recurses, nothing is copied but these values, and no
+more than `_MOST_ELEMENTS` are looked at, so that neither sequences nested without end nor lengths that lie cost more
+than a few milliseconds.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x0008_0016, 0x0008_0018, 0x0020_000D
+_REQUESTED_PROCEDURE_PRIORITY = 0x0040_1003
+_URGENT = frozenset((b"STAT", b"HIGH", b"EMERGENCY"))
+"""The first two are defined terms (PS3.3 C.4.11); the third is not, and leaves no doubt."""
+
 _TRANSFER_SYNTAX_UID, _LAST_OF_META = 0x0002_0010, 0x0002_FFFF
 _ITEM_END, _SEQUENCE_END, _ITEM_GROUP = 0xFFFE_E00D, 0xFFFE_E0DD, 0xFFFE
 _UNDEFINED = 0xFFFF_FFFF
@@ -21,6 +26,7 @@ _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _PREAMBLE, _PREFIX = 128, b"DICM"
 _MOST_ELEMENTS = 5_000
 _MOST_INFLATED = 1 << 20
+_LONGEST_WORD = 16
 _LONGEST_UID = 128
 """64 is the rule (PS3.5 9.1); devices exist that exceed it by a little."""
 
@@ -32,11 +38,27 @@ class Unidentified(ValueError):  # noqa: N818 - an answer about the data, not a 
 
 
 class Identity(NamedTuple):
-    """What the first elements of a data set say it is. The study's UID is empty where they do not say it."""
+    """What the elements before the pixels say of a data set.
+
+    Attributes:
+        sop_class_uid: (0008,0016).
+        sop_instance_uid: (0008,0018).
+        study_instance_uid: (0020,000D), empty where they do not say it.
+        urgent: Requested Procedure Priority (0040,1003), which modalities copy from their worklist, is STAT or HIGH.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     study_instance_uid: str = ""
+    urgent: bool = False
+
+
+def is_urgent_file(data: bytes) -> bool:
+    """Whether it is a DICOM file that says it is urgent; what cannot be read does not."""
+    try:
+        return read_file_identity(data)[1].urgent
+    except Unidentified:
+        return False
 
 
 def read_file_identity(data: bytes | bytearray | memoryview) -> tuple[str, Identity]:
@@ -65,19 +87,23 @@ def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str
     if not view:
         raise Unidentified("the data set is empty")
     found: dict[int, str] = {}
+    urgent = False
     try:
         if transfer_syntax == _DEFLATED:
             view = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(view, _MOST_INFLATED))
         order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
-        for tag, value, _ in _elements(view, explicit=_is_explicit(view), order=order, last=_STUDY_INSTANCE_UID):
+        last = _REQUESTED_PROCEDURE_PRIORITY
+        for tag, value, _ in _elements(view, explicit=_is_explicit(view), order=order, last=last):
             if tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID):
                 found[tag] = _uid(value)
+            elif tag == _REQUESTED_PROCEDURE_PRIORITY:
+                urgent = bytes(value[:_LONGEST_WORD]).strip(b"\0 ").upper() in _URGENT
     except (Unidentified, zlib.error) as error:
         if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
             raise Unidentified("the data set cannot be read") from error
     if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
         raise Unidentified("the data set has no SOP Class or Instance UID")
-    return Identity(found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID], found.get(_STUDY_INSTANCE_UID, ""))
+    return Identity(found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID], found.get(_STUDY_INSTANCE_UID, ""), urgent)
 
 
 def _is_explicit(data_set: memoryview) -> bool:

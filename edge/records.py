@@ -90,6 +90,15 @@ class Priority(StrEnum):
     BACKLOG = "backlog"
 
 
+class Kept(StrEnum):
+    """What is still kept of an accepted object; its result stays longer than any of it."""
+
+    ALL = "all"
+    IMAGE = "image"
+    """The image, without the pictures that were derived from it."""
+    NOTHING = "nothing"
+
+
 class Level(StrEnum):
     """What a quality check found (DICOM PS3.16 CID 6044 in three words)."""
 
@@ -228,16 +237,26 @@ class Instance(Record, frozen=True, kw_only=True):
 
 
 class StoredResult(Record, frozen=True, kw_only=True):
-    """A committed result as the page and the API see it. `seq` grows by commit and never repeats."""
+    """A committed result as the page and the API see it.
+
+    Attributes:
+        seq: Grows with every change of any result, and never repeats.
+        number: Its first `seq`: the order of commits, whatever the clock said.
+        synchronised: Whether its times are known to be right.
+        kept: What is still kept of the image.
+    """
 
     id: str
     seq: int
+    number: int
     instance_id: str
     received_at: float
     committed_at: float
     acknowledged_at: float | None
     acknowledged_by: str | None
     acknowledged_as: str | None
+    synchronised: bool
+    kept: Kept
     subject: Subject
     result: Result
 

@@ -20,7 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from edge.identity import Identity, Unidentified, read_file_identity, read_identity
+from edge.identity import Identity, Unidentified, is_urgent_file, read_file_identity, read_identity
 
 CLASS, INSTANCE, STUDY = "1.2.840.10008.5.1.4.1.1.1.1", "2.25.417", "2.25.3"
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -64,6 +64,33 @@ def test_the_uids_of_the_top_level_are_read(syntax: UID, undefined: bool) -> Non
     assert read_file_identity(memoryview(bytearray(file))) == (syntax, Identity(CLASS, INSTANCE, STUDY))
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.name)
+@pytest.mark.parametrize(
+    ("priority", "urgent"),
+    [("STAT", True), ("HIGH", True), ("high ", True), ("EMERGENCY", True), ("ROUTINE", False), ("LOW", False),
+     ("", False), (None, False), ("STATISTICS", False)],
+)  # fmt: skip
+def test_an_urgent_order_is_seen(syntax: UID, priority: str | None, urgent: bool) -> None:
+    dataset = object_of(nested=2, undefined=True)
+    if priority is not None:
+        dataset.RequestedProcedurePriority = priority
+    file = file_of(dataset, syntax)
+    assert read_file_identity(file) == (syntax, Identity(CLASS, INSTANCE, STUDY, urgent))
+    assert is_urgent_file(file) is urgent
+
+
+def test_only_the_objects_own_priority_counts_and_what_cannot_be_read_has_none() -> None:
+    dataset, other = object_of(), Dataset()
+    other.RequestedProcedurePriority = "STAT"
+    dataset.RequestAttributesSequence = Sequence([other])
+    assert not is_urgent_file(file_of(dataset, ExplicitVRLittleEndian))
+    dataset.RequestedProcedurePriority = "STAT"
+    file = file_of(dataset, ExplicitVRLittleEndian)
+    assert is_urgent_file(file)
+    assert not is_urgent_file(file[:-10]), "cut off within it"
+    assert not is_urgent_file(b"no DICOM")
+
+
 def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
     compared = 0
     for path in sorted((shared / "data" / "dicom").rglob("*")):
@@ -73,12 +100,13 @@ def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
         try:
             dataset = dcmread(BytesIO(data), stop_before_pixels=True)
             uids = [str(dataset.get(name, "")) for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")]
+            urgent = dataset.get("RequestedProcedurePriority") in ("STAT", "HIGH")
             syntax = str(dataset.file_meta.TransferSyntaxUID)
         except Exception:  # what pydicom cannot read is no reference
             continue
         compared += 1
         if uids[0] and uids[1]:
-            assert read_file_identity(data) == (syntax, Identity(*uids)), path.name
+            assert read_file_identity(data) == (syntax, Identity(uids[0], uids[1], uids[2], urgent)), path.name
         else:
             with pytest.raises(Unidentified):
                 read_file_identity(data)
@@ -141,7 +169,7 @@ def test_damaged_files_are_read_or_refused(data: st.DataObject) -> None:
         assert "\n" not in str(refusal)
         return
     assert syntax.isprintable()
-    assert all(len(uid) <= 128 and uid.isprintable() for uid in identity)
+    assert all(len(uid) <= 128 and uid.isprintable() for uid in identity[:3])
     assert identity.sop_class_uid
     assert identity.sop_instance_uid
 

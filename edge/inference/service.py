@@ -23,7 +23,7 @@ from edge.inference.channel import Analyse, Answer, Draw, unanswered
 from edge.inference.guard import LOST, Guard, ModelsError
 from edge.messages.summary import summarise
 from edge.records import Instance, Reason, Result
-from edge.store import Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
+from edge.store import Band, Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
@@ -129,7 +129,12 @@ class Worker:
         )
 
     def _draw(self, instance_id: str, result: Result, explanation: str | None) -> None:
-        """Have the preview and the overlay drawn that a result owes; where the image cannot be shown there is none."""
+        """Have the preview and the overlay drawn that a result owes; where the image cannot be shown there is none.
+
+        On a disk that is nearly full they stay owed.
+        """
+        if self._store.band() >= Band.SPARE:
+            return
         owed = self._store.owed("preview", instance_id=instance_id)
         error = self._drawn(instance_id, explanation) if result.reason not in LOST else result.reason
         if error:

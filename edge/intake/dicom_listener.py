@@ -252,7 +252,7 @@ def _identified(event: Any, longest: int) -> Arrival:
         sop_instance_uid=stated.sop_instance_uid,
         sop_class_uid=stated.sop_class_uid,
         transfer_syntax_uid=str(syntax),
-        priority=_PRIORITIES.get(request.Priority, Priority.ROUTINE),
+        priority=Priority.URGENT if found.urgent else _PRIORITIES.get(request.Priority, Priority.ROUTINE),
     )
 
 

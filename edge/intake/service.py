@@ -15,7 +15,7 @@ from edge.intake.dicom_listener import DicomListener, report_thread_failure, sil
 from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
 from edge.intake.watch_folder import WatchFolder
-from edge.store import Store, hold_lock
+from edge.store import Keeper, Store, hold_lock
 
 LOOK_EVERY = 1.0
 FINISH_WITHIN = 2.0
@@ -34,6 +34,7 @@ def serve(config: Config) -> int:
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
     store = Store(config.state_dir, storage=config.storage)
+    keeper = Keeper(store, config.storage)
     if swept := store.sweep():
         emit(events.LEFTOVER_REMOVED, count=swept)
     reception = Reception(store)
@@ -51,8 +52,8 @@ def serve(config: Config) -> int:
     folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
     buffers_of = 0
     while True:
-        more = folder.look() if folder else False
-        trouble = reception.trouble or (folder.trouble if folder else "")
+        more = keeper.tend() | (folder.look() if folder else False)
+        trouble = keeper.trouble or reception.trouble or (folder.trouble if folder else "")
         health.report(
             State.DEGRADED if trouble else State.UP,
             trouble,
@@ -61,6 +62,7 @@ def serve(config: Config) -> int:
             associations=listener.associations,
             accepted=reception.accepted,
             refused=reception.refused,
+            **keeper.figures,
         )
         if reception.accepted != buffers_of and not listener.associations:
             buffers_of = reception.accepted

@@ -21,8 +21,9 @@ from typing import NamedTuple
 from edge import events
 from edge.device.backoff import backoff
 from edge.events import emit
+from edge.identity import is_urgent_file
 from edge.intake.reception import Reception
-from edge.records import Arrival
+from edge.records import Arrival, Priority
 from edge.store import StorageFull
 
 MAX_FILE_BYTES = 512 << 20
@@ -143,7 +144,8 @@ class WatchFolder:
             return
         if data is not None:
             peer = os.fsencode(name).decode(errors="replace")
-            self._reception.accept(data, Arrival(source="folder", peer=peer))
+            priority = Priority.URGENT if is_urgent_file(data) else Priority.ROUTINE
+            self._reception.accept(data, Arrival(source="folder", peer=peer, priority=priority))
             self._remove(file, name, folder, now)
 
     def _read(self, name: str, folder: int, stamp: Stamp) -> bytes | None:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 
 from edge.store.doorbell import Doorbell, ring
 from edge.store.lock import AlreadyRunning, hold_lock
+from edge.store.machine import Machine, Room
 from edge.store.outbox import Outbox, OutboxMessage
 
 if TYPE_CHECKING:
     from edge.store.delivery import Delivery
+    from edge.store.keeper import Keeper
     from edge.store.keys import VaultLocked
+    from edge.store.retention import Band
     from edge.store.sealed_file import SealedFile, read_sealed
     from edge.store.store import Accepted, Owed, Queue, StorageFull, Store
     from edge.store.vault import Tampered
@@ -23,12 +26,16 @@ if TYPE_CHECKING:
 __all__ = [
     "Accepted",
     "AlreadyRunning",
+    "Band",
     "Delivery",
     "Doorbell",
+    "Keeper",
+    "Machine",
     "Outbox",
     "OutboxMessage",
     "Owed",
     "Queue",
+    "Room",
     "SealedFile",
     "StorageFull",
     "Store",
@@ -41,7 +48,9 @@ __all__ = [
 
 _LATER = {
     "delivery": ("Delivery",),
+    "keeper": ("Keeper",),
     "keys": ("VaultLocked",),
+    "retention": ("Band",),
     "sealed_file": ("SealedFile", "read_sealed"),
     "store": ("Accepted", "Owed", "Queue", "StorageFull", "Store"),
     "vault": ("Tampered",),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import uuid
+from collections.abc import Callable
 
 from edge.store.sealed_file import SealedWriter
 from edge.store.spool import Incoming, Spool
@@ -19,13 +22,15 @@ class Delivery:
         size: How many bytes came.
     """
 
-    def __init__(self, spool: Spool, vault: Vault) -> None:
+    def __init__(self, spool: Spool, vault: Vault, *, has_room: Callable[[], bool]) -> None:
+        """Begin; `has_room` says before each piece whether the disk may take it."""
         self.id = uuid.uuid4().hex
         self.digest = hashlib.sha256()
         self.size = 0
         self._file: Incoming | None = None
         self._sealed: SealedWriter | None = None
         self._error: OSError | None = None
+        self._has_room = has_room
         try:
             self._file = spool.begin(self.id)
             self._sealed = SealedWriter(vault.new_file(self.id), self._file.write)
@@ -39,10 +44,15 @@ class Delivery:
         if self._sealed is None or self._error:
             return
         try:
+            self._check_room()
             self._sealed.write(data)
         except OSError as error:
             self._error = error
             self.discard()
+
+    def _check_room(self) -> None:
+        if not self._has_room():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def bring_to_disk(self, record: bytes) -> None:
         """Bring object and record to the disk, under the id. Raises `OSError`, also that of an earlier `write`."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from edge.records import Arrival, Instance, Result, StoredResult, Subject
+from edge.records import Arrival, Instance, Kept, Result, StoredResult, Subject
 from edge.store.database import Database
 from edge.store.keys import VaultLocked
 from edge.store.vault import Tampered, Vault
@@ -19,6 +19,7 @@ from edge.store.vault import Tampered, Vault
 VERSION = 1
 """Of the schema (`PRAGMA user_version`); 0 was that of journals in clear."""
 
+# Lifetimes are the box's (`lifetime.py`). Those of a result stand beside times that are not known to be right.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS vault (id INTEGER PRIMARY KEY CHECK (id = 1), sealed BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS instances (
@@ -30,29 +31,41 @@ CREATE TABLE IF NOT EXISTS instances (
     size INTEGER NOT NULL,
     priority INTEGER NOT NULL,
     received_at REAL NOT NULL,
+    received_lifetime REAL NOT NULL,
+    unsynchronised INTEGER NOT NULL,
+    kept TEXT NOT NULL DEFAULT 'all' CHECK (kept IN ('all', 'image', 'nothing')),
     state TEXT NOT NULL DEFAULT 'accepted' CHECK (state IN ('accepted', 'processing', 'done')),
     attempts INTEGER NOT NULL DEFAULT 0,
     record BLOB NOT NULL
 );
-CREATE UNIQUE INDEX IF NOT EXISTS same_object ON instances (object_mark);
+CREATE UNIQUE INDEX IF NOT EXISTS same_object ON instances (object_mark) WHERE kept != 'nothing';
 CREATE INDEX IF NOT EXISTS same_uid ON instances (uid_mark);
-CREATE INDEX IF NOT EXISTS queue ON instances (priority, number) WHERE state = 'accepted';
+CREATE INDEX IF NOT EXISTS queue ON instances (number, priority, received_lifetime) WHERE state = 'accepted';
+CREATE INDEX IF NOT EXISTS oldest_kept ON instances (kept, number) WHERE state = 'done';
+CREATE INDEX IF NOT EXISTS unsynchronised ON instances (received_lifetime) WHERE unsynchronised;
 CREATE INDEX IF NOT EXISTS in_work ON instances (number) WHERE state = 'processing';
 CREATE TABLE IF NOT EXISTS results (
     id TEXT PRIMARY KEY,
     instance_id TEXT NOT NULL REFERENCES instances (id),
     seq INTEGER NOT NULL UNIQUE,
+    number INTEGER NOT NULL UNIQUE,
     committed_at REAL NOT NULL,
+    committed_lifetime REAL,
     status TEXT NOT NULL,
     subject BLOB NOT NULL,
     result BLOB NOT NULL,
     explanation BLOB,
     acknowledged_at REAL,
+    acknowledged_lifetime REAL,
     acknowledged_by BLOB,
     acknowledged_as TEXT
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS newest ON results (committed_at, id);
-CREATE INDEX IF NOT EXISTS unacknowledged_flags ON results (committed_at, id)
+CREATE INDEX IF NOT EXISTS of_instance ON results (instance_id);
+CREATE INDEX IF NOT EXISTS committed_unsynchronised ON results (committed_lifetime)
+    WHERE committed_lifetime IS NOT NULL;
+CREATE INDEX IF NOT EXISTS acknowledged_unsynchronised ON results (acknowledged_lifetime)
+    WHERE acknowledged_lifetime IS NOT NULL;
+CREATE INDEX IF NOT EXISTS unacknowledged_flags ON results (number)
     WHERE acknowledged_at IS NULL AND status = 'flagged';
 CREATE TABLE IF NOT EXISTS owed (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -60,6 +73,13 @@ CREATE TABLE IF NOT EXISTS owed (
     result_id TEXT NOT NULL REFERENCES results (id),
     body TEXT NOT NULL,
     UNIQUE (kind, result_id)
+);
+CREATE INDEX IF NOT EXISTS owed_of_result ON owed (result_id);
+CREATE TABLE IF NOT EXISTS lifetime (
+    boot_id TEXT NOT NULL,
+    boot REAL NOT NULL,
+    seen REAL NOT NULL,
+    seen_at REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO counter VALUES ('seq', 0);
@@ -143,19 +163,24 @@ class Columns:
         return msgspec.structs.replace(record, received_at=row["received_at"], attempts=row["attempts"])
 
     def stored_result(self, row: sqlite3.Row) -> StoredResult:
-        """A row of `results`, with its instance's `received_at`."""
+        """A row of `results`, with its instance's `received_at`, `unsynchronised` and `kept`."""
         result_id, person = row["id"], row["acknowledged_by"]
         subject = self.unseal("results.subject", result_id, row["subject"])
         result = self.unseal("results.result", result_id, row["result"])
         return StoredResult(
             id=result_id,
             seq=row["seq"],
+            number=row["number"],
             instance_id=row["instance_id"],
             received_at=row["received_at"],
             committed_at=row["committed_at"],
             acknowledged_at=row["acknowledged_at"],
             acknowledged_by=self.unseal("results.acknowledged_by", result_id, person).decode() if person else None,
             acknowledged_as=row["acknowledged_as"],
+            synchronised=not row["unsynchronised"]
+            and row["committed_lifetime"] is None
+            and row["acknowledged_lifetime"] is None,
+            kept=Kept(row["kept"]),
             subject=msgspec.json.decode(subject, type=Subject),
             result=msgspec.json.decode(result, type=Result),
         )

@@ -15,20 +15,25 @@ import msgspec
 from edge import events
 from edge.config import Storage
 from edge.events import emit
-from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
+from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult, Subject, Summary
 from edge.store.database import Database, is_full
 from edge.store.delivery import Delivery
 from edge.store.doorbell import ring
+from edge.store.holdings import Holdings
 from edge.store.journal import SCHEMA, VERSION, Columns, check_key, next_seq, owe
 from edge.store.keys import open_ring
+from edge.store.lifetime import Lifetime, Moment
 from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
+from edge.store.machine import Machine, Room
+from edge.store.order import BACKLOG_AFTER, BACKLOG_EVERY, CLAIM, OLDEST
+from edge.store.retention import Band, next_band
 from edge.store.sealed_file import SealedFile, read_header, read_sealed
 from edge.store.spool import Spool
 from edge.store.vault import Vault
 
 _ORDER = {priority: order for order, priority in enumerate(Priority)}
-_RESULT_COLUMNS = "r.*, i.received_at FROM results r JOIN instances i ON i.id = r.instance_id"
-_STORAGE = Storage()
+_RESULT_COLUMNS = "r.*, i.received_at, i.unsynchronised, i.kept FROM results r JOIN instances i ON i.id = r.instance_id"
+_STORAGE, _MACHINE = Storage(), Machine()
 
 
 class StorageFull(Exception):  # noqa: N818 - a state of the box that callers answer with 0xA700 or 507
@@ -68,15 +73,28 @@ class Summarise(Protocol):
 
 
 class Store:
-    """The journal and the spool under one state folder. Safe to share between threads; each process opens its own."""
+    """The journal and the spool under one state folder. Safe to share between threads; each process opens its own.
 
-    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time, *, storage: Storage = _STORAGE) -> None:
+    Attributes:
+        lifetime: What time it is, by clocks that jump and by one that does not.
+        holdings: What is kept of what was answered.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        clock: Callable[[], float] = time.time,
+        *,
+        storage: Storage = _STORAGE,
+        machine: Machine = _MACHINE,
+    ) -> None:
         """Open the store, creating what is missing, readable for this user alone.
 
         Args:
-            state_dir: The state folder.
-            clock: Seconds since the epoch.
-            storage: Where its keys are, see `open_ring`.
+            state_dir: The folder.
+            clock: The wall clock, seconds since the epoch.
+            storage: Where its keys are, see `open_ring`, and how much room it leaves on the disk.
+            machine: The other clocks, and the disk.
 
         Raises:
             VaultLocked: Its key is missing, another one, or not to be used.
@@ -85,7 +103,11 @@ class Store:
         """
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.state_dir = state_dir
-        self._clock = clock
+        self._storage = storage
+        self._machine = machine
+        self._band = Band.ROOM
+        self._line = 0
+        self._passed_over = 0
         with ExitStack() as opened:
             try:
                 opened.callback(os.close, hold_lock(state_dir, "store", shared=True))
@@ -100,7 +122,18 @@ class Store:
             check_key(self._journal, self._vault)
             self._spool = Spool(state_dir / "spool")
             self._derived = Spool(state_dir / "derived")
+            self.lifetime = Lifetime(self._journal, clock, machine)
+            self.holdings = Holdings(self._journal, self._spool, self._derived)
             self._opened = opened.pop_all()
+
+    def room(self) -> Room:
+        """How much room there is on its disk. Raises `OSError`."""
+        return self._machine.room(self.state_dir)
+
+    def band(self) -> Band:
+        """Which band the disk is in now; asks the disk each time, which takes microseconds. Raises `OSError`."""
+        self._band = next_band(self.room(), self._band, self._storage)
+        return self._band
 
     def accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
         """Take an object durably: when this returns, bytes and journal row are on the disk (DESIGN rule 1).
@@ -122,7 +155,7 @@ class Store:
 
         Does not raise: `keep` does, for a disk that failed.
         """
-        return Delivery(self._spool, self._vault)
+        return Delivery(self._spool, self._vault, has_room=lambda: self.band() < Band.FULL)
 
     def keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
         """Accept what was delivered, as `accept` does with a whole object; raises what that raises."""
@@ -141,25 +174,31 @@ class Store:
         return accepted
 
     def sweep(self) -> int:
-        """Remove what a killed writer left half-written; how many files. For the intake service, before it listens.
+        """Remove files that a kill left half-written or half-removed; how many. For the intake, before it listens.
 
         Waits for what other services are just accepting.
         """
-        with folder_lock(self._spool.folder), self._journal.reading() as sql:
-            return self._spool.sweep(row["id"] for row in sql.execute("SELECT id FROM instances"))
+        with folder_lock(self._spool.folder):
+            return self.holdings.sweep()
 
     def recover(self) -> int:
-        """Put back what a killed worker had claimed; how many. For the inference service, before its first claim."""
+        """Put back what a killed worker had claimed; how many. For the inference service, before its first claim.
+
+        What waits now is backlog from here on (`order.py`).
+        """
         with self._journal.transaction() as sql:
+            self._line = sql.execute("SELECT ifnull(max(number), 0) FROM instances").fetchone()[0]
             return sql.execute("UPDATE instances SET state = 'accepted' WHERE state = 'processing'").rowcount
 
     def claim(self) -> Instance | None:
-        """The most urgent image, oldest first, marked as in work and its attempt counted; None when nothing waits."""
+        """The next image by `order.py`, marked as in work and its attempt counted; None when nothing waits."""
+        now = self.lifetime.now().lifetime
+        order = {"line": self._line, "since": now - BACKLOG_AFTER, "turn": self._passed_over >= BACKLOG_EVERY - 1}
         with self._journal.transaction() as sql:
-            row = sql.execute(
-                "UPDATE instances SET state = 'processing', attempts = attempts + 1 WHERE number = ("
-                "SELECT number FROM instances WHERE state = 'accepted' ORDER BY priority, number LIMIT 1) RETURNING *"
-            ).fetchone()
+            oldest = sql.execute(OLDEST).fetchone()[0]
+            row = sql.execute(CLAIM, order).fetchone()
+        passed_over = row is not None and row["number"] != oldest and not order["turn"]
+        self._passed_over = self._passed_over + 1 if passed_over else 0
         return self._columns.instance(row) if row else None
 
     def read(self, instance_id: str) -> bytes:
@@ -212,7 +251,7 @@ class Store:
             The stored result; when one for this instance and model was there already, that one, unchanged.
         """
         result_id = f"{instance.id}-{result.model.digest[-8:] if result.model else '0'}"
-        now = self._clock()
+        now = self.lifetime.now()
         sealed = (
             self._columns.seal("results.subject", result_id, subject),
             self._columns.seal("results.result", result_id, result),
@@ -221,15 +260,15 @@ class Store:
         with self._journal.transaction() as sql:
             done = "UPDATE instances SET state = 'done' WHERE id = ? AND state != 'done'"
             if sql.execute(done, (instance.id,)).rowcount:
-                values = (result_id, instance.id, next_seq(sql), now, result.status)
+                seq, lifetime = next_seq(sql), None if now.synchronised else now.lifetime
                 sql.execute(
-                    "INSERT INTO results (id, instance_id, seq, committed_at, status, subject, result, explanation)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*values, *sealed),
+                    "INSERT INTO results (id, instance_id, seq, number, committed_at, committed_lifetime, status,"
+                    " subject, result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (result_id, instance.id, seq, seq, now.wall, lifetime, result.status, *sealed),
                 )
                 owe(sql, "preview", result_id, "")
                 if summary:
-                    said = summary(message_id=result_id, committed_at=now)
+                    said = summary(message_id=result_id, committed_at=now.wall)
                     owe(sql, "summary", result_id, msgspec.json.encode(said).decode())
             row = sql.execute(f"SELECT {_RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
         ring(self.state_dir, "web")
@@ -246,14 +285,14 @@ class Store:
     def results(self, limit: int = 50, before: str | None = None) -> list[StoredResult]:
         """The newest results, newest first; those older than the result `before` when its id is given."""
         if before is None:
-            return self._results("1 ORDER BY r.committed_at DESC, r.id DESC", (), limit)
-        older = "(r.committed_at, r.id) < (SELECT committed_at, id FROM results WHERE id = ?)"
-        return self._results(f"{older} ORDER BY r.committed_at DESC, r.id DESC", (before,), limit)
+            return self._results("1 ORDER BY r.number DESC", (), limit)
+        older = "r.number < (SELECT number FROM results WHERE id = ?)"
+        return self._results(f"{older} ORDER BY r.number DESC", (before,), limit)
 
     def unacknowledged_flags(self, limit: int = 50) -> list[StoredResult]:
         """Flagged results that no person has answered yet, newest first, however old they are."""
         unanswered = "r.acknowledged_at IS NULL AND r.status = 'flagged'"
-        return self._results(f"{unanswered} ORDER BY r.committed_at DESC, r.id DESC", (), limit)
+        return self._results(f"{unanswered} ORDER BY r.number DESC", (), limit)
 
     def changed_since(self, seq: int, limit: int = 100) -> list[StoredResult]:
         """Results committed or acknowledged after `seq`, in that order."""
@@ -266,12 +305,14 @@ class Store:
 
     def acknowledge(self, result_id: str, person: str, response: str) -> StoredResult | None:
         """Record that a person has seen a result and what they think of it; the first acknowledgement stands."""
+        now = self.lifetime.now()
+        lifetime = None if now.synchronised else now.lifetime
         acknowledged_by = self._columns.seal("results.acknowledged_by", result_id, person)
         with self._journal.transaction() as sql:
             sql.execute(
-                "UPDATE results SET acknowledged_at = ?, acknowledged_by = ?, acknowledged_as = ?, seq = ?"
-                " WHERE id = ? AND acknowledged_at IS NULL",
-                (self._clock(), acknowledged_by, response, next_seq(sql), result_id),
+                "UPDATE results SET acknowledged_at = ?, acknowledged_lifetime = ?, acknowledged_by = ?,"
+                " acknowledged_as = ?, seq = ? WHERE id = ? AND acknowledged_at IS NULL",
+                (now.wall, lifetime, acknowledged_by, response, next_seq(sql), result_id),
             )
         ring(self.state_dir, "web")
         return self.result(result_id)
@@ -312,9 +353,11 @@ class Store:
         return Queue(row["depth"], row["oldest"])
 
     def write_picture(self, instance_id: str, name: str, data: bytes) -> None:
-        """Keep a derived picture (`preview.jpg`, `overlay.png`) of an instance."""
+        """Keep a derived picture, one of `PICTURES`, of an instance, unless it was meanwhile removed."""
         file = f"{instance_id}.{name}"
         self._derived.write(file, self._vault.seal(data, f"derived:{file}"))
+        if self.holdings.kept(instance_id) is not Kept.ALL:
+            self.holdings.remove_pictures(instance_id)
 
     def picture(self, instance_id: str, name: str) -> bytes | None:
         """A derived picture, or None when there is none (yet). Raises `Tampered` or `VaultLocked` as `read`."""
@@ -330,7 +373,7 @@ class Store:
         self._opened.close()
 
     def _keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
-        received_at = self._clock()
+        received = self.lifetime.now()
         digest = delivery.digest.hexdigest()
         known = self._find(digest, arrival)
         if known:
@@ -340,13 +383,13 @@ class Store:
             arrival=arrival,
             sha256=digest,
             size=delivery.size,
-            received_at=received_at,
+            received_at=received.wall,
             attempts=0,
         )
         try:
             with folder_lock(self._spool.folder, shared=True):  # no sweep between the file and its journal row
                 delivery.bring_to_disk(msgspec.json.encode(instance))
-                conflict = self._insert(instance)
+                conflict = self._insert(instance, received)
         except sqlite3.IntegrityError:  # another association brought the same object meanwhile
             self._spool.remove(instance.id)
             known = self._find(digest, arrival)
@@ -364,12 +407,13 @@ class Store:
         """The instance that is the same object, whichever key has marked it."""
         with self._journal.reading() as sql:
             for marks in self._columns.marks(arrival, digest):
-                row = sql.execute("SELECT * FROM instances WHERE object_mark = ?", (marks.object,)).fetchone()
+                same = "SELECT * FROM instances WHERE kept != 'nothing' AND object_mark = ?"
+                row = sql.execute(same, (marks.object,)).fetchone()
                 if row:
                     return self._columns.instance(row)
         return None
 
-    def _insert(self, instance: Instance) -> str | None:
+    def _insert(self, instance: Instance, received: Moment) -> str | None:
         every = self._columns.marks(instance.arrival, instance.sha256)
         record = self._columns.seal("instances.record", instance.id, instance)
         priority = _ORDER[instance.arrival.priority]
@@ -380,9 +424,18 @@ class Store:
                 other = sql.execute(others, (marks.uid, marks.bytes)).fetchone()
                 conflict = other["id"] if other else conflict
             sql.execute(
-                "INSERT INTO instances (id, object_mark, uid_mark, bytes_mark, size, priority, received_at, record)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (instance.id, *every[0], instance.size, priority, instance.received_at, record),
+                "INSERT INTO instances (id, object_mark, uid_mark, bytes_mark, size, priority, received_at,"
+                " received_lifetime, unsynchronised, record) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    instance.id,
+                    *every[0],
+                    instance.size,
+                    priority,
+                    instance.received_at,
+                    received.lifetime,
+                    not received.synchronised,
+                    record,
+                ),
             )
         return conflict
 

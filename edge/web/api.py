@@ -8,6 +8,8 @@ from http import HTTPStatus
 import msgspec
 from flask import Blueprint, Response, g, request
 
+from edge.records import Kept
+from edge.web import words
 from edge.web.condition import models_of
 from edge.web.dependencies import given
 from edge.web.json_response import json_response
@@ -103,7 +105,10 @@ def _limit(text: str) -> int:
 
 
 def _picture(result_id: str, name: str, mimetype: str) -> Response:
-    data = given().store.picture(find(result_id).instance_id, name)
+    stored = find(result_id)
+    data = given().store.picture(stored.instance_id, name)
+    if data is None and stored.kept is not Kept.ALL:
+        raise Problem(HTTPStatus.GONE, words.removed(stored.kept))
     if data is None:
         detail = "there is no such picture of this result (yet): try again in a second"
         raise Problem(HTTPStatus.NOT_FOUND, detail)

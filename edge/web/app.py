@@ -68,6 +68,8 @@ def create_app(dependencies: Dependencies) -> Flask:
         "patient",
         "image",
         "id_end",
+        "removed",
+        "clock_state",
         "plain",
     ):
         app.add_template_filter(getattr(words, name), name)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from edge.device.health import Health, ModelInService, State, read_health
 from edge.device.vitals import Vitals, read_vitals
 from edge.records import Record
 from edge.store import Store
+
+_Kind = TypeVar("_Kind", float, bool)
 
 _MEANING_WHEN_DOWN = {
     "intake": "images cannot be received",
@@ -31,6 +34,8 @@ class Condition(Record, frozen=True, kw_only=True):
         fleet_link: The link to the fleet's broker in words.
         services: Each service's own account.
         vitals: Disk, memory, load, temperature; None when they cannot be read.
+        hours_until_full: Until no image is taken, as the disk filled in the last hour; None when it does not fill.
+        synchronised: Whether something keeps the clock right; None when that is not known.
     """
 
     as_of: float
@@ -42,6 +47,8 @@ class Condition(Record, frozen=True, kw_only=True):
     fleet_link: str
     services: tuple[Health, ...]
     vitals: Vitals | None
+    hours_until_full: float | None
+    synchronised: bool | None
 
 
 def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now: float) -> Condition:
@@ -65,6 +72,8 @@ def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now
         fleet_link=fleet_link(by_name.get("sync")),
         services=services,
         vitals=vitals,
+        hours_until_full=_detail(by_name.get("intake"), "hours_until_full", float),
+        synchronised=_detail(by_name.get("intake"), "synchronised", bool),
     )
 
 
@@ -115,6 +124,12 @@ def glance(condition: Condition) -> tuple[object, ...]:
         vitals and round(vitals.disk_used_share, 2),
         vitals and vitals.temperature_celsius and round(vitals.temperature_celsius / 2),
     )
+
+
+def _detail(health: Health | None, name: str, kind: type[_Kind]) -> _Kind | None:
+    """A figure of a service's account, when it is there and of this kind."""
+    value = health.details.get(name) if health else None
+    return value if isinstance(value, kind) else None
 
 
 def _reason(health: Health) -> str:

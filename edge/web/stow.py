@@ -19,7 +19,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from edge import events
 from edge.events import emit
 from edge.identity import Identity, Unidentified, read_file_identity
-from edge.records import Arrival
+from edge.records import Arrival, Priority
 from edge.store import StorageFull
 from edge.web.dependencies import given
 from edge.web.dicom_json import store_response
@@ -146,6 +146,7 @@ def _take(part: Part, study_uid: str) -> Outcome:
         sop_instance_uid=identity.sop_instance_uid,
         sop_class_uid=identity.sop_class_uid,
         transfer_syntax_uid=syntax,
+        priority=Priority.URGENT if identity.urgent else Priority.ROUTINE,
     )
     try:
         given().store.accept(memoryview(part.data), arrival)

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from edge import events
 from edge.events import emit
 from edge.identity import Unidentified, read_file_identity
-from edge.records import Arrival
+from edge.records import Arrival, Priority
 from edge.store import StorageFull
 from edge.web import words
 from edge.web.bodies import drain
@@ -135,6 +135,7 @@ def arrival_of(data: bytes, person: str, *, kind: str, age: str, unit: str) -> A
         sop_instance_uid=identity.sop_instance_uid,
         sop_class_uid=identity.sop_class_uid,
         transfer_syntax_uid=syntax,
+        priority=Priority.URGENT if identity.urgent else Priority.ROUTINE,
     )
 
 

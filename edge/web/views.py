@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from edge.device.health import ModelInService
-from edge.records import Record, Result, StoredResult
+from edge.records import Kept, Record, Result, StoredResult
 from edge.web import words
 
 
@@ -32,6 +32,8 @@ class ResultView(Record, frozen=True, kw_only=True):
     """One result. `seq` grows with every change of any result; times are seconds since the epoch.
 
     Attributes:
+        synchronised: Whether these times are known to be right.
+        kept: What is still kept of the image.
         headline: The answer in words.
         result: The contract `scanside.result/1`.
     """
@@ -40,6 +42,8 @@ class ResultView(Record, frozen=True, kw_only=True):
     seq: int
     received_at: float
     committed_at: float
+    synchronised: bool
+    kept: Kept
     headline: str
     patient: Patient
     acknowledged: Acknowledgement | None
@@ -84,6 +88,8 @@ def view_of(stored: StoredResult) -> ResultView:
         seq=stored.seq,
         received_at=stored.received_at,
         committed_at=stored.committed_at,
+        synchronised=stored.synchronised,
+        kept=stored.kept,
         headline=words.headline(stored.result),
         patient=Patient(
             id_end=words.id_end(subject.patient_id),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 
-from edge.records import REASON_WORDS, STATUS_WORDS, Finding, Priority, Result, Status, StoredResult, Subject
+from edge.records import REASON_WORDS, STATUS_WORDS, Finding, Kept, Priority, Result, Status, StoredResult, Subject
 
 
 class Answer(StrEnum):
@@ -176,6 +176,15 @@ def whereabouts(finding: Finding) -> str:
     return ", ".join(part for part in (lung, zone) if part)
 
 
+def removed(kept: Kept) -> str:
+    """What has gone of an image, in a sentence; empty when nothing has."""
+    return {
+        Kept.ALL: "",
+        Kept.IMAGE: "The picture was removed to make room on the disk. The image itself is still kept.",
+        Kept.NOTHING: "The image was removed from this device. Its answer is kept.",
+    }[kept]
+
+
 def needs_answer(stored: StoredResult) -> bool:
     """Whether this result raises the alarm: flagged, and nobody has acknowledged it."""
     return stored.result.status is Status.FLAGGED and stored.acknowledged_at is None
@@ -210,6 +219,15 @@ def image(subject: Subject) -> tuple[str, ...]:
     if view:
         what += f" ({view})"
     return tuple(part for part in (plain(subject.modality or ""), what.strip()) if part)
+
+
+def clock_state(synchronised: bool | None) -> str:
+    """Whether something keeps the box's clock right; None when that is not known."""
+    return {
+        True: "kept right",
+        False: "not kept right by anything: times are not certain",
+        None: "not known",
+    }[synchronised]
 
 
 def clock(seconds: float, now: float) -> str:

@@ -23,13 +23,20 @@ class IntakeProcess(RunningProgram):
     """`scanside run intake` on a free port, listening."""
 
     def __init__(
-        self, folder: Path, *, watch_folder: Path | None = None, prefix: Sequence[str] = (), **dicom: object
+        self,
+        folder: Path,
+        *,
+        watch_folder: Path | None = None,
+        prefix: Sequence[str] = (),
+        storage: Mapping[str, object] | None = None,
+        **dicom: object,
     ) -> None:
         """`prefix` stands before the command; `dicom` are further options of the listener."""
         self.state_dir = folder / "state"
         settings: Mapping[str, object] = {
             "state_dir": str(self.state_dir),
             "intake": {"dicom": {"port": 0, **dicom}, "watch_folder": str(watch_folder) if watch_folder else None},
+            "storage": dict(storage or {}),
         }
         file = folder / "scanside.yaml"
         file.write_text(yaml.safe_dump(settings), encoding="utf-8")

@@ -221,6 +221,16 @@ def test_the_priority_of_the_request_is_the_place_in_the_queue(listener: DicomLi
     assert order == [1, 0, 2]
 
 
+def test_a_stat_order_is_urgent_whatever_the_request_says(listener: DicomListener, store: Store) -> None:
+    dataset = dx()
+    dataset.RequestedProcedurePriority = "STAT"
+    with association_with(listener.port, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
+        assert c_store(association, dataset, encoded(dataset), 2).Status == SUCCESS
+    instance = store.claim()
+    assert instance is not None
+    assert instance.arrival.priority is Priority.URGENT
+
+
 def test_more_associations_than_allowed_are_rejected_until_one_ends(store: Store, sender: Sender) -> None:
     listener = DicomListener(Dicom(port=0, max_associations=3), Reception(store))
     entity = AE()

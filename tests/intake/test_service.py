@@ -146,6 +146,28 @@ def test_a_full_disk_is_answered_as_out_of_resources(tmp_path: Path, sender: Sen
     assert "Traceback" not in intake.log
 
 
+def test_into_the_reserve_no_image_is_taken_by_any_door(tmp_path: Path, sender: Sender) -> None:
+    """On a disk with less free than must stay free. What is in the watch folder stays there."""
+    watched, state = tmp_path / "watched", tmp_path / "state"
+    watched.mkdir()
+    state.mkdir()
+    file = save(dx(size=64), tmp_path / "dx.dcm")
+    shutil.copy(file, watched / "dx.dcm")
+    limits = {"warn_below_percent": 90, "spare_below_percent": 90, "refuse_below_percent": 90, "refuse_below_mb": 5120}
+    with IntakeProcess(tmp_path, prefix=with_tmpfs(state, megabytes=8), watch_folder=watched, storage=limits) as intake:
+        inside = Path(f"/proc/{intake.process.pid}/root{state}")
+        (inside / "filler").write_bytes(bytes(1 << 20))
+        intake.wait_for("SC310")
+        assert "0xa700" in sender.store(intake.port, "-d", file).stdout
+        intake.wait_for("SC206")
+        health = read_health(inside, time.time())["intake"]
+        assert (health.state, health.details["disk"]) == (State.DEGRADED, "full")
+        assert "no image is taken" in health.reason
+        assert [path.name for path in (inside / "spool").iterdir()] == ["incoming"]
+        assert (watched / "dx.dcm").exists()
+        assert intake.stop() == 0
+
+
 def test_a_disk_without_a_byte_left_does_not_end_the_service(tmp_path: Path, sender: Sender) -> None:
     state = tmp_path / "state"
     state.mkdir()

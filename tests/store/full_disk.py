@@ -13,16 +13,20 @@ from pathlib import Path
 
 import msgspec
 
+from edge.config import Storage
 from edge.records import Subject
 from edge.store import StorageFull, Store
 from tests.store.samples import arrival, claimed, flagged, spooled
+
+NO_RESERVE = Storage(warn_below_mb=0, spare_below_mb=0, refuse_below_mb=0)
+"""As if something else had filled the disk in one moment."""
 
 _PAGE = 4096
 
 
 def main(state: Path) -> None:
     """Try every amount of room from 0 to 12 pages."""
-    store = Store(state)
+    store = Store(state, storage=NO_RESERVE)
     store.accept(b"the first", arrival())
     counts = {"accepted": 1, "refused": 0, "commits_refused": 0}
     for pages in range(13):

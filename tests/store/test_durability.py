@@ -18,6 +18,7 @@ import msgspec
 
 from edge.records import Instance, Subject
 from edge.store import Outbox, Store
+from edge.store.lifetime import Moment
 from tests.running import ROOT, with_tmpfs
 from tests.store.samples import arrival, claimed, flagged, spooled, summary
 
@@ -106,11 +107,11 @@ def test_a_sweep_waits_for_what_another_service_is_just_accepting(tmp_path: Path
     sweeping = Thread(target=lambda: swept.append(intake.sweep()))
     insert = web._insert
 
-    def insert_during_a_sweep(instance: Instance) -> str | None:
+    def insert_during_a_sweep(instance: Instance, received: Moment) -> str | None:
         sweeping.start()
         sweeping.join(0.3)
         assert sweeping.is_alive()
-        return insert(instance)
+        return insert(instance, received)
 
     web._insert = insert_during_a_sweep  # type: ignore[method-assign]
     accepted = web.accept(b"image", arrival()).instance

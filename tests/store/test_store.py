@@ -123,7 +123,7 @@ def test_the_most_urgent_is_claimed_first_and_the_oldest_of_those(store: Store) 
     for number, priority in enumerate(order):
         store.accept(b"%d" % number, arrival(f"1.{number}", priority))
     claims = [claimed(store).arrival for _ in order]
-    assert [claim.sop_instance_uid for claim in claims] == ["1.2", "1.4", "1.1", "1.3", "1.0"]
+    assert [claim.sop_instance_uid for claim in claims] == ["1.2", "1.4", "1.1", "1.0", "1.3"]
     assert store.claim() is None
 
 

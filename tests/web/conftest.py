@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from edge.device.health import Health, HealthFile, State
-from edge.store import Store
+from edge.store import Machine, Store
 from edge.web.accounts import Account, AccountError, Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from edge.web.app import create_app
@@ -47,9 +47,10 @@ class Box:
 
     state_dir: Path
     clock: Clock = field(default_factory=Clock)
+    synchronised: bool = True
 
     def __post_init__(self) -> None:
-        self.store = Store(self.state_dir, self.clock)
+        self.store = Store(self.state_dir, self.clock, machine=Machine(synchronised=lambda: self.synchronised))
         self.file = AccountsFile(self.state_dir)
         self.accounts = Accounts(self.file, self.clock)
         self.sessions = Sessions(self.file, self.clock, IDLE_SECONDS)

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from edge.device.health import HealthFile, State
+from edge.records import Kept
+from edge.store.retention import Removal
 from edge.web.accounts import Role
 from edge.web.openapi import openapi_document
 from edge.web.permissions import FORM_HEADER
@@ -59,7 +61,7 @@ def test_every_reference_in_the_document_leads_somewhere() -> None:
 
 @pytest.mark.parametrize("total", [0, 1, 5, 6, 7])
 def test_pages_of_results_follow_each_other_without_gap(box: Box, total: int) -> None:
-    committed = []
+    committed: list[str] = []
     for number in range(total):
         box.clock.now += number % 2  # some share their second
         committed.append(samples.commit(box.store, samples.clear(), pictures=False).id)
@@ -73,9 +75,7 @@ def test_pages_of_results_follow_each_other_without_gap(box: Box, total: int) ->
         cursor = page["next"]
         if cursor is None:
             break
-    assert sorted(seen) == sorted(committed)
-    times = {result.id: result.committed_at for result in box.store.results()}
-    assert [times[found] for found in seen] == sorted(times.values(), reverse=True)
+    assert seen == committed[::-1]
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=x", "limit=", "limit=٣", "cursor=none"])
@@ -110,6 +110,56 @@ def test_pictures(box: Box) -> None:
     overlay = client.get(f"/api/v1/results/{stored.id}/overlay")
     assert (overlay.mimetype, overlay.data) == ("image/png", samples.overlay())
     assert client.get("/api/v1/results/none/image").status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("leaves", "words"), [(Kept.IMAGE, "The image itself is still kept"), (Kept.NOTHING, "Its answer is kept")]
+)
+def test_what_was_removed_is_said_and_its_result_stays(box: Box, leaves: Kept, words: str) -> None:
+    stored = samples.commit(box.store, samples.flagged())
+    client = box.signed_in()
+    assert client.get(f"/api/v1/results/{stored.id}/image").status_code == HTTPStatus.OK
+    assert box.store.holdings.remove([Removal(stored.instance_id, leaves)])
+    for name in ("image", "overlay"):
+        gone = client.get(f"/api/v1/results/{stored.id}/{name}")
+        assert gone.status_code == HTTPStatus.GONE
+        check(gone.get_json(), "ProblemDetails")
+        assert words in gone.get_json()["detail"]
+    view = client.get(f"/api/v1/results/{stored.id}").get_json()
+    check(view, "ResultView")
+    assert view["kept"] == leaves
+    page = client.get(f"/results/{stored.id}").text
+    assert words in page
+    assert "Show where the software looked" not in page
+
+
+def test_times_that_are_not_certain_are_said(box: Box) -> None:
+    right = samples.commit(box.store, samples.clear())
+    box.synchronised = False
+    wrong = samples.commit(box.store, samples.flagged())
+    client = box.signed_in()
+    for stored, synchronised in ((right, True), (wrong, False)):
+        assert client.get(f"/api/v1/results/{stored.id}").get_json()["synchronised"] is synchronised
+        assert ("Times are not certain" in client.get(f"/results/{stored.id}").text) is not synchronised
+
+
+def test_how_long_the_disk_lasts_and_whether_the_clock_is_right(box: Box) -> None:
+    client = box.signed_in()
+    box.services_up()
+    unknown = client.get("/api/v1/health").get_json()
+    check(unknown, "Condition")
+    assert (unknown["hours_until_full"], unknown["synchronised"]) == (None, None)
+    box.clock.now += 1
+    account = HealthFile(box.state_dir, "intake", box.clock)
+    account.report(State.DEGRADED, "there is little room on the disk", hours_until_full=7.4, synchronised=False)
+    known = client.get("/api/v1/health").get_json()
+    check(known, "Condition")
+    assert (known["hours_until_full"], known["synchronised"]) == (7.4, False)
+    for path in ("/", "/device"):
+        page = " ".join(re.sub("<[^>]+>", " ", client.get(path).text).split())
+        assert "full in about 7 h" in page
+        assert "not kept right by anything" in page
+        assert "there is little room on the disk" in page
 
 
 def test_acknowledging(box: Box) -> None:

@@ -72,7 +72,7 @@ function replaceParts(fragment) {
 const standsBefore = (one, other) =>
   one.dataset.first !== other.dataset.first
     ? one.dataset.first > other.dataset.first
-    : Number(one.dataset.committed) > Number(other.dataset.committed);
+    : Number(one.dataset.number) > Number(other.dataset.number);
 
 function placeRow(row) {
   const old = rows.querySelector(`[data-id="${row.dataset.id}"]`);

@@ -1,0 +1,99 @@
+"""What is kept of the objects that were answered: which are the oldest, and how one goes without a trace of a half."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from edge.records import Kept
+from edge.store.database import Database
+from edge.store.retention import Held, Removal
+from edge.store.spool import Spool
+
+PICTURES = ("preview.jpg", "overlay.png")
+"""The derived pictures of an instance."""
+
+# Nothing that waits for its result, and nothing of which somebody is still owed something. A picture that was not
+# drawn yet is owed to nobody but the page, and goes with its image.
+_MAY_GO = (
+    "state = 'done' AND NOT EXISTS (SELECT 1 FROM results r JOIN owed o ON o.result_id = r.id"
+    " WHERE r.instance_id = instances.id AND o.kind != 'preview')"
+)
+
+_OLDEST = f"SELECT * FROM instances WHERE kept = ? AND {_MAY_GO} ORDER BY number LIMIT ?"  # noqa: S608 - our own words
+_FIND = f"SELECT 1 FROM instances WHERE id = ? AND {_MAY_GO}"  # noqa: S608 - our own words
+_DROP_PREVIEW = (
+    "DELETE FROM owed WHERE kind = 'preview' AND result_id IN (SELECT id FROM results WHERE instance_id = ?)"
+)
+
+
+class Holdings:
+    """The journal's account of spool and derived pictures, for the one process that removes from them."""
+
+    def __init__(self, journal: Database, spool: Spool, derived: Spool) -> None:
+        self._journal = journal
+        self._spool = spool
+        self._derived = derived
+
+    def oldest(self, now: float, limit: int) -> list[Held]:
+        """The oldest `limit` of each kind of `Kept` that may go, oldest first; `now` is in the box's lifetime."""
+        with self._journal.reading() as sql:
+            rows = [row for kept in Kept for row in sql.execute(_OLDEST, (kept, limit))]
+        rows.sort(key=lambda row: int(row["number"]))
+        return [Held(row["id"], now - row["received_lifetime"], Kept(row["kept"]), row["size"]) for row in rows]
+
+    def remove(self, removals: Iterable[Removal]) -> list[Removal]:
+        """Remove what may go of these; those that were.
+
+        Pictures go at once: on a disk without a free byte that makes the room in which the journal can write. Of images
+        the journal says it first: what a crash leaves after that are files that it knows as removed, and `sweep` has them.
+        The other way round it would promise an image that is gone.
+
+        Raises:
+            OSError, sqlite3.Error: The disk; then a part of it may be done.
+        """
+        asked, done = list(removals), []
+        for removal in asked:
+            self.remove_pictures(removal.id)
+        with self._journal.transaction() as sql:
+            for removal in asked:
+                if not sql.execute(_FIND, (removal.id,)).fetchone():
+                    continue
+                done.append(removal)
+                sql.execute(_DROP_PREVIEW, (removal.id,))
+                sql.execute("UPDATE instances SET kept = ? WHERE id = ?", (removal.leaves or Kept.NOTHING, removal.id))
+        for removal in done:
+            self.remove_pictures(removal.id)  # one that was drawn meanwhile
+            if removal.leaves is not Kept.IMAGE:
+                self._spool.remove(removal.id)
+        with self._journal.transaction() as sql:  # last the row: a file without one is taken for an image that came
+            for removal in done:
+                if removal.leaves is None:
+                    sql.execute("DELETE FROM results WHERE instance_id = ?", (removal.id,))
+                    sql.execute("DELETE FROM instances WHERE id = ?", (removal.id,))
+        return done
+
+    def remove_pictures(self, instance_id: str) -> None:
+        """Remove the files of an instance's derived pictures. Raises `OSError`."""
+        for name in PICTURES:
+            self._derived.remove(f"{instance_id}.{name}")
+
+    def kept(self, instance_id: str) -> Kept:
+        """What is kept of an object; of one that is not known, nothing."""
+        with self._journal.reading() as sql:
+            row = sql.execute("SELECT kept FROM instances WHERE id = ?", (instance_id,)).fetchone()
+        return Kept(row["kept"]) if row else Kept.NOTHING
+
+    def sweep(self) -> int:
+        """Remove files that the journal does not know, or knows as removed; how many.
+
+        While nobody accepts. What is being drawn at the moment stays: its object has its pictures.
+        """
+        with self._journal.reading() as sql:
+            rows = sql.execute("SELECT id, kept FROM instances WHERE kept != 'nothing'").fetchall()
+        swept = self._spool.sweep(row["id"] for row in rows)
+        drawn = {row["id"] for row in rows if row["kept"] == Kept.ALL}
+        strays = [path for path in self._derived.folder.iterdir() if path.is_file()]
+        strays = [path for path in strays if path.name.partition(".")[0] not in drawn]
+        for path in strays:
+            path.unlink(missing_ok=True)
+        return swept + len(strays)

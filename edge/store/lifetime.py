@@ -1,0 +1,107 @@
+"""The box's lifetime: seconds that grow as the box lives, whatever anybody sets its clocks to.
+
+Order, waiting times and ages are measured by it, so that a wall clock that leaps by years makes nothing old. Within a
+boot it is the machine's uptime. Between two boots it goes on by what the wall clock says has passed, between nothing
+and `LONGEST_OFF`: a hardware clock without a battery can be wrong by decades.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import NamedTuple
+
+from edge.store.database import Database
+from edge.store.machine import Machine
+
+LONGEST_OFF = 3 * 86400.0
+"""Seconds that the box may have been off, at most, as far as it believes: a weekend."""
+
+_CORRECTIONS = (
+    "UPDATE instances SET received_at = :zero + received_lifetime, unsynchronised = 0"
+    " WHERE unsynchronised AND received_lifetime >= :boot",
+    "UPDATE results SET committed_at = :zero + committed_lifetime, committed_lifetime = NULL"
+    " WHERE committed_lifetime >= :boot",
+    "UPDATE results SET acknowledged_at = :zero + acknowledged_lifetime, acknowledged_lifetime = NULL"
+    " WHERE acknowledged_lifetime >= :boot",
+)
+
+
+class Seen(NamedTuple):
+    """When the box last said that it lives: in its lifetime, and by the wall clock."""
+
+    lifetime: float
+    wall: float
+
+
+class Moment(NamedTuple):
+    """One moment: by the wall clock (seconds since the epoch), whether that is known to be right, in the lifetime."""
+
+    wall: float
+    synchronised: bool
+    lifetime: float
+
+
+def at_boot(seen: Seen | None, uptime: float, wall: float) -> float:
+    """The lifetime at which this boot began, from what was seen of the boot before: of a new box that is minus uptime.
+
+    Args:
+        seen: None on a new box, whose lifetime begins now.
+        uptime: Seconds that this boot has lasted.
+        wall: What the wall clock says now.
+    """
+    if seen is None:
+        return -uptime
+    off = min(max(0.0, wall - seen.wall - uptime), LONGEST_OFF)
+    return seen.lifetime + off
+
+
+class Lifetime:
+    """The clocks of one store."""
+
+    def __init__(self, journal: Database, wall: Callable[[], float], machine: Machine) -> None:
+        """Go on from where the journal says that the box was; the first to come after a boot writes down where."""
+        self._journal = journal
+        self._wall = wall
+        self._machine = machine
+        self.boot = self._begin()
+
+    def now(self) -> Moment:
+        """This moment."""
+        return Moment(self._wall(), self._machine.synchronised(), self.boot + self._machine.uptime())
+
+    def remember(self) -> None:
+        """Write down that the box lives: from here its lifetime goes on after a power cut."""
+        now = self.now()
+        with self._journal.transaction() as sql:
+            sql.execute("UPDATE lifetime SET seen = ?, seen_at = ?", (now.lifetime, now.wall))
+
+    def correct(self) -> int:
+        """Once the wall clock is known to be right: set the times right that were taken in this boot before; how many.
+
+        Those of an earlier boot stay marked: by how much its clock was wrong is not known.
+        """
+        now = self.now()
+        if not now.synchronised:
+            return 0
+        known = {"zero": now.wall - now.lifetime, "boot": self.boot}  # a time is zero + its lifetime
+        with self._journal.transaction() as sql:
+            return sum(sql.execute(statement, known).rowcount for statement in _CORRECTIONS)
+
+    def _begin(self) -> float:
+        boot_id = self._machine.boot_id()
+        with self._journal.transaction() as sql:
+            row = sql.execute("SELECT * FROM lifetime").fetchone()
+            if row and row["boot_id"] == boot_id:
+                return float(row["boot"])
+            uptime, wall = self._machine.uptime(), self._wall()
+            boot = at_boot(_seen(sql, row) if row else None, uptime, wall)
+            sql.execute("DELETE FROM lifetime")
+            sql.execute("INSERT INTO lifetime VALUES (?, ?, ?, ?)", (boot_id, boot, boot + uptime, wall))
+        return boot
+
+
+def _seen(sql: sqlite3.Connection, row: sqlite3.Row) -> Seen:
+    """What was last seen, and not before the newest image: the lifetime never goes back behind one."""
+    newest = sql.execute("SELECT received_lifetime FROM instances ORDER BY number DESC LIMIT 1").fetchone()
+    return Seen(max(row["seen"], newest[0] if newest else 0.0), row["seen_at"])
