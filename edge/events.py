@@ -60,6 +60,11 @@ LEFTOVER_REMOVED = Event(
     300, logging.INFO, "{count} half-written spool files removed: their senders were not answered with success"
 )
 SPOOL_FILE_MISSING = Event(301, logging.ERROR, "the spool file of instance {instance} is missing")
+KEY_CREATED = Event(
+    302,
+    logging.WARNING,
+    "key {key} created in {file}: beside the data it does not protect a stolen box; edge/store/README.md says what does",
+)
 
 BUNDLE_LOADED = Event(
     400, logging.INFO, "model {model} {version} loaded on {engine} with {threads} threads in {ms:.0f} ms"
