@@ -11,14 +11,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from importlib import import_module, metadata
 from pathlib import Path
 
 from edge import config, events
 from edge.errors import ScansideError, UsageError
 
-SERVICES = ("intake", "inference", "web", "sync")
+SERVICES = ("intake", "inference", "web", "sync", "audit")
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -119,22 +119,48 @@ def _require(paths: Sequence[Path]) -> None:
 
 
 def _user(options: argparse.Namespace) -> int:
-    from edge.web.accounts import Accounts, Role  # noqa: PLC0415
+    from edge.store import audit_actions as actions  # noqa: PLC0415
+    from edge.store.audit import open_trail  # noqa: PLC0415
+    from edge.web.accounts import Accounts, Role, normal_name  # noqa: PLC0415
     from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
 
-    with closing(AccountsFile(_config(options).state_dir)) as file:
+    settings = _config(options)
+    if options.action != "list" and not options.name:
+        raise UsageError(f"user {options.action}: needs the account's NAME")
+    with closing(AccountsFile(settings.state_dir)) as file, closing(open_trail(settings, "cli")) as trail:
         accounts = Accounts(file)
-        if options.action != "list" and not options.name:
-            raise UsageError(f"user {options.action}: needs the account's NAME")
+        did = ""
         if options.action == "add":
-            accounts.add(options.name, _password(options.name), Role(options.role))
+            did = f"created, role {accounts.add(options.name, _password(options.name), Role(options.role)).role}"
         elif options.action == "password":
             accounts.set_password(options.name, _password(options.name))
+            did = "password changed"
         elif options.action == "remove":
             accounts.remove(options.name)
+            did = "removed"
+        if did:
+            who = actions.Person(getpass.getuser())
+            trail.record(actions.account_changed(trail.source, who, normal_name(options.name), did))
         for account in accounts.list():
             print(f"{account.name}\t{account.role}")
     return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from edge.store import audit_actions as actions  # noqa: PLC0415
+    from edge.store.audit import audit_file, open_trail  # noqa: PLC0415
+    from edge.store.audit_chain import check_file, report  # noqa: PLC0415
+
+    settings = _config(options)
+    file = audit_file(settings.state_dir)
+    if options.action == "verify":
+        with options.log or nullcontext(()) as log:
+            verdict = check_file(file, log)
+        print(report(verdict))
+        return int(verdict.broken_at is not None)
+    with closing(open_trail(settings, "cli")) as trail:
+        trail.record(actions.trail_used(trail.source, getpass.getuser(), file.absolute().as_uri()))
+        return trail.export(sys.stdout)
 
 
 def _password(name: str) -> str:
@@ -187,6 +213,16 @@ def _parser() -> argparse.ArgumentParser:
     roles = ("technician", "clinician", "administrator", "service", "sender")
     user.add_argument("--role", default="technician", choices=roles)
     user.set_defaults(command=_user)
+
+    audit = commands.add_parser("audit", parents=[common], help="check the audit trail, or write out its messages")
+    audit.add_argument(
+        "action",
+        choices=("verify", "export"),
+        help="verify: whether it is whole, without any key; export: one DICOM audit message (XML) a line",
+    )
+    log = "the log, for verify: the trail must go through what events SC800 in it say (- is standard input)"
+    audit.add_argument("--log", type=argparse.FileType("r", errors="replace"), metavar="FILE", help=log)
+    audit.set_defaults(command=_audit)
     return parser
 
 

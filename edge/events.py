@@ -136,6 +136,7 @@ AUDIT_FAILED = Event(
 AUDIT_RETIRED = Event(
     802, logging.INFO, "audit trail: {count} records up to {number} removed, older than {days} days (audit.days)"
 )
+AUDIT_NOT_RETIRED = Event(807, logging.ERROR, "audit trail: old records cannot be removed: {error}")
 AUDIT_BROKEN = Event(
     803, logging.ERROR, "audit trail: the file is no database any more; set aside as {file}, a new one begun"
 )
@@ -144,7 +145,9 @@ SYSLOG_DOWN = Event(
     805, logging.WARNING, "audit messages cannot go to {host}:{port}: {error}; {waiting} wait, trying again"
 )
 AUDIT_UNREADABLE = Event(
-    806, logging.ERROR, "audit record {number} does not open: not forwarded; `scanside audit verify` says more"
+    806,
+    logging.ERROR,
+    "audit record {number} does not open, it was not sealed here: left out; see `scanside audit verify`",
 )
 
 

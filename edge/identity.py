@@ -1,6 +1,6 @@
-"""Which object a DICOM data set is: the UIDs among its first elements, in bounded time, without a DICOM library.
+"""Which object a DICOM data set is, and whose: what its first elements say, in bounded time, without a DICOM library.
 
-For what listens to strangers. Nothing recurses, nothing is copied but the UIDs, and no more than `_MOST_ELEMENTS` are
+For what listens to strangers. Nothing recurses, nothing is copied but UIDs and Patient ID, and no more than `_MOST_ELEMENTS` are
 looked at, so that neither sequences nested without end nor lengths that lie cost more than a few milliseconds.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x0008_0016, 0x0008_0018, 0x0020_000D
+_PATIENT_ID = 0x0010_0020
 _TRANSFER_SYNTAX_UID, _LAST_OF_META = 0x0002_0010, 0x0002_FFFF
 _ITEM_END, _SEQUENCE_END, _ITEM_GROUP = 0xFFFE_E00D, 0xFFFE_E0DD, 0xFFFE
 _UNDEFINED = 0xFFFF_FFFF
@@ -21,6 +22,7 @@ _DEFLATED, _BIG_ENDIAN = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"
 _PREAMBLE, _PREFIX = 128, b"DICM"
 _MOST_ELEMENTS = 5_000
 _MOST_INFLATED = 1 << 20
+_LONGEST_TEXT = 256
 _LONGEST_UID = 128
 """64 is the rule (PS3.5 9.1); devices exist that exceed it by a little."""
 
@@ -32,11 +34,12 @@ class Unidentified(ValueError):  # noqa: N818 - an answer about the data, not a 
 
 
 class Identity(NamedTuple):
-    """What the first elements of a data set say it is. The study's UID is empty where they do not say it."""
+    """What the first elements of a data set say it is. Study and patient are empty where they do not say it."""
 
     sop_class_uid: str
     sop_instance_uid: str
     study_instance_uid: str = ""
+    patient_id: str = ""
 
 
 def read_file_identity(data: bytes | bytearray | memoryview) -> tuple[str, Identity]:
@@ -56,7 +59,7 @@ def read_file_identity(data: bytes | bytearray | memoryview) -> tuple[str, Ident
 
 
 def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str) -> Identity:
-    """The UIDs of a data set without file meta information.
+    """The UIDs, and the Patient ID, of a data set without file meta information.
 
     Raises:
         Unidentified: It is empty, cannot be read up to its SOP Instance UID, or does not have it or the SOP Class UID.
@@ -65,6 +68,7 @@ def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str
     if not view:
         raise Unidentified("the data set is empty")
     found: dict[int, str] = {}
+    patient_id = ""
     try:
         if transfer_syntax == _DEFLATED:
             view = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(view, _MOST_INFLATED))
@@ -72,12 +76,14 @@ def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str
         for tag, value, _ in _elements(view, explicit=_is_explicit(view), order=order, last=_STUDY_INSTANCE_UID):
             if tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID):
                 found[tag] = _uid(value)
+            elif tag == _PATIENT_ID:
+                patient_id = _text(value)
     except (Unidentified, zlib.error) as error:
         if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
             raise Unidentified("the data set cannot be read") from error
     if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
         raise Unidentified("the data set has no SOP Class or Instance UID")
-    return Identity(found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID], found.get(_STUDY_INSTANCE_UID, ""))
+    return Identity(found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID], found.get(_STUDY_INSTANCE_UID, ""), patient_id)
 
 
 def _is_explicit(data_set: memoryview) -> bool:
@@ -133,3 +139,12 @@ def _head(data: memoryview, at: int, explicit: bool, order: str) -> tuple[int, b
 def _uid(value: memoryview) -> str:
     text = bytes(value[: _LONGEST_UID + 2]).rstrip(b"\0 ")
     return text.decode("ascii") if _UID.fullmatch(text) else ""
+
+
+def _text(value: memoryview) -> str:
+    """A short text in whatever character set: UTF-8 where it can be, else a letter for each byte."""
+    text = bytes(value[:_LONGEST_TEXT]).strip(b"\0 ")
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")

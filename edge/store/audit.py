@@ -6,27 +6,27 @@ sealed bytes, so that it can be checked without a key (`audit_chain.py`).
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple, Protocol
-
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import NamedTuple, Protocol, TextIO
 
 from edge import events
+from edge.config import Config
+from edge.errors import ScansideError
 from edge.events import emit
 from edge.store import audit_actions as actions
 from edge.store.audit_chain import START, Head, digest_of
 from edge.store.audit_message import AuditMessage, AuditSource, to_xml
 from edge.store.database import Database
 from edge.store.doorbell import ring
+from edge.store.keys import Key, KeyRing, new_key, open_ring
 from edge.store.lock import folder_lock
+from edge.store.vault import Vault
 
 ONE_VIEW = 300.0
 """Seconds within which the same person's looking at the same thing is one view."""
@@ -36,8 +36,6 @@ _ANCHOR_EVERY_SECONDS = 600.0
 _MOST_REMEMBERED = 4096
 _MOST_RETIRED = 1000
 _DAY = 86_400.0
-_KEY_BYTES = 4
-_NONCE_BYTES = 12
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     number INTEGER PRIMARY KEY,
@@ -49,7 +47,7 @@ CREATE TABLE IF NOT EXISTS records (
 );
 CREATE INDEX IF NOT EXISTS retirements ON records (retired);
 CREATE TABLE IF NOT EXISTS head (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL, digest BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS keys (id INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS keys (number INTEGER PRIMARY KEY, sealed BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS forwarded (id INTEGER PRIMARY KEY CHECK (id = 1), number INTEGER NOT NULL);
 CREATE TRIGGER IF NOT EXISTS records_stay_as_they_are BEFORE UPDATE ON records
 BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
@@ -60,7 +58,7 @@ BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END
 
 
 class Sealing(Protocol):
-    """What keeps the trail's own keys: `edge.store.vault.Vault`."""
+    """What keeps the trail's own keys: the `Vault` of the box, or one that a test makes."""
 
     def seal(self, plain: bytes, about: str) -> bytes:
         """Encrypted and authenticated, for this purpose alone."""
@@ -80,6 +78,13 @@ class AuditRecord(NamedTuple):
 def audit_file(state_dir: Path) -> Path:
     """Where the trail lies."""
     return state_dir / "audit" / "audit.sqlite"
+
+
+def open_trail(config: Config, service: str, clock: Callable[[], float] = time.time) -> AuditTrail:
+    """The trail of this box, as one of its services (or `cli`) writes it. Raises as `AuditTrail`, and `VaultLocked`."""
+    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    vault = Vault(open_ring(config.state_dir))
+    return AuditTrail(config.state_dir, vault, AuditSource(config.site, config.box, service), clock)
 
 
 class AuditTrail:
@@ -109,36 +114,27 @@ class AuditTrail:
         self._anchored_at = float("-inf")
         _set_aside_when_broken(audit_file(state_dir))
         self._file = Database(audit_file(state_dir), _SCHEMA)
-        self._keys = self._open_keys(sealing)
+        self._vault = self._open_vault(sealing)
 
-    def record(self, *messages: AuditMessage, once: str = "") -> None:
-        """Append messages in one transaction; on the disk when this returns.
+    def record(self, *messages: AuditMessage) -> None:
+        """Append messages in one transaction; on the disk when this returns. None costs nothing.
 
         Does not raise for a disk that fails: a technician sees the flag all the same. That messages are missing is
         logged at once, and stands in the trail as soon as it can be written again.
-
-        Args:
-            messages: What happened; nothing is done when there is none.
-            once: What it is the view of. When the same was recorded within `ONE_VIEW` seconds, this is part of it.
         """
+        if messages:
+            self._write(messages, self._clock())
+
+    def record_once(self, messages: Mapping[str, AuditMessage]) -> None:
+        """Append what was not recorded under the same key within `ONE_VIEW` seconds: else it is part of that."""
         now = self._clock()
-        if not messages or (once and self._is_recent(once, now)):
-            return
         with self._lock:
-            missed = self._missed
-        gap = (actions.recording_resumed(self.source, missed, self._missed_since),) if missed else ()
-        try:
-            head = self._append((*gap, *messages), now)
-        except (OSError, sqlite3.Error) as error:
-            self._miss(messages, error, now)
-            return
-        with self._lock:
-            self._missed -= missed
-            self.trouble = ""
-            if once:
-                self._recently[once] = now
-        self._anchor(head, now)
-        ring(self._state_dir, "audit")
+            if len(self._recently) > _MOST_REMEMBERED:
+                self._recently = {key: at for key, at in self._recently.items() if abs(now - at) < ONE_VIEW}
+            fresh = {key: one for key, one in messages.items() if not abs(now - self._recently.get(key, 0)) < ONE_VIEW}
+        if fresh and self._write(tuple(fresh.values()), now):
+            with self._lock:
+                self._recently.update(dict.fromkeys(fresh, now))
 
     def retire(self, days: int, *, only_forwarded: bool) -> int:
         """Remove the oldest records, a thousand at most, that are older than `days` days; how many.
@@ -174,6 +170,19 @@ class AuditTrail:
             rows = sql.execute(query, (after, limit)).fetchall()
         return [AuditRecord(number, at_ms / 1000, self._open(number, sealed)) for number, at_ms, sealed in rows]
 
+    def export(self, output: TextIO) -> int:
+        """Write every message as a line; what does not open is said on the log. 0, or 1 when there was such a one."""
+        number, status = 0, 0
+        while records := self.read(number):
+            for record in records:
+                if record.xml is None:
+                    emit(events.AUDIT_UNREADABLE, number=record.number)
+                    status = 1
+                else:
+                    output.write(f"{record.xml}\n")
+            number = records[-1].number
+        return status
+
     def forwarded(self) -> int:
         """Up to which number the syslog server has got the records; 0 before the first."""
         with self._file.reading() as sql:
@@ -195,71 +204,76 @@ class AuditTrail:
         The records stay as they are, or the chain would not hold.
         """
         with self._file.transaction() as sql:
-            for number, sealed in sql.execute("SELECT id, sealed FROM keys").fetchall():
-                plain = sealing.unseal(sealed, _about_key(number))
-                sql.execute("UPDATE keys SET sealed = ? WHERE id = ?", (sealing.seal(plain, _about_key(number)), number))
-            _new_key(sql, sealing)
-        self._keys = self._open_keys(sealing)
+            for number, sealed in sql.execute("SELECT number, sealed FROM keys").fetchall():
+                secret = sealing.unseal(sealed, _about_key(number))
+                again = sealing.seal(secret, _about_key(number))
+                sql.execute("UPDATE keys SET sealed = ? WHERE number = ?", (again, number))
+            _add_key(sql, sealing)
+        self._vault = self._open_vault(sealing)
 
     def close(self) -> None:
-        """Tell the log how far the trail goes, and close it."""
+        """Close the trail."""
+        self.anchor()
+        self._file.close()
+
+    def anchor(self) -> None:
+        """Tell the log how far the trail goes: done by itself from time to time, and to be done before an end."""
         head = self.head()
         if head != self._anchored:
             emit(events.AUDIT_HEAD, number=head.number, digest=head.digest.hex())
-        self._file.close()
 
-    def _append(self, messages: tuple[AuditMessage, ...], now: float) -> Head:
-        with self._file.transaction() as sql:
-            for message in messages:
-                head = self._link(sql, message, now, Head(0, START))
-        return head
+    def _write(self, messages: Sequence[AuditMessage], now: float) -> bool:
+        """Whether they are in the trail now."""
+        with self._lock:
+            missed = self._missed
+        gap = (actions.recording_resumed(self.source, missed, self._missed_since),) if missed else ()
+        try:
+            with self._file.transaction() as sql:
+                for message in (*gap, *messages):
+                    head = self._link(sql, message, now, Head(0, START))
+        except (OSError, sqlite3.Error) as error:
+            self._miss(messages, error, now)
+            return False
+        with self._lock:
+            self._missed -= missed
+            self.trouble = ""
+        self._anchor_when_due(head, now)
+        ring(self._state_dir, "audit")
+        return True
 
     def _link(self, sql: sqlite3.Connection, message: AuditMessage, now: float, retired: Head) -> Head:
         before = _head(sql)
         number, at_ms = before.number + 1, int(now * 1000)
-        sealed = self._seal(number, to_xml(message, self.source, now))
+        xml = to_xml(message, self.source, now)
+        sealed = self._vault.seal(zlib.compress(xml.encode()), _about_record(number))
         head = Head(number, digest_of(before.digest, number, at_ms, sealed, retired))
         sql.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", (number, at_ms, sealed, *retired, head.digest))
         sql.execute("INSERT OR REPLACE INTO head VALUES (1, ?, ?)", head)
         return head
 
-    def _seal(self, number: int, xml: str) -> bytes:
-        """Key number, nonce and ciphertext; the record's number is authenticated, so that no two can be exchanged."""
-        key_number = max(self._keys)
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = self._keys[key_number].encrypt(nonce, zlib.compress(xml.encode()), _about_record(number))
-        return key_number.to_bytes(_KEY_BYTES) + nonce + sealed
-
     def _open(self, number: int, sealed: bytes) -> str | None:
-        key = self._keys.get(int.from_bytes(sealed[:_KEY_BYTES]))
-        nonce, rest = sealed[_KEY_BYTES : _KEY_BYTES + _NONCE_BYTES], sealed[_KEY_BYTES + _NONCE_BYTES :]
         try:
-            return zlib.decompress(key.decrypt(nonce, rest, _about_record(number))).decode() if key else None
-        except (InvalidTag, ValueError):
+            return zlib.decompress(self._vault.unseal(sealed, _about_record(number))).decode()
+        except (ScansideError, zlib.error, UnicodeDecodeError):
             return None
 
-    def _open_keys(self, sealing: Sealing) -> dict[int, AESGCM]:
+    def _open_vault(self, sealing: Sealing) -> Vault:
+        """The trail's own vault: its keys lie beside the records, sealed by the box's."""
         with self._file.transaction() as sql:
             if not sql.execute("SELECT 1 FROM keys").fetchone():
-                _new_key(sql, sealing)
-            rows = sql.execute("SELECT id, sealed FROM keys").fetchall()
-        return {number: AESGCM(sealing.unseal(sealed, _about_key(number))) for number, sealed in rows}
+                _add_key(sql, sealing)
+            rows = sql.execute("SELECT number, sealed FROM keys ORDER BY number DESC").fetchall()
+        keys = tuple(Key(number.to_bytes(4), sealing.unseal(sealed, _about_key(number))) for number, sealed in rows)
+        return Vault(KeyRing(audit_file(self._state_dir), keys))
 
-    def _is_recent(self, what: str, now: float) -> bool:
-        with self._lock:
-            if len(self._recently) > _MOST_REMEMBERED:
-                self._recently = {key: at for key, at in self._recently.items() if abs(now - at) < ONE_VIEW}
-            at = self._recently.get(what)
-        return at is not None and abs(now - at) < ONE_VIEW
-
-    def _miss(self, messages: tuple[AuditMessage, ...], error: Exception, now: float) -> None:
+    def _miss(self, messages: Sequence[AuditMessage], error: Exception, now: float) -> None:
         with self._lock:
             self._missed_since = self._missed_since if self._missed else now
             self._missed += len(messages)
             self.trouble = "the audit trail cannot be written"
         emit(events.AUDIT_FAILED, event=messages[0].event.meaning, error=type(error).__name__, count=self._missed)
 
-    def _anchor(self, head: Head, now: float) -> None:
+    def _anchor_when_due(self, head: Head, now: float) -> None:
         with self._lock:
             due = (
                 head.number - self._anchored.number >= _ANCHOR_EVERY_RECORDS
@@ -283,17 +297,18 @@ def _head(sql: sqlite3.Connection) -> Head:
     return Head(row["number"], row["digest"]) if row["number"] else Head(0, START)
 
 
-def _new_key(sql: sqlite3.Connection, sealing: Sealing) -> None:
-    number = sql.execute("SELECT ifnull(max(id), 0) + 1 FROM keys").fetchone()[0]
-    sql.execute("INSERT INTO keys VALUES (?, ?)", (number, sealing.seal(AESGCM.generate_key(256), _about_key(number))))
+def _add_key(sql: sqlite3.Connection, sealing: Sealing) -> None:
+    number = sql.execute("SELECT ifnull(max(number), 0) + 1 FROM keys").fetchone()[0]
+    sql.execute("INSERT INTO keys VALUES (?, ?)", (number, sealing.seal(new_key().secret, _about_key(number))))
 
 
 def _about_key(number: int) -> str:
     return f"audit.key:{number}"
 
 
-def _about_record(number: int) -> bytes:
-    return f"audit.record:{number}".encode()
+def _about_record(number: int) -> str:
+    """Authenticated with the message, so that no two can be exchanged."""
+    return f"audit.record:{number}"
 
 
 def _set_aside_when_broken(path: Path) -> None:

@@ -17,9 +17,11 @@ folder, comes from nobody knows where: an import.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from edge.identity import Identity
 from edge.records import StoredResult
 from edge.store.audit_message import AuditMessage, AuditObject, AuditSource, Code, Outcome, Participant, utc
 
@@ -53,12 +55,18 @@ class Person(NamedTuple):
     address: str = ""
 
 
-class Study(NamedTuple):
-    """Images of one study and one patient, as far as they say so; `sop_classes` are UIDs with numbers of instances."""
+class Received(NamedTuple):
+    """What a message tells of an instance that came; empty where the instance does not say it."""
 
-    study_uid: str
     patient_id: str
-    sop_classes: tuple[tuple[str, int], ...] = ()
+    new: bool
+    study_uid: str
+    sop_class_uid: str
+
+    @classmethod
+    def of(cls, identity: Identity, *, new: bool) -> Received:
+        """Of an instance; `new` unless the store had it already."""
+        return cls(identity.patient_id, new, identity.study_instance_uid, identity.sop_class_uid)
 
 
 def application(source: AuditSource, *, starts: bool, ae_titles: Sequence[str] = ()) -> AuditMessage:
@@ -90,7 +98,9 @@ def signed_out(source: AuditSource, who: Person) -> AuditMessage:
 
 def listed(source: AuditSource, who: Person, query: str) -> AuditMessage:
     """Somebody sees a list of results; `query` is the request's method, path and query."""
-    about = AuditObject(query.split("?")[0].split(" ")[-1], _SEARCH, _SYSTEM, _REPORT, query=query)
+    about = AuditObject(
+        query.split("?", maxsplit=1)[0].rsplit(" ", maxsplit=1)[-1], _SEARCH, _SYSTEM, _REPORT, query=query
+    )
     person = _person(who, role=_SOURCE)
     return AuditMessage(
         Code("110112", "DCM", "Query"), "E", (person, _process(source, role=_DESTINATION)), objects=(about,)
@@ -110,33 +120,38 @@ def acknowledged(source: AuditSource, who: Person, stored: StoredResult, answer:
     return AuditMessage(_ACCESSED, "U", people, (kind,), outcome, why, _of(stored))
 
 
-def imported(source: AuditSource, who: Person | None, studies: Sequence[Study], medium: str) -> AuditMessage:
+def imported(source: AuditSource, who: Person | None, received: Counter[Received], medium: str) -> AuditMessage:
     """Files that a person uploads, or that the watch folder (`who` is None) takes in; `medium` is where they lay."""
     media = Participant(
         medium, requestor=False, role=_SOURCE_MEDIA, address=who.address if who else "", media=_URI_MEDIA
     )
     process = _process(source, role=_DESTINATION, requestor=who is None)
     people = (_person(who, role=_DESTINATION),) if who else ()
-    return AuditMessage(_IMPORT, "C", (*people, process, media), objects=_objects(studies))
+    return AuditMessage(_IMPORT, "C", (*people, process, media), objects=_objects(received))
 
 
 def transferred(
-    source: AuditSource, sender: Participant, studies: Sequence[Study], *, new: bool, ae_title: str = ""
-) -> AuditMessage:
-    """Images of one patient came from `sender`, all of them new, or none."""
+    source: AuditSource, sender: Participant, received: Counter[Received], ae_title: str = ""
+) -> list[AuditMessage]:
+    """Images came from `sender`: a message for each patient, and one more for those that were here already."""
     receiver = _process(source, role=_DESTINATION, ae_titles=(ae_title,) if ae_title else ())
-    sent = sender._replace(requestor=True, role=_SOURCE)
-    return AuditMessage(_TRANSFERRED, "C" if new else "R", (sent, receiver), objects=_objects(studies))
+    groups: dict[tuple[str, bool], Counter[Received]] = {}
+    for one, count in received.items():
+        groups.setdefault((one.patient_id, one.new), Counter())[one] = count
+    return [
+        AuditMessage(_TRANSFERRED, "C" if new else "R", (sender, receiver), objects=_objects(group))
+        for (_, new), group in groups.items()
+    ]
 
 
 def modality(ae_title: str, host: str) -> Participant:
     """Who sends by C-STORE, for `transferred`."""
-    return Participant(host, requestor=True, address=host, ae_titles=(ae_title,))
+    return Participant(host, requestor=True, role=_SOURCE, address=host, ae_titles=(ae_title,))
 
 
 def program(who: Person) -> Participant:
     """Who sends by STOW-RS, for `transferred`."""
-    return _person(who)
+    return _person(who, role=_SOURCE)
 
 
 def restricted(source: AuditSource, who: Person, what: str) -> AuditMessage:
@@ -213,10 +228,13 @@ def _of(stored: StoredResult) -> tuple[AuditObject, ...]:
     return (study, _patient_object(subject.patient_id or ""))
 
 
-def _objects(studies: Sequence[Study]) -> tuple[AuditObject, ...]:
-    patients = dict.fromkeys(study.patient_id for study in studies)
+def _objects(received: Counter[Received]) -> tuple[AuditObject, ...]:
+    studies: dict[str, Counter[str]] = {}
+    for one, count in received.items():
+        studies.setdefault(one.study_uid, Counter())[one.sop_class_uid] += count
+    patients = dict.fromkeys(one.patient_id for one in received)
     return (
-        *(_study_object(study.study_uid, study.sop_classes) for study in studies),
+        *(_study_object(uid, tuple(sop_classes.items())) for uid, sop_classes in studies.items()),
         *(_patient_object(patient_id) for patient_id in patients),
     )
 

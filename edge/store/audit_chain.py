@@ -95,8 +95,9 @@ def check(rows: Iterable[ChainedRecord], head: Head, start: Head, anchors: Itera
         if row.number != number + 1:
             problem = f"record {number + 1} is missing" if row.number > number else "it stood there before"
             return Verdict(head, start.number + 1, broken_at, problem)
-        number, digest = row.number, digest_of(
-            digest, row.number, row.at_ms, row.sealed, Head(row.retired, row.retired_digest)
+        number, digest = (
+            row.number,
+            digest_of(digest, row.number, row.at_ms, row.sealed, Head(row.retired, row.retired_digest)),
         )
         if digest != row.digest:
             return Verdict(head, start.number + 1, number, "it is not what its digest was made of")
@@ -109,6 +110,16 @@ def check(rows: Iterable[ChainedRecord], head: Head, start: Head, anchors: Itera
         problem = f"the log knows records up to {max(wanted)}, the trail ends at {number}"
         return Verdict(head, start.number + 1, number + 1, problem)
     return Verdict(head, start.number + 1)
+
+
+def report(verdict: Verdict) -> str:
+    """A verdict in one line."""
+    span = (
+        f"{verdict.head.number} records" if verdict.first == 1 else f"records {verdict.first} to {verdict.head.number}"
+    )
+    if verdict.broken_at is None:
+        return f"the audit trail holds: {span}, digest {verdict.head.digest.hex()}"
+    return f"the audit trail is BROKEN at record {verdict.broken_at}: {verdict.problem} ({span} by its head)"
 
 
 def check_file(path: Path, log: Iterable[str] = ()) -> Verdict:
@@ -127,7 +138,9 @@ def check_file(path: Path, log: Iterable[str] = ()) -> Verdict:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as sql:
             sql.execute("BEGIN")
             found = sql.execute("SELECT number, digest FROM head").fetchall()
-            retired = sql.execute("SELECT retired, retired_digest FROM records ORDER BY retired DESC LIMIT 1").fetchone()
+            retired = sql.execute(
+                "SELECT retired, retired_digest FROM records ORDER BY retired DESC LIMIT 1"
+            ).fetchone()
             head = Head(*found[0]) if found else Head(0, START)
             return check(_rows(sql), head, Head(*retired) if retired else Head(0, START), anchors_in(log))
     except (sqlite3.Error, TypeError, OverflowError, struct.error) as error:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from ipaddress import ip_address
 from typing import NamedTuple
-from xml.etree import ElementTree  # noqa: S405 - only writes
+from xml.etree import ElementTree
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _LONGEST = 256
