@@ -63,7 +63,7 @@ SPOOL_FILE_MISSING = Event(301, logging.ERROR, "the spool file of instance {inst
 KEY_CREATED = Event(
     302,
     logging.WARNING,
-    "key {key} created in {file}: beside the data it does not protect a stolen box; edge/store/README.md says what does",
+    "key {key} created in {file}: beside the data it protects no stolen box; edge/store/README.md says what does",
 )
 
 BUNDLE_LOADED = Event(
