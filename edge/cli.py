@@ -10,8 +10,8 @@ import getpass
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -154,13 +154,22 @@ def _audit(options: argparse.Namespace) -> int:
     settings = _config(options)
     file = audit_file(settings.state_dir)
     if options.action == "verify":
-        with options.log or nullcontext(()) as log:
+        with _lines_of(options.log) as log:
             verdict = check_file(file, log)
         print(report(verdict))
         return int(verdict.broken_at is not None)
     with closing(open_trail(settings, "cli")) as trail:
         trail.record(actions.trail_used(trail.source, getpass.getuser(), file.absolute().as_uri()))
         return trail.export(sys.stdout)
+
+
+def _lines_of(log: Path | None) -> AbstractContextManager[Iterable[str]]:
+    if log is None:
+        return nullcontext(())
+    if str(log) == "-":
+        return nullcontext(sys.stdin)
+    _require([log])
+    return log.open(encoding="utf-8", errors="replace")
 
 
 def _password(name: str) -> str:
@@ -221,7 +230,7 @@ def _parser() -> argparse.ArgumentParser:
         help="verify: whether it is whole, without any key; export: one DICOM audit message (XML) a line",
     )
     log = "the log, for verify: the trail must go through what events SC800 in it say (- is standard input)"
-    audit.add_argument("--log", type=argparse.FileType("r", errors="replace"), metavar="FILE", help=log)
+    audit.add_argument("--log", type=Path, metavar="FILE", help=log)
     audit.set_defaults(command=_audit)
     return parser
 

@@ -1,7 +1,8 @@
 """Which object a DICOM data set is, and whose: what its first elements say, in bounded time, without a DICOM library.
 
-For what listens to strangers. Nothing recurses, nothing is copied but UIDs and Patient ID, and no more than `_MOST_ELEMENTS` are
-looked at, so that neither sequences nested without end nor lengths that lie cost more than a few milliseconds.
+For what listens to strangers. Nothing recurses, nothing is copied but UIDs and Patient ID, and no more than
+`_MOST_ELEMENTS` are looked at, so that neither sequences nested without end nor lengths that lie cost more than a few
+milliseconds.
 """
 
 from __future__ import annotations

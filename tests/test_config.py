@@ -95,6 +95,12 @@ WRONG = {
         "intake.dicom.calling_ae_titles",
         "",
     ),
+    "half a pair for syslog": (
+        "audit:\n  syslog:\n    host: a\n    key_file: /k\n",
+        2,
+        "audit.syslog",
+        "give both",
+    ),
     "half a pair": ("mqtt:\n  host: b\n  key_file: /k\n", 1, "mqtt", "give both"),
     "watching the state": ("intake:\n  watch_folder: /var/lib/scanside\n", 2, "intake.watch_folder", "another folder"),
     "watching within the state": ("intake: {watch_folder: /var/lib/scanside/in}", 1, "intake.watch_folder", "another"),

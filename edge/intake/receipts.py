@@ -1,8 +1,8 @@
-"""What was received, as the audit trail is to tell it: one message for each association and patient, not for each image.
+"""What was received, as the audit trail is to tell it: a message for each association and patient, not for each image.
 
 Nothing here touches the disk: a C-STORE waits for no audit message. The service's loop takes the messages when an
-association has ended, or has gone on for `LONGEST` seconds, and writes them. When the service is killed before that, the
-journal alone says what came, from whom and when.
+association has ended, or has gone on for `LONGEST` seconds, and writes them. When the service is killed before that,
+the journal alone says what came, from whom and when.
 """
 
 from __future__ import annotations

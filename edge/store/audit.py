@@ -68,7 +68,7 @@ class Sealing(Protocol):
 
 
 class AuditRecord(NamedTuple):
-    """One record: number, when it was written (seconds since the epoch), and the message; None when it does not open."""
+    """One record: number, when it was written (seconds since the epoch), and the message, None when it is not ours."""
 
     number: int
     at: float

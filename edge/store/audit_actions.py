@@ -8,7 +8,7 @@
 | somebody sees, or answers to, a result and its image | DICOM Instances Accessed (A.5.3.6) |
 | images come by C-STORE or STOW-RS | DICOM Instances Transferred (A.5.3.7) |
 | somebody sees a list of results | Query (A.5.3.10) |
-| accounts change; a role or a node is refused; the trail itself had a gap or was shortened | Security Alert (A.5.3.11) |
+| accounts change; a role or a node is refused; the trail had a gap or was shortened | Security Alert (A.5.3.11) |
 | signing in, failing to, being locked out, signing out | User Authentication (A.5.3.12) |
 
 C-STORE and STOW-RS stay within the clinic's security domain: transfers. A file that a person brings, or that lies in a
@@ -96,11 +96,9 @@ def signed_out(source: AuditSource, who: Person) -> AuditMessage:
     return _authentication(source, who, _LOGOUT)
 
 
-def listed(source: AuditSource, who: Person, query: str) -> AuditMessage:
-    """Somebody sees a list of results; `query` is the request's method, path and query."""
-    about = AuditObject(
-        query.split("?", maxsplit=1)[0].rsplit(" ", maxsplit=1)[-1], _SEARCH, _SYSTEM, _REPORT, query=query
-    )
+def listed(source: AuditSource, who: Person, path: str, query: str) -> AuditMessage:
+    """Somebody sees a list of results; `query` is the request as it came, path included."""
+    about = AuditObject(path, _SEARCH, _SYSTEM, _REPORT, query=query)
     person = _person(who, role=_SOURCE)
     return AuditMessage(
         Code("110112", "DCM", "Query"), "E", (person, _process(source, role=_DESTINATION)), objects=(about,)

@@ -1,8 +1,8 @@
 """The chain of the audit trail: what each record's digest covers, and the check of a whole trail, which needs no key.
 
-Each digest is the SHA-256 of the one before and of the record's own bytes, sealed as they are. Whoever changes, removes,
-inserts or moves a record must rewrite all that follow and the head; against that the head goes into the log from time
-to time, where journald, or another machine, keeps it.
+Each digest is the SHA-256 of the one before and of the record's own bytes, sealed as they are. Whoever changes,
+removes, inserts or moves a record must rewrite all that follow and the head; against that the head goes into the log
+from time to time, where journald, or another machine, keeps it.
 """
 
 from __future__ import annotations
@@ -114,9 +114,7 @@ def check(rows: Iterable[ChainedRecord], head: Head, start: Head, anchors: Itera
 
 def report(verdict: Verdict) -> str:
     """A verdict in one line."""
-    span = (
-        f"{verdict.head.number} records" if verdict.first == 1 else f"records {verdict.first} to {verdict.head.number}"
-    )
+    span = f"records {verdict.first} to {verdict.head.number}"
     if verdict.broken_at is None:
         return f"the audit trail holds: {span}, digest {verdict.head.digest.hex()}"
     return f"the audit trail is BROKEN at record {verdict.broken_at}: {verdict.problem} ({span} by its head)"
@@ -138,11 +136,10 @@ def check_file(path: Path, log: Iterable[str] = ()) -> Verdict:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as sql:
             sql.execute("BEGIN")
             found = sql.execute("SELECT number, digest FROM head").fetchall()
-            retired = sql.execute(
-                "SELECT retired, retired_digest FROM records ORDER BY retired DESC LIMIT 1"
-            ).fetchone()
             head = Head(*found[0]) if found else Head(0, START)
-            return check(_rows(sql), head, Head(*retired) if retired else Head(0, START), anchors_in(log))
+            newest = "SELECT retired, retired_digest FROM records ORDER BY retired DESC LIMIT 1"
+            retired = sql.execute(newest).fetchone() or (0, START)
+            return check(_rows(sql), head, Head(*retired), anchors_in(log))
     except (sqlite3.Error, TypeError, OverflowError, struct.error) as error:
         raise NoTrail(f"{path}: cannot be read as an audit trail ({error}): restore it from a backup") from error
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_LONGEST = 256
+_LONGEST = 1024
 """What a stranger wrote is cut here: names, titles and UIDs are shorter."""
 
 NOT_KNOWN = "<none>"
@@ -204,7 +204,7 @@ def _add(above: ElementTree.Element, name: str, **attributes: str) -> ElementTre
 
 def _clean(text: str) -> str:
     """Text as XML 1.0 may hold it (2.2), in one line; only a query, which is in base64, is kept as it was."""
-    return " ".join(_NOT_IN_XML.sub("?", text).split())[: 4 * _LONGEST]
+    return " ".join(_NOT_IN_XML.sub("?", text).split())[:_LONGEST]
 
 
 def _base64(text: str) -> str:

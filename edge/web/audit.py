@@ -34,7 +34,7 @@ def saw(*results: StoredResult, listing: bool = False) -> None:
     views = {f"view {who} {stored.id}": actions.viewed(source, who, stored) for stored in results}
     if listing:
         query = f"{request.method} {request.full_path.rstrip('?')}"
-        views = {f"list {who}": actions.listed(source, who, query)} | views
+        views = {f"list {who}": actions.listed(source, who, request.path, query)} | views
     given().audit.record_once(views)
 
 

@@ -58,7 +58,7 @@ _TRY_AGAIN = {HTTPStatus.INSUFFICIENT_STORAGE: "60", HTTPStatus.SERVICE_UNAVAILA
 
 
 class Outcome(NamedTuple):
-    """What became of a part: which instance it is, None when that is not known; why it was not stored; if it was new."""
+    """What became of a part: which instance it is, None when unknown; why it was not stored; whether it was new."""
 
     identity: Identity | None
     failure: Failure | None = None
