@@ -128,6 +128,10 @@ class Forwarder:
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, ssl.SSLEOFError):
+        return "the server has hung up"
     if isinstance(error, ssl.SSLError):
-        return getattr(error, "verify_message", "") or (error.reason or "no TLS").lower().replace("_", " ")
+        return getattr(error, "verify_message", "") or (error.reason or error.strerror or "no TLS").lower().replace(
+            "_", " "
+        )
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__

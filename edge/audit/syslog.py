@@ -10,7 +10,6 @@ import struct
 import termios
 import time
 from contextlib import suppress
-from typing import Self
 
 from edge.config import Syslog
 from edge.store.audit_message import AuditSource, utc
@@ -22,6 +21,8 @@ _PRIORITY = 85  # facility 10, security/authorization; severity 5, normal but si
 _MESSAGE_ID = "DICOM+RFC3881"
 _BOM = "\ufeff"
 _ACKNOWLEDGED_EVERY = 0.01
+_SETTLING = 0.5
+"""With TLS 1.3 a server that refuses our certificate says so after the first messages have reached its system."""
 
 
 def frame(xml: str, source: AuditSource, at: float) -> bytes:
@@ -40,33 +41,20 @@ class SyslogLink:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if config.certificate_file:
             context.load_cert_chain(config.certificate_file, config.key_file, password="")
-        self._plain = socket.create_connection((config.host, config.port), SECONDS)
+        self._settling = _SETTLING
+        plain = socket.create_connection((config.host, config.port), SECONDS)
         try:
-            self._socket = context.wrap_socket(self._plain, server_hostname=config.host)
+            self._socket = context.wrap_socket(plain, server_hostname=config.host)
         except BaseException:
-            self._plain.close()
+            plain.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def is_open(self) -> bool:
-        """Whether the server has not hung up. It never says anything of meaning (RFC 5425 4.4)."""
+        """Whether the server has not hung up."""
         try:
-            while select.select([self._socket], [], [], 0)[0]:
-                self._socket.settimeout(0)
-                if not self._socket.recv(1024):
-                    return False
-        except ssl.SSLWantReadError:
-            return True  # half a record of TLS's own
+            self._listen(0.0)
         except OSError:
             return False
-        finally:
-            with suppress(OSError):
-                self._socket.settimeout(SECONDS)
         return True
 
     def send(self, frames: bytes) -> None:
@@ -77,9 +65,25 @@ class SyslogLink:
         self._socket.sendall(frames)
         deadline = time.monotonic() + SECONDS
         while self._unacknowledged():
-            if time.monotonic() > deadline or not self.is_open():
+            if time.monotonic() > deadline:
                 raise TimeoutError("what was sent is not acknowledged")
-            time.sleep(_ACKNOWLEDGED_EVERY)  # the kernel has no event for it
+            self._listen(_ACKNOWLEDGED_EVERY)  # the kernel has no event for it
+        self._listen(self._settling)
+        self._settling = 0.0
+
+    def _listen(self, seconds: float) -> None:
+        """For so long, let the server say that it hangs up, and why: else it never says anything (RFC 5425 4.4)."""
+        deadline = time.monotonic() + seconds
+        try:
+            while select.select([self._socket], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                self._socket.settimeout(0)
+                try:
+                    if not self._socket.recv(1024):
+                        raise ConnectionResetError("the server has hung up")
+                except ssl.SSLWantReadError:
+                    continue  # TLS's own: a session ticket
+        finally:
+            self._socket.settimeout(SECONDS)
 
     def close(self) -> None:
         """Hang up."""

@@ -6,7 +6,9 @@ import logging
 import re
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Condition, Thread
 
@@ -65,13 +67,12 @@ class Repository:
     def hang_up(self) -> None:
         """Close the connection, not the door."""
         if self._connection:
-            self._connection.close()
+            with suppress(OSError):  # closed already
+                socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
 
     def stop(self) -> None:
         """Close both."""
-        with socket.socket() as waker:
-            self._listener.shutdown(socket.SHUT_RDWR)
-            waker.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.hang_up()
         self._thread.join()
@@ -88,6 +89,9 @@ class Repository:
                 self._take(self._connection)
             except (OSError, ValueError):
                 client.close()
+            finally:
+                if self._connection:
+                    self._connection.close()
 
     def _take(self, connection: ssl.SSLSocket) -> None:
         with connection.makefile("rb") as stream:
@@ -144,7 +148,7 @@ def names(messages: list[str]) -> list[str]:
 def test_a_frame_is_what_the_standards_say() -> None:
     framed = frame("<AuditMessage/>", WEB, 1_790_000_000.25)
     assert framed == (
-        b"91 <85>1 2026-09-21T14:13:20.250Z xray-1.clinic-12 scanside - DICOM+RFC3881 - \xef\xbb\xbf<AuditMessage/>"
+        b"93 <85>1 2026-09-21T14:13:20.250Z xray-1.clinic-12 scanside - DICOM+RFC3881 - \xef\xbb\xbf<AuditMessage/>"
     )
     length, _, message = framed.partition(b" ")
     assert int(length) == len(message), "octets, not characters"
@@ -191,8 +195,7 @@ def test_an_outage_is_waited_for_and_made_up(
     server.wait_for(1)
     server.hang_up()
     trail.record(sign_in("eve"))
-    while forwarder.turn(0.0) or forwarder.waiting:  # the hang-up may be seen a moment later: then it is tried again
-        assert not forwarder.trouble
+    forwarder.turn(0.0)
     assert names(server.wait_for(2)) == ["ada", "eve"]
     server.stop()
     trail.record(sign_in("bob"))
@@ -214,7 +217,7 @@ def test_an_outage_is_waited_for_and_made_up(
 
 @pytest.mark.parametrize(
     ("host", "other_authority", "said"),
-    [("127.0.0.1", False, "IP address mismatch"), ("localhost", True, "self-signed certificate")],
+    [("127.0.0.1", False, "IP address mismatch"), ("localhost", True, "unable to get local issuer certificate")],
 )
 def test_a_server_that_is_not_the_clinics_gets_nothing(
     repository: Repository,
@@ -239,8 +242,8 @@ def test_a_server_may_ask_who_sends(authority: Authority, trail: AuditTrail) -> 
     trail.record(sign_in())
     unknown = Forwarder(trail, towards(server, authority))
     unknown.turn(0.0)
-    assert unknown.position == 0 or unknown.trouble or not server.messages
-    trail.set_forwarded(0)
+    assert (unknown.position, server.messages) == (0, [])
+    assert unknown.trouble
     known = Forwarder(trail, towards(server, authority, certificate_file=own.certificate, key_file=own.key))
     known.turn(0.0)
     assert names(server.wait_for(1)) == ["ada"]
@@ -277,8 +280,8 @@ def test_the_service_follows_the_trail_and_stops_in_good_order(
         repository.wait_for(1)
         trail.record(sign_in("eve"))
         assert names(repository.wait_for(2)) == ["ada", "eve"]
-        await_until(lambda: read_health(state, __import__("time").time())["audit"].details.get("forwarded") == 2, "2")
-        assert read_health(state, __import__("time").time())["audit"].state is State.UP
+        await_until(lambda: read_health(state, time.time())["audit"].details.get("forwarded") == 2, "2")
+        assert read_health(state, time.time())["audit"].state is State.UP
         assert service.stop() == 0
     assert trail.forwarded() == 2
 

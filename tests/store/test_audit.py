@@ -209,7 +209,7 @@ def test_what_the_syslog_server_lacks_is_not_retired(trail: AuditTrail, clock: C
 
 
 def anchor_line(head: Head) -> str:
-    return f"2026-11-25T10:00:00 web INFO SC800 audit trail: the newest record is {head.number}, digest {head.digest.hex()}"
+    return f"web INFO SC800 audit trail: the newest record is {head.number}, digest {head.digest.hex()}"
 
 
 def test_the_log_is_told_how_far_the_trail_goes(
@@ -246,7 +246,7 @@ def test_the_keys_can_be_renewed_and_the_chain_holds(trail: AuditTrail, tmp_path
 def test_a_key_that_is_gone_is_said_and_a_check_needs_none(trail: AuditTrail, tmp_path: Path) -> None:
     trail.record(sign_in())
     (tmp_path / "keys" / "store.key").unlink()
-    with pytest.raises(ScansideError, match="missing, and .* holds what it sealed"):
+    with pytest.raises(ScansideError, match=r"missing, and .* holds what it sealed"):
         open_ring(tmp_path)
     assert check_file(audit_file(tmp_path)).broken_at is None
 

@@ -115,7 +115,9 @@ def test_a_chain_that_was_made_anew_does_not_go_through_what_the_log_knows(
 
 
 def test_heads_are_found_in_journald_lines() -> None:
-    line = f"Nov 25 10:00:00 xray-1 scanside[7]: 2026-11-25T10:00:00 web INFO SC800 audit trail: the newest record is 12, digest {'ab' * 32}"
+    line = (
+        f"Nov 25 10:00:00 xray-1 scanside[7]: web INFO SC800 audit trail: the newest record is 12, digest {'ab' * 32}"
+    )
     assert list(anchors_in([line, "SC600 status page ready", "SC800 audit trail: nothing"])) == [
         Head(12, bytes.fromhex("ab" * 32))
     ]
