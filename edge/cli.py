@@ -177,6 +177,33 @@ def _password(name: str) -> str:
     return getpass.getpass(f"Password for {name}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
+def _key(options: argparse.Namespace) -> int:
+    from edge.store.keys import find_ring  # noqa: PLC0415
+    from edge.store.rotation import rotate  # noqa: PLC0415
+
+    settings = _config(options)
+    where = settings.state_dir, settings.storage.key_file
+    if options.action == "rotate":
+        done = rotate(*where)
+        for left in done.left:
+            sys.stderr.write(f"scanside: {left}\n")
+        print(
+            f"key {done.key} seals from now on"
+            + ("; what is named above does not open: old keys are kept" * bool(done.left))
+        )
+        return 1 if done.left else 0
+    ring = find_ring(*where)
+    if ring is None:
+        print("no key yet: the first start makes one")
+        return 0
+    print(ring.file)
+    for number, key in enumerate(ring.ids):
+        print(
+            f"  {key} {'opens only: complete the rotation with `scanside key rotate`' if number else 'seals and opens'}"
+        )
+    return 0
+
+
 def _config(options: argparse.Namespace) -> config.Config:
     return config.load(options.config) if options.config else config.Config()
 
@@ -232,6 +259,12 @@ def _parser() -> argparse.ArgumentParser:
     log = "the log, for verify: the trail must go through what events SC800 in it say (- is standard input)"
     audit.add_argument("--log", type=Path, metavar="FILE", help=log)
     audit.set_defaults(command=_audit)
+
+    key = commands.add_parser(
+        "key", parents=[common], help="show the ids of the keys of what is stored, or rotate them"
+    )
+    key.add_argument("action", choices=("show", "rotate"))
+    key.set_defaults(command=_key)
     return parser
 
 

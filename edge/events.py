@@ -65,6 +65,7 @@ KEY_CREATED = Event(
     logging.WARNING,
     "key {key} created in {file}: beside the data it protects no stolen box; edge/store/README.md says what does",
 )
+SPOOL_FILE_LOCKED = Event(303, logging.ERROR, "the spool file of instance {instance} does not open: {error}")
 
 BUNDLE_LOADED = Event(
     400, logging.INFO, "model {model} {version} loaded on {engine} with {threads} threads in {ms:.0f} ms"

@@ -18,6 +18,7 @@ COMPLETE: dict[str, Any] = {
     "site": "clinic-1",
     "box": "box-2",
     "state_dir": "/var/lib/scanside",
+    "storage": {"key_file": "/etc/scanside/store.key"},
     "intake": {
         "dicom": {
             "ae_title": "BOX",

@@ -38,8 +38,8 @@ def serve(config: Config) -> int:
     threading.excepthook = report_thread_failure
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
+    store = Store(config.state_dir, key_file=config.storage.key_file)
     trail = open_trail(config, "intake")
-    store = Store(config.state_dir)
     if swept := store.sweep():
         emit(events.LEFTOVER_REMOVED, count=swept)
     reception = Reception(store)

@@ -6,11 +6,12 @@ sealed bytes, so that it can be checked without a key (`audit_chain.py`).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, Protocol, TextIO
@@ -25,7 +26,7 @@ from edge.store.audit_message import AuditMessage, AuditSource, to_xml
 from edge.store.database import Database
 from edge.store.doorbell import ring
 from edge.store.keys import Key, KeyRing, new_key, open_ring
-from edge.store.lock import folder_lock
+from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
 from edge.store.vault import Vault
 
 ONE_VIEW = 300.0
@@ -83,7 +84,7 @@ def audit_file(state_dir: Path) -> Path:
 def open_trail(config: Config, service: str, clock: Callable[[], float] = time.time) -> AuditTrail:
     """The trail of this box, as one of its services (or `cli`) writes it. Raises as `AuditTrail`, and `VaultLocked`."""
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    vault = Vault(open_ring(config.state_dir))
+    vault = Vault(open_ring(config.state_dir, config.storage.key_file))
     return AuditTrail(config.state_dir, vault, AuditSource(config.site, config.box, service), clock)
 
 
@@ -102,6 +103,7 @@ class AuditTrail:
 
         Raises:
             ScansideError: The trail's keys do not open.
+            AlreadyRunning: The keys of the box are being rotated.
         """
         self.source = source
         self.trouble = ""
@@ -112,9 +114,15 @@ class AuditTrail:
         self._missed, self._missed_since = 0, 0.0
         self._anchored = Head(0, START)
         self._anchored_at = float("-inf")
-        _set_aside_when_broken(audit_file(state_dir))
-        self._file = Database(audit_file(state_dir), _SCHEMA)
-        self._vault = self._open_vault(sealing)
+        with ExitStack() as opened:
+            try:
+                opened.callback(os.close, hold_lock(state_dir, "store", shared=True))
+            except AlreadyRunning:
+                raise AlreadyRunning(f"{state_dir}: its keys are being rotated: start when that is done") from None
+            _set_aside_when_broken(audit_file(state_dir))
+            self._file = opened.enter_context(closing(Database(audit_file(state_dir), _SCHEMA)))
+            self._vault = _open_vault(self._file, sealing)
+            self._opened = opened.pop_all()
 
     def record(self, *messages: AuditMessage) -> None:
         """Append messages in one transaction; on the disk when this returns. None costs nothing.
@@ -198,23 +206,10 @@ class AuditTrail:
         with self._file.reading() as sql:
             return _head(sql)
 
-    def renew_keys(self, sealing: Sealing) -> None:
-        """Seal the trail's keys anew, and begin another for what comes: after `sealing` got another key itself.
-
-        The records stay as they are, or the chain would not hold.
-        """
-        with self._file.transaction() as sql:
-            for number, sealed in sql.execute("SELECT number, sealed FROM keys").fetchall():
-                secret = sealing.unseal(sealed, _about_key(number))
-                again = sealing.seal(secret, _about_key(number))
-                sql.execute("UPDATE keys SET sealed = ? WHERE number = ?", (again, number))
-            _add_key(sql, sealing)
-        self._vault = self._open_vault(sealing)
-
     def close(self) -> None:
         """Close the trail."""
         self.anchor()
-        self._file.close()
+        self._opened.close()
 
     def anchor(self) -> None:
         """Tell the log how far the trail goes: done by itself from time to time, and to be done before an end."""
@@ -257,15 +252,6 @@ class AuditTrail:
         except (ScansideError, zlib.error, UnicodeDecodeError):
             return None
 
-    def _open_vault(self, sealing: Sealing) -> Vault:
-        """The trail's own vault: its keys lie beside the records, sealed by the box's."""
-        with self._file.transaction() as sql:
-            if not sql.execute("SELECT 1 FROM keys").fetchone():
-                _add_key(sql, sealing)
-            rows = sql.execute("SELECT number, sealed FROM keys ORDER BY number DESC").fetchall()
-        keys = tuple(Key(number.to_bytes(4), sealing.unseal(sealed, _about_key(number))) for number, sealed in rows)
-        return Vault(KeyRing(audit_file(self._state_dir), keys))
-
     def _miss(self, messages: Sequence[AuditMessage], error: Exception, now: float) -> None:
         with self._lock:
             self._missed_since = self._missed_since if self._missed else now
@@ -295,6 +281,33 @@ def _head(sql: sqlite3.Connection) -> Head:
     query = "SELECT number, digest FROM head UNION ALL SELECT max(number), digest FROM records ORDER BY number DESC"
     row = sql.execute(query).fetchone()
     return Head(row["number"], row["digest"]) if row["number"] else Head(0, START)
+
+
+def renew_keys(state_dir: Path, vault: Vault) -> None:
+    """Seal the trail's keys with the vault's first key, and begin another for what comes; nothing when that was done.
+
+    The records stay as they are, or the chain would not hold. Raises `Tampered`, `VaultLocked`; also `sqlite3.Error`.
+    """
+    if not audit_file(state_dir).exists():
+        return
+    with closing(Database(audit_file(state_dir), _SCHEMA)) as file, file.transaction() as sql:
+        rows = sql.execute("SELECT number, sealed FROM keys").fetchall()
+        if all(sealed.startswith(vault.prefix) for _, sealed in rows):
+            return
+        for number, sealed in rows:
+            again = vault.seal(vault.unseal(sealed, _about_key(number)), _about_key(number))
+            sql.execute("UPDATE keys SET sealed = ? WHERE number = ?", (again, number))
+        _add_key(sql, vault)
+
+
+def _open_vault(file: Database, sealing: Sealing) -> Vault:
+    """The trail's own vault: its keys lie beside the records, sealed by the box's."""
+    with file.transaction() as sql:
+        if not sql.execute("SELECT 1 FROM keys").fetchone():
+            _add_key(sql, sealing)
+        rows = sql.execute("SELECT number, sealed FROM keys ORDER BY number DESC").fetchall()
+    keys = tuple(Key(number.to_bytes(4), sealing.unseal(sealed, _about_key(number))) for number, sealed in rows)
+    return Vault(KeyRing(Path("audit.sqlite"), keys))
 
 
 def _add_key(sql: sqlite3.Connection, sealing: Sealing) -> None:

@@ -54,6 +54,7 @@ def serve(config: Config) -> int:
     On a box without any account, a first-boot code is shown on standard output (events go to standard error).
     """
     _give_back_freed_memory()
+    Store(config.state_dir, key_file=config.storage.key_file).close()  # what locks it is said once, in one line
     try:
         listener = _listen(config.web.host, config.web.port)
     except OSError as error:
@@ -71,8 +72,9 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
     """The app over the box's real parts with its watcher running, and what ends its streams and its watcher."""
     optional = (("sync", config.mqtt), ("audit", config.audit.syslog))
     services = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
+    store = Store(config.state_dir, clock, key_file=config.storage.key_file)
     trail = open_trail(config, "web", clock)
-    store, file, streams = Store(config.state_dir, clock), AccountsFile(config.state_dir), Streams()
+    file, streams = AccountsFile(config.state_dir), Streams()
 
     def condition() -> Condition:
         return read_condition(store, config.state_dir, services, clock())

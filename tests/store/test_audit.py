@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ScansideError
+from edge.store import AlreadyRunning, Store
 from edge.store import audit_actions as actions
 from edge.store.audit import ONE_VIEW, AuditTrail, audit_file
 from edge.store.audit_actions import Person
 from edge.store.audit_chain import START, Head, anchors_in, check_file, digest_of
 from edge.store.audit_message import AuditSource
-from edge.store.keys import Key, KeyRing, new_key, open_ring
+from edge.store.keys import Key, KeyRing, open_ring
+from edge.store.rotation import rotate
 from edge.store.vault import Vault
 from tests.store.audit_reading import in_words
 from tests.store.test_audit_message import stored
@@ -230,15 +232,20 @@ def test_the_log_is_told_how_far_the_trail_goes(
 
 def test_the_keys_can_be_renewed_and_the_chain_holds(trail: AuditTrail, tmp_path: Path, ring: KeyRing) -> None:
     trail.record(sign_in("ada"))
-    new = new_key()
-    trail.renew_keys(Vault(ring._replace(keys=(new, *ring.keys))))
-    trail.record(sign_in("eve"))
-    only_new = Vault(ring._replace(keys=(new,)))
-    again = AuditTrail(tmp_path, only_new, WEB)
+    with pytest.raises(AlreadyRunning, match="stop the appliance"):
+        rotate(tmp_path)
+    trail.close()
+    Store(tmp_path).close()
+    assert rotate(tmp_path).left == ()
+    again = AuditTrail(tmp_path, Vault(open_ring(tmp_path)), WEB)
     again.record(sign_in("bob"))
-    assert [record.xml is not None for record in again.read()] == [True] * 3
+    assert [record.xml is not None for record in again.read()] == [True] * 2
     assert check_file(audit_file(tmp_path)).broken_at is None
+    with sqlite3.connect(audit_file(tmp_path)) as sql:
+        assert sql.execute("SELECT count(*) FROM keys").fetchone() == (2,)
+    sql.close()
     again.close()
+    trail.__init__(tmp_path, Vault(open_ring(tmp_path)), WEB)  # type: ignore[misc]
     with pytest.raises(ScansideError, match="restore that key"):
         AuditTrail(tmp_path, Vault(ring), WEB)
 
