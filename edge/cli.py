@@ -127,20 +127,21 @@ def _user(options: argparse.Namespace) -> int:
     settings = _config(options)
     if options.action != "list" and not options.name:
         raise UsageError(f"user {options.action}: needs the account's NAME")
-    with closing(AccountsFile(settings.state_dir)) as file, closing(open_trail(settings, "cli")) as trail:
+    with closing(AccountsFile(settings.state_dir)) as file:
         accounts = Accounts(file)
-        did = ""
-        if options.action == "add":
-            did = f"created, role {accounts.add(options.name, _password(options.name), Role(options.role)).role}"
-        elif options.action == "password":
-            accounts.set_password(options.name, _password(options.name))
-            did = "password changed"
-        elif options.action == "remove":
-            accounts.remove(options.name)
-            did = "removed"
-        if did:
-            who = actions.Person(getpass.getuser())
-            trail.record(actions.account_changed(trail.source, who, normal_name(options.name), did))
+        if options.action != "list":
+            with closing(open_trail(settings, "cli")) as trail:  # first: what cannot be recorded is not done
+                if options.action == "add":
+                    account = accounts.add(options.name, _password(options.name), Role(options.role))
+                    did = f"created, role {account.role}"
+                elif options.action == "password":
+                    accounts.set_password(options.name, _password(options.name))
+                    did = "password changed"
+                else:
+                    accounts.remove(options.name)
+                    did = "removed"
+                who = actions.Person(getpass.getuser())
+                trail.record(actions.account_changed(trail.source, who, normal_name(options.name), did))
         for account in accounts.list():
             print(f"{account.name}\t{account.role}")
     return 0

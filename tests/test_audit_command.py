@@ -55,7 +55,9 @@ def test_from_the_first_account_to_a_broken_trail(config: Path, tmp_path: Path) 
     assert (verified.returncode, verified.stderr) == (0, "")
     assert verified.stdout.startswith("the audit trail holds: records 1 to 4, digest ")
     assert run(config, "audit", "verify", "--log", "-", given=log.read_text()).returncode == 0
-    assert run(config, "user", "list").returncode == 1, "nothing is changed that cannot be recorded"
+    refused = run(config, "user", "add", "bob", given=password)
+    assert refused.returncode == 1, "nothing is changed that cannot be recorded"
+    assert "bob" not in run(config, "user", "list").stdout
     assert run(config, "audit", "export").returncode == 1
 
     with sqlite3.connect(file) as sql:

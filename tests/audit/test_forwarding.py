@@ -9,11 +9,13 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from threading import Condition, Thread
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from edge.audit.service import Forwarder
 from edge.audit.syslog import frame
@@ -30,7 +32,8 @@ from tests.system.conftest import await_until
 
 _HANGS_AFTER = 30.0
 _HEADER = re.compile(
-    rb"<85>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z xray-1\.clinic-12 scanside - DICOM\+RFC3881 - \xef\xbb\xbf(<Audit.*)"
+    rb"<85>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z xray-1\.clinic-12 scanside - DICOM\+RFC3881 - "
+    rb"\xef\xbb\xbf(<AuditMessage>.*)"
 )
 
 
@@ -205,7 +208,7 @@ def test_an_outage_is_waited_for_and_made_up(
         assert "cannot be forwarded" in forwarder.trouble
         assert not forwarder.turn(due[-1] + 0.5), "too early"
         due.append(forwarder._not_before)
-    assert [later - earlier for earlier, later in zip(due, due[1:], strict=False)] == [1.0, 2.0, 4.0, 8.0]
+    assert [later - earlier for earlier, later in pairwise(due)] == [1.0, 2.0, 4.0, 8.0]
     assert len([record for record in caplog.records if "SC805" in record.message]) == 1
     again = Repository(authority, port=server.port)
     forwarder.turn(due[-1])
@@ -215,25 +218,19 @@ def test_an_outage_is_waited_for_and_made_up(
     again.stop()
 
 
-@pytest.mark.parametrize(
-    ("host", "other_authority", "said"),
-    [("127.0.0.1", False, "IP address mismatch"), ("localhost", True, "unable to get local issuer certificate")],
-)
 def test_a_server_that_is_not_the_clinics_gets_nothing(
-    repository: Repository,
-    authority: Authority,
-    trail: AuditTrail,
-    tmp_path: Path,
-    host: str,
-    other_authority: bool,
-    said: str,
+    repository: Repository, authority: Authority, trail: AuditTrail, tmp_path: Path
 ) -> None:
-    trusted = Authority(tmp_path, "other").file if other_authority else authority.file
     trail.record(sign_in())
-    forwarder = Forwarder(trail, Syslog(host=host, port=repository.port, ca_file=trusted))
-    forwarder.turn(0.0)
-    assert said in forwarder.trouble
-    assert (forwarder.position, repository.messages) == (0, [])
+    wrong = {
+        "IP address mismatch": replace(towards(repository, authority), host="127.0.0.1"),
+        "unable to get local issuer certificate": towards(repository, Authority(tmp_path, "other")),
+    }
+    for said, config in wrong.items():
+        forwarder = Forwarder(trail, config)
+        forwarder.turn(0.0)
+        assert said in forwarder.trouble
+        assert (forwarder.position, repository.messages) == (0, [])
 
 
 def test_a_server_may_ask_who_sends(authority: Authority, trail: AuditTrail) -> None:

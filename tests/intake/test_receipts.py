@@ -17,7 +17,8 @@ from edge.store.audit import AuditTrail
 from edge.store.audit_message import AuditMessage, AuditSource, to_xml
 from edge.store.keys import open_ring
 from edge.store.vault import Vault
-from tests.intake.conftest import IntakeProcess, Sender as Modality
+from tests.intake.conftest import IntakeProcess
+from tests.intake.conftest import Sender as Modality
 from tests.intake.objects import dx, save
 from tests.store.audit_reading import in_words
 from tests.system.conftest import await_until
