@@ -16,7 +16,7 @@ from edge.store import audit_actions as actions
 from edge.store.audit import ONE_VIEW, AuditTrail, audit_file
 from edge.store.audit_actions import Person
 from edge.store.audit_chain import START, Head, anchors_in, check_file, digest_of
-from edge.store.audit_message import AuditSource
+from edge.store.audit_message import AuditMessage, AuditSource, utc
 from edge.store.keys import Key, KeyRing, open_ring
 from edge.store.rotation import rotate
 from edge.store.vault import Vault
@@ -57,7 +57,7 @@ def trail(tmp_path: Path, ring: KeyRing, clock: Clock) -> Iterator[AuditTrail]:
     opened.close()
 
 
-def sign_in(name: str = "ada") -> actions.AuditMessage:
+def sign_in(name: str = "ada") -> AuditMessage:
     return actions.signed_in(WEB, Person(name, "192.0.2.7"))
 
 
@@ -166,7 +166,7 @@ def test_a_disk_that_fails_stops_nobody_and_leaves_its_mark(
     assert not trail.trouble
     words = [in_words(record.xml or "") for record in trail.read()]
     assert "Audit Recording Started E 8" in words[1]
-    assert f"3 audit messages since {actions.utc(since)}" in words[1]
+    assert f"3 audit messages since {utc(since)}" in words[1]
     assert len(words) == 3
     trail.record(sign_in())
     assert len(trail.read()) == 4

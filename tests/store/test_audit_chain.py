@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -62,8 +63,10 @@ def test_whatever_is_done_to_one_record_shows_there(data: st.DataObject) -> None
     how = data.draw(st.sampled_from(["change", "remove", "insert", "exchange", "truncate", "head"]))
     if how == "change":
         field = data.draw(st.sampled_from(["at_ms", "sealed", "retired", "retired_digest", "digest"]))
-        value = getattr(rows[at], field)
-        rows[at] = rows[at]._replace(**{field: value + 1 if isinstance(value, int) else _other(data, value)})
+        fields: dict[str, Any] = rows[at]._asdict()
+        value = fields[field]
+        fields[field] = value + 1 if isinstance(value, int) else _other(data, value)
+        rows[at] = ChainedRecord(**fields)
     elif how == "remove":
         del rows[at]
     elif how == "insert":
@@ -140,7 +143,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @settings(max_examples=40, deadline=None)
 @given(st.integers(4, 12), st.sampled_from(["at_ms = at_ms + 1", "sealed = zeroblob(80)", "digest = zeroblob(32)"]))
 def test_a_changed_row_of_a_real_file_is_found(recorded: Path, number: int, change: str) -> None:
-    copy = shutil.copy(recorded, recorded.with_name("changed.sqlite"))
+    copy = Path(shutil.copy(recorded, recorded.with_name("changed.sqlite")))
     damage(copy, f"UPDATE records SET {change} WHERE number = {number}")
     assert check_file(copy).broken_at == number
 
@@ -163,13 +166,13 @@ def test_a_changed_row_of_a_real_file_is_found(recorded: Path, number: int, chan
 def test_each_kind_of_damage_to_a_real_file_is_found(
     recorded: Path, tmp_path: Path, statements: list[str], broken_at: int | None
 ) -> None:
-    copy = shutil.copy(recorded, tmp_path / "audit.sqlite")
+    copy = Path(shutil.copy(recorded, tmp_path / "audit.sqlite"))
     damage(copy, *statements)
     assert check_file(copy).broken_at == broken_at
 
 
 def test_a_cut_end_is_found_and_with_its_head_cut_too_by_the_log(recorded: Path, tmp_path: Path) -> None:
-    copy = shutil.copy(recorded, tmp_path / "audit.sqlite")
+    copy = Path(shutil.copy(recorded, tmp_path / "audit.sqlite"))
     damage(
         copy, "UPDATE records SET retired = 0, retired_digest = zeroblob(32)", "DELETE FROM records WHERE number > 10"
     )

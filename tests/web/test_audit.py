@@ -17,8 +17,8 @@ from tests.store.audit_reading import in_words
 from tests.web import samples
 from tests.web.conftest import PASSWORD, Box, token_of
 from tests.web.test_permissions import path_of, routes
-from tests.web.test_sign_in import post
 from tests.web.test_related import body_of
+from tests.web.test_sign_in import post
 from tests.web.test_stow import file_of, send
 from tests.web.test_upload import upload
 
