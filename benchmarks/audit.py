@@ -1,4 +1,4 @@
-"""Claim: an audit record costs a page's request little more than one SQLite commit; a look that is part of one, nothing.
+"""Claim: an audit record costs a page's request little more than one SQLite commit; a repeated look costs nothing.
 
 `python -m benchmarks.audit [FOLDER]`. The peer is a bare commit of as many bytes into a file beside, alternating.
 """
