@@ -73,12 +73,13 @@ def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
         try:
             dataset = dcmread(BytesIO(data), stop_before_pixels=True)
             uids = [str(dataset.get(name, "")) for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")]
+            patient_id = str(dataset.get("PatientID") or "").strip()
             syntax = str(dataset.file_meta.TransferSyntaxUID)
         except Exception:  # what pydicom cannot read is no reference
             continue
         compared += 1
         if uids[0] and uids[1]:
-            assert read_file_identity(data) == (syntax, Identity(*uids)), path.name
+            assert read_file_identity(data) == (syntax, Identity(*uids, patient_id)), path.name
         else:
             with pytest.raises(Unidentified):
                 read_file_identity(data)
@@ -123,6 +124,22 @@ def test_a_study_that_cannot_be_reached_is_not_known_and_the_instance_is() -> No
     file = file_of(object_of(), ExplicitVRLittleEndian)
     cut = file[: file.index(STUDY.encode()) - 4]
     assert read_file_identity(cut)[1] == Identity(CLASS, INSTANCE, "")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [(b"PAT-1 ", "PAT-1"), ("Müller".encode(), "Müller"), ("Müller".encode("latin-1"), "Müller"), (b"", "")],
+)
+def test_the_patient_id_is_read_in_whatever_character_set(written: bytes, read: str) -> None:
+    data_set = b"".join(
+        struct.pack("<HH2sH", group, element, vr, len(value)) + value
+        for group, element, vr, value in [
+            (0x0008, 0x0016, b"UI", b"1.2\0"),
+            (0x0008, 0x0018, b"UI", b"1.3\0"),
+            (0x0010, 0x0020, b"LO", written),
+        ]
+    )
+    assert read_identity(data_set, ExplicitVRLittleEndian) == Identity("1.2", "1.3", "", read)
 
 
 SMALL = file_of(object_of(nested=2, undefined=True), ExplicitVRLittleEndian)
