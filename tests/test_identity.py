@@ -79,7 +79,7 @@ def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
             continue
         compared += 1
         if uids[0] and uids[1]:
-            assert read_file_identity(data) == (syntax, Identity(*uids, patient_id)), path.name
+            assert read_file_identity(data) == (syntax, Identity(uids[0], uids[1], uids[2], patient_id)), path.name
         else:
             with pytest.raises(Unidentified):
                 read_file_identity(data)
