@@ -10,15 +10,15 @@ import getpass
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from importlib import import_module, metadata
 from pathlib import Path
 
 from edge import config, events
 from edge.errors import ScansideError, UsageError
 
-SERVICES = ("intake", "inference", "web", "sync")
+SERVICES = ("intake", "inference", "web", "sync", "audit")
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -119,22 +119,58 @@ def _require(paths: Sequence[Path]) -> None:
 
 
 def _user(options: argparse.Namespace) -> int:
-    from edge.web.accounts import Accounts, Role  # noqa: PLC0415
+    from edge.store import audit_actions as actions  # noqa: PLC0415
+    from edge.store.audit import open_trail  # noqa: PLC0415
+    from edge.web.accounts import Accounts, Role, normal_name  # noqa: PLC0415
     from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
 
-    with closing(AccountsFile(_config(options).state_dir)) as file:
+    settings = _config(options)
+    if options.action != "list" and not options.name:
+        raise UsageError(f"user {options.action}: needs the account's NAME")
+    with closing(AccountsFile(settings.state_dir)) as file:
         accounts = Accounts(file)
-        if options.action != "list" and not options.name:
-            raise UsageError(f"user {options.action}: needs the account's NAME")
-        if options.action == "add":
-            accounts.add(options.name, _password(options.name), Role(options.role))
-        elif options.action == "password":
-            accounts.set_password(options.name, _password(options.name))
-        elif options.action == "remove":
-            accounts.remove(options.name)
+        if options.action != "list":
+            with closing(open_trail(settings, "cli")) as trail:  # first: what cannot be recorded is not done
+                if options.action == "add":
+                    account = accounts.add(options.name, _password(options.name), Role(options.role))
+                    did = f"created, role {account.role}"
+                elif options.action == "password":
+                    accounts.set_password(options.name, _password(options.name))
+                    did = "password changed"
+                else:
+                    accounts.remove(options.name)
+                    did = "removed"
+                who = actions.Person(getpass.getuser())
+                trail.record(actions.account_changed(trail.source, who, normal_name(options.name), did))
         for account in accounts.list():
             print(f"{account.name}\t{account.role}")
     return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from edge.store import audit_actions as actions  # noqa: PLC0415
+    from edge.store.audit import audit_file, open_trail  # noqa: PLC0415
+    from edge.store.audit_chain import check_file, report  # noqa: PLC0415
+
+    settings = _config(options)
+    file = audit_file(settings.state_dir)
+    if options.action == "verify":
+        with _lines_of(options.log) as log:
+            verdict = check_file(file, log)
+        print(report(verdict))
+        return int(verdict.broken_at is not None)
+    with closing(open_trail(settings, "cli")) as trail:
+        trail.record(actions.trail_used(trail.source, getpass.getuser(), file.absolute().as_uri()))
+        return trail.export(sys.stdout)
+
+
+def _lines_of(log: Path | None) -> AbstractContextManager[Iterable[str]]:
+    if log is None:
+        return nullcontext(())
+    if str(log) == "-":
+        return nullcontext(sys.stdin)
+    _require([log])
+    return log.open(encoding="utf-8", errors="replace")
 
 
 def _password(name: str) -> str:
@@ -218,6 +254,16 @@ def _parser() -> argparse.ArgumentParser:
     roles = ("technician", "clinician", "administrator", "service", "sender")
     user.add_argument("--role", default="technician", choices=roles)
     user.set_defaults(command=_user)
+
+    audit = commands.add_parser("audit", parents=[common], help="check the audit trail, or write out its messages")
+    audit.add_argument(
+        "action",
+        choices=("verify", "export"),
+        help="verify: whether it is whole, without any key; export: one DICOM audit message (XML) a line",
+    )
+    log = "the log, for verify: the trail must go through what events SC800 in it say (- is standard input)"
+    audit.add_argument("--log", type=Path, metavar="FILE", help=log)
+    audit.set_defaults(command=_audit)
 
     key = commands.add_parser(
         "key", parents=[common], help="show the ids of the keys of what is stored, or rotate them"

@@ -224,6 +224,36 @@ class Mqtt(_Section, frozen=True, kw_only=True):
     health_interval_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 60
 
 
+class Syslog(_Section, frozen=True, kw_only=True):
+    """The clinic's audit record repository: syslog over TLS (PS3.15 A.6; IHE ITI-20).
+
+    Attributes:
+        host: The server, by the name that its certificate has.
+        port: 6514 is the port registered for syslog over TLS.
+        ca_file: Certificate authority to trust; absent means the system's.
+        certificate_file: This box's certificate, for mutual TLS, which IHE ATNA asks for.
+        key_file: Its private key.
+    """
+
+    host: str
+    port: Port = 6514
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+
+
+class Audit(_Section, frozen=True, kw_only=True):
+    """The audit trail.
+
+    Attributes:
+        days: How long its records are kept on this box.
+        syslog: Where its messages are sent as well; nowhere when absent.
+    """
+
+    days: Annotated[int, msgspec.Meta(ge=1, le=36500)] = 2192
+    syslog: Syslog | None = None
+
+
 class Config(_Section, frozen=True, kw_only=True):
     """The whole device configuration.
 
@@ -235,6 +265,7 @@ class Config(_Section, frozen=True, kw_only=True):
         inference: How they are analysed.
         quality: From where on the box warns about an exposure.
         web: The status page.
+        audit: The audit trail: who did what, and when.
         storage: What lies on the disk: its keys, the room beside it, how long it stays.
         mqtt: The fleet link; absent means that the box stands alone and sends nothing.
     """
@@ -246,6 +277,7 @@ class Config(_Section, frozen=True, kw_only=True):
     inference: Inference = Inference()
     quality: Quality = Quality()
     web: Web = Web()
+    audit: Audit = Audit()
     storage: Storage = Storage()
     mqtt: Mqtt | None = None
 
@@ -365,8 +397,9 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
     def refuse(keys: str, problem: str) -> NoReturn:
         raise ConfigError(f"{name}:{_find(root, keys.split('.'))[0]}: {keys}: {problem}")
 
-    if config.mqtt and (config.mqtt.certificate_file is None) != (config.mqtt.key_file is None):
-        refuse("mqtt", "certificate_file and key_file belong together: give both")
+    for keys, link in (("mqtt", config.mqtt), ("audit.syslog", config.audit.syslog)):
+        if link and (link.certificate_file is None) != (link.key_file is None):
+            refuse(keys, "certificate_file and key_file belong together: give both")
     if not dicom.plain and dicom.tls is None:
         refuse("intake.dicom.plain", "false without a section tls leaves no listener: give one, or set it to true")
     for host in dicom.hosts:

@@ -1,7 +1,8 @@
 """The numbered catalogue of everything the box logs: one number, one level, one template for each event.
 
 A support engineer searches by number. No template carries what comes from a patient, a study or a file's name.
-Numbers: 1xx appliance, 2xx intake, 3xx store, 4xx inference, 5xx sync, 6xx web, 7xx device.
+Numbers: 1xx appliance, 2xx intake, 3xx store, 4xx inference, 5xx sync, 6xx web, 7xx device,
+8xx audit trail.
 """
 
 from __future__ import annotations
@@ -139,6 +140,27 @@ WEB_ADDRESS_REFUSED = Event(
 NOT_ACCEPTED = Event(611, logging.ERROR, "an object that came over {source} was not accepted: {error}")
 
 HEALTH_UNWRITTEN = Event(700, logging.ERROR, "the health file of {service} cannot be written: {error}")
+
+AUDIT_HEAD = Event(800, logging.INFO, "audit trail: the newest record is {number}, digest {digest}")
+AUDIT_FAILED = Event(
+    801, logging.ERROR, "audit trail: {event} could not be recorded ({error}); {count} missing since it last could"
+)
+AUDIT_RETIRED = Event(
+    802, logging.INFO, "audit trail: {count} records up to {number} removed, older than {days} days (audit.days)"
+)
+AUDIT_NOT_RETIRED = Event(807, logging.ERROR, "audit trail: old records cannot be removed: {error}")
+AUDIT_BROKEN = Event(
+    803, logging.ERROR, "audit trail: the file is no database any more; set aside as {file}, a new one begun"
+)
+SYSLOG_UP = Event(804, logging.INFO, "audit messages go to {host}:{port}, {waiting} wait")
+SYSLOG_DOWN = Event(
+    805, logging.WARNING, "audit messages cannot go to {host}:{port}: {error}; {waiting} wait, trying again"
+)
+AUDIT_UNREADABLE = Event(
+    806,
+    logging.ERROR,
+    "audit record {number} does not open, it was not sealed here: left out; see `scanside audit verify`",
+)
 
 
 def emit(event: Event, /, **fields: object) -> None:

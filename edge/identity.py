@@ -1,4 +1,4 @@
-"""Which object a DICOM data set is, and whether it is urgent: by the elements before its pixels, in bounded time.
+"""Which object a DICOM data set is, whose, and whether it is urgent: what stands before its pixels, in bounded time.
 
 For what listens to strangers, without a DICOM library. Nothing recurses, nothing is copied but these values, and no
 more than `_MOST_ELEMENTS` are looked at, so that neither sequences nested without end nor lengths that lie cost more
@@ -18,6 +18,7 @@ _REQUESTED_PROCEDURE_PRIORITY = 0x0040_1003
 _URGENT = frozenset((b"STAT", b"HIGH", b"EMERGENCY"))
 """The first two are defined terms (PS3.3 C.4.11); the third is not, and leaves no doubt."""
 
+_PATIENT_ID = 0x0010_0020
 _TRANSFER_SYNTAX_UID, _LAST_OF_META = 0x0002_0010, 0x0002_FFFF
 _ITEM_END, _SEQUENCE_END, _ITEM_GROUP = 0xFFFE_E00D, 0xFFFE_E0DD, 0xFFFE
 _UNDEFINED = 0xFFFF_FFFF
@@ -27,6 +28,7 @@ _PREAMBLE, _PREFIX = 128, b"DICM"
 _MOST_ELEMENTS = 5_000
 _MOST_INFLATED = 1 << 20
 _LONGEST_WORD = 16
+_LONGEST_TEXT = 256
 _LONGEST_UID = 128
 """64 is the rule (PS3.5 9.1); devices exist that exceed it by a little."""
 
@@ -44,21 +46,15 @@ class Identity(NamedTuple):
         sop_class_uid: (0008,0016).
         sop_instance_uid: (0008,0018).
         study_instance_uid: (0020,000D), empty where they do not say it.
+        patient_id: (0010,0020), likewise.
         urgent: Requested Procedure Priority (0040,1003), which modalities copy from their worklist, is STAT or HIGH.
     """
 
     sop_class_uid: str
     sop_instance_uid: str
     study_instance_uid: str = ""
+    patient_id: str = ""
     urgent: bool = False
-
-
-def is_urgent_file(data: bytes) -> bool:
-    """Whether it is a DICOM file that says it is urgent; what cannot be read does not."""
-    try:
-        return read_file_identity(data)[1].urgent
-    except Unidentified:
-        return False
 
 
 def read_file_identity(data: bytes | bytearray | memoryview) -> tuple[str, Identity]:
@@ -78,7 +74,7 @@ def read_file_identity(data: bytes | bytearray | memoryview) -> tuple[str, Ident
 
 
 def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str) -> Identity:
-    """The UIDs of a data set without file meta information.
+    """The UIDs, and the Patient ID, of a data set without file meta information.
 
     Raises:
         Unidentified: It is empty, cannot be read up to its SOP Instance UID, or does not have it or the SOP Class UID.
@@ -87,7 +83,7 @@ def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str
     if not view:
         raise Unidentified("the data set is empty")
     found: dict[int, str] = {}
-    urgent = False
+    patient_id, urgent = "", False
     try:
         if transfer_syntax == _DEFLATED:
             view = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(view, _MOST_INFLATED))
@@ -96,6 +92,8 @@ def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str
         for tag, value, _ in _elements(view, explicit=_is_explicit(view), order=order, last=last):
             if tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID):
                 found[tag] = _uid(value)
+            elif tag == _PATIENT_ID:
+                patient_id = _text(value)
             elif tag == _REQUESTED_PROCEDURE_PRIORITY:
                 urgent = bytes(value[:_LONGEST_WORD]).strip(b"\0 ").upper() in _URGENT
     except (Unidentified, zlib.error) as error:
@@ -103,7 +101,8 @@ def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str
             raise Unidentified("the data set cannot be read") from error
     if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
         raise Unidentified("the data set has no SOP Class or Instance UID")
-    return Identity(found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID], found.get(_STUDY_INSTANCE_UID, ""), urgent)
+    study = found.get(_STUDY_INSTANCE_UID, "")
+    return Identity(found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID], study, patient_id, urgent)
 
 
 def _is_explicit(data_set: memoryview) -> bool:
@@ -159,3 +158,12 @@ def _head(data: memoryview, at: int, explicit: bool, order: str) -> tuple[int, b
 def _uid(value: memoryview) -> str:
     text = bytes(value[: _LONGEST_UID + 2]).rstrip(b"\0 ")
     return text.decode("ascii") if _UID.fullmatch(text) else ""
+
+
+def _text(value: memoryview) -> str:
+    """A short text in whatever character set: UTF-8 where it can be, else a letter for each byte."""
+    text = bytes(value[:_LONGEST_TEXT]).strip(b"\0 ")
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")

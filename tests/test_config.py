@@ -96,6 +96,12 @@ WRONG = {
         "intake.dicom.calling_ae_titles",
         "",
     ),
+    "half a pair for syslog": (
+        "audit:\n  syslog:\n    host: a\n    key_file: /k\n",
+        2,
+        "audit.syslog",
+        "give both",
+    ),
     "half a pair": ("mqtt:\n  host: b\n  key_file: /k\n", 1, "mqtt", "give both"),
     "bands the wrong way round": (
         "storage:\n  refuse_below_mb: 6000\n",

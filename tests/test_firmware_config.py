@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import yaml
 
-from edge.config import Config, DicomTls, Mqtt, parse
+from edge.config import Audit, Config, DicomTls, Mqtt, Syslog, parse
 from tests.conftest import ROOT
 
 FILE = ROOT / "firmware_config" / "scanside.yaml"
-OPTIONAL_SECTIONS = ("mqtt.", "intake.dicom.tls.")
+OPTIONAL_SECTIONS = ("mqtt.", "intake.dicom.tls.", "audit.syslog.")
 DIFFERENT_ON_A_DEVICE = {"intake.dicom.host": "0.0.0.0"}  # a device must be reachable for its modalities
 
 
@@ -28,12 +28,16 @@ def _fields(section: Any, above: str = "") -> dict[str, msgspec.structs.FieldInf
 
 
 def _with_all_sections() -> str:
-    """The file with its sections `mqtt` and `tls` uncommented, as their comments say."""
+    """The file with its sections `mqtt`, `tls` and `syslog` uncommented, as their comments say."""
     head, _, commented = FILE.read_text(encoding="utf-8").partition("mqtt: null\n")
     text = head + re.sub(r"^# ?", "", commented, flags=re.MULTILINE)
-    head, _, tail = text.partition("    tls: null\n")
+    return _with_section(_with_section(text, "    ", "tls"), "  ", "syslog")
+
+
+def _with_section(text: str, indent: str, name: str) -> str:
+    head, _, tail = text.partition(f"{indent}{name}: null\n")
     commented, end, tail = tail.partition("\n\n")
-    return head + re.sub(r"^    # ?", "    ", commented, flags=re.MULTILINE) + end + tail
+    return head + re.sub(f"^{indent}# ?", indent, commented, flags=re.MULTILINE) + end + tail
 
 
 def _value(config: Config, key: str) -> Any:
@@ -54,6 +58,7 @@ def test_it_loads() -> None:
 def test_its_optional_sections_load_with_the_defaults() -> None:
     config = parse(_with_all_sections(), str(FILE))
     assert config.mqtt == Mqtt(host="broker.example.org")
+    assert config.audit == Audit(syslog=Syslog(host="arr.example.org"))
     certificate, key = Path("/etc/scanside/dicom.pem"), Path("/etc/scanside/dicom.key")
     assert config.intake.dicom.tls == DicomTls(certificate_file=certificate, key_file=key)
 

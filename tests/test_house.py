@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 FLOORS = [
     {"records", "events", "errors", "config", "identity", "messages"},
     {"store", "imaging", "device", "synthetic"},
-    {"intake", "inference", "reporting", "sync", "web"},
+    {"audit", "intake", "inference", "reporting", "sync", "web"},
     {"cli", "appliance", "doctor", "demo"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

@@ -20,7 +20,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from edge.identity import Identity, Unidentified, is_urgent_file, read_file_identity, read_identity
+from edge.identity import Identity, Unidentified, read_file_identity, read_identity
 
 CLASS, INSTANCE, STUDY = "1.2.840.10008.5.1.4.1.1.1.1", "2.25.417", "2.25.3"
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -75,20 +75,18 @@ def test_an_urgent_order_is_seen(syntax: UID, priority: str | None, urgent: bool
     if priority is not None:
         dataset.RequestedProcedurePriority = priority
     file = file_of(dataset, syntax)
-    assert read_file_identity(file) == (syntax, Identity(CLASS, INSTANCE, STUDY, urgent))
-    assert is_urgent_file(file) is urgent
+    assert read_file_identity(file) == (syntax, Identity(CLASS, INSTANCE, STUDY, urgent=urgent))
 
 
-def test_only_the_objects_own_priority_counts_and_what_cannot_be_read_has_none() -> None:
+def test_only_the_objects_own_priority_counts_and_one_that_is_cut_off_is_none() -> None:
     dataset, other = object_of(), Dataset()
     other.RequestedProcedurePriority = "STAT"
     dataset.RequestAttributesSequence = Sequence([other])
-    assert not is_urgent_file(file_of(dataset, ExplicitVRLittleEndian))
+    assert not read_file_identity(file_of(dataset, ExplicitVRLittleEndian))[1].urgent
     dataset.RequestedProcedurePriority = "STAT"
     file = file_of(dataset, ExplicitVRLittleEndian)
-    assert is_urgent_file(file)
-    assert not is_urgent_file(file[:-10]), "cut off within it"
-    assert not is_urgent_file(b"no DICOM")
+    assert read_file_identity(file)[1].urgent
+    assert not read_file_identity(file[:-10])[1].urgent, "cut off within it"
 
 
 def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
@@ -101,12 +99,14 @@ def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
             dataset = dcmread(BytesIO(data), stop_before_pixels=True)
             uids = [str(dataset.get(name, "")) for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")]
             urgent = dataset.get("RequestedProcedurePriority") in ("STAT", "HIGH")
+            patient_id = str(dataset.get("PatientID") or "").strip()
             syntax = str(dataset.file_meta.TransferSyntaxUID)
         except Exception:  # what pydicom cannot read is no reference
             continue
         compared += 1
         if uids[0] and uids[1]:
-            assert read_file_identity(data) == (syntax, Identity(uids[0], uids[1], uids[2], urgent)), path.name
+            expected = Identity(uids[0], uids[1], uids[2], patient_id, urgent)
+            assert read_file_identity(data) == (syntax, expected), path.name
         else:
             with pytest.raises(Unidentified):
                 read_file_identity(data)
@@ -151,6 +151,22 @@ def test_a_study_that_cannot_be_reached_is_not_known_and_the_instance_is() -> No
     file = file_of(object_of(), ExplicitVRLittleEndian)
     cut = file[: file.index(STUDY.encode()) - 4]
     assert read_file_identity(cut)[1] == Identity(CLASS, INSTANCE, "")
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [(b"PAT-1 ", "PAT-1"), ("Müller".encode(), "Müller"), ("Müller".encode("latin-1"), "Müller"), (b"", "")],
+)
+def test_the_patient_id_is_read_in_whatever_character_set(written: bytes, read: str) -> None:
+    data_set = b"".join(
+        struct.pack("<HH2sH", group, element, vr, len(value)) + value
+        for group, element, vr, value in [
+            (0x0008, 0x0016, b"UI", b"1.2\0"),
+            (0x0008, 0x0018, b"UI", b"1.3\0"),
+            (0x0010, 0x0020, b"LO", written),
+        ]
+    )
+    assert read_identity(data_set, ExplicitVRLittleEndian) == Identity("1.2", "1.3", "", read)
 
 
 SMALL = file_of(object_of(nested=2, undefined=True), ExplicitVRLittleEndian)

@@ -10,6 +10,9 @@ from edge.config import Dicom
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 
+REJECTED_PERMANENT = 1
+"""The result of a rejection that trying again does not change (PS3.8 table 9-21): this sender may not."""
+
 NO_TITLE = "(blank)"
 """What stands for a calling AE title that is blank."""
 

@@ -28,7 +28,9 @@ from edge.config import Dicom
 from edge.events import emit, place
 from edge.identity import Identity, Unidentified, read_identity
 from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
+from edge.intake.admission import REJECTED_PERMANENT
 from edge.intake.connections import Connection, Connections, Stage
+from edge.intake.receipts import Sender
 from edge.intake.reception import Reception
 from edge.intake.statuses import (
     CANNOT_UNDERSTAND,
@@ -125,7 +127,7 @@ class DicomListener:
                 contexts=_supported_contexts(),
                 evt_handlers=[
                     (evt.EVT_REQUESTED, self._on_requested),
-                    (evt.EVT_CONN_CLOSE, _on_closed),
+                    (evt.EVT_CONN_CLOSE, self._on_closed),
                     (evt.EVT_C_STORE, self._on_store),
                 ],
                 server_class=Server,
@@ -133,6 +135,7 @@ class DicomListener:
                 config=self._config,
                 tls=tls,
                 begin=self._begin,
+                refused=self._reception.receipts.refused,
             )
         except OSError as error:
             for other in self._servers:
@@ -152,6 +155,8 @@ class DicomListener:
         )
         if rejection:
             emit(events.ASSOCIATION_REJECTED, host=association.connection.host, reason=rejection.words)
+            if rejection.result == REJECTED_PERMANENT:
+                self._reception.receipts.refused(association.connection.host, rejection.words)
             association.acse.send_reject(rejection.result, rejection.source, rejection.reason)
             association.kill()  # waits until it is sent
 
@@ -170,7 +175,10 @@ class DicomListener:
 
     def _on_store(self, event: Any) -> int | Dataset:
         try:
-            self._reception.keep(event.request.DataSet.delivery, _identified(event, self._config.max_object_bytes))
+            identity = _identified(event, self._config.max_object_bytes)
+            accepted = self._reception.keep(event.request.DataSet.delivery, _arrival(event, identity))
+            sender = Sender(event.assoc.requestor.ae_title, event.assoc.connection.host)
+            self._reception.receipts.add(event.assoc, sender, identity, new=accepted.new)
         except Refused as refusal:
             self._reception.refuse()
             return _failure(refusal.status, str(refusal))
@@ -182,6 +190,12 @@ class DicomListener:
             self._reception.refuse()
             return _failure(PROCESSING_FAILURE, f"the software failed: {type(error).__name__}")
         return SUCCESS
+
+    def _on_closed(self, event: Any) -> None:
+        """Nothing more comes. Wakes an association that waits for its request: pynetdicom would let it time out."""
+        self._reception.receipts.ended(event.assoc)
+        if event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(None)
 
 
 def silence_libraries() -> None:
@@ -222,19 +236,13 @@ def _supported_contexts() -> _Contexts:
     return contexts
 
 
-def _on_closed(event: Any) -> None:
-    """Wake an association that still waits for its request: pynetdicom would let it wait for the timeout."""
-    if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)
-
-
 def _is_busy(connection: Connection) -> bool:
     """Whether it is in the middle of a message: some of it received, or all of it and not answered yet."""
     return connection.stage is Stage.STORING or bool(connection.thread and connection.thread.dimse.message)
 
 
-def _identified(event: Any, longest: int) -> Arrival:
-    """How an object came, once it is known to be what its request says. Raises `Refused`."""
+def _identified(event: Any, longest: int) -> Identity:
+    """What an object is, once it is known to be what its request says. Raises `Refused`."""
     request, syntax = event.request, event.context.transfer_syntax
     if request.DataSet.is_too_large:
         raise Refused(OUT_OF_RESOURCES, f"the object has more than {longest} bytes")
@@ -246,13 +254,17 @@ def _identified(event: Any, longest: int) -> Arrival:
     if found[:2] != stated[:2]:
         name = "SOP Class" if found.sop_class_uid != stated.sop_class_uid else "SOP Instance"
         raise Refused(DATA_SET_DOES_NOT_MATCH, f"the data set's {name} UID is not the request's")
+    return found
+
+
+def _arrival(event: Any, identity: Identity) -> Arrival:
     return Arrival(
         source="dicom",
         peer=event.assoc.requestor.ae_title,
-        sop_instance_uid=stated.sop_instance_uid,
-        sop_class_uid=stated.sop_class_uid,
-        transfer_syntax_uid=str(syntax),
-        priority=Priority.URGENT if found.urgent else _PRIORITIES.get(request.Priority, Priority.ROUTINE),
+        sop_instance_uid=identity.sop_instance_uid,
+        sop_class_uid=identity.sop_class_uid,
+        transfer_syntax_uid=str(event.context.transfer_syntax),
+        priority=Priority.URGENT if identity.urgent else _PRIORITIES.get(event.request.Priority, Priority.ROUTINE),
     )
 
 

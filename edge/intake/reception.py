@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from threading import Lock
 
+from edge.intake.receipts import Receipts
 from edge.records import Arrival
 from edge.store import Accepted, Delivery, StorageFull, Store
 
@@ -16,11 +17,13 @@ class Reception:
         accepted: How many objects were accepted since the start, those that came again included.
         refused: How many were not.
         trouble: Why the store did not take the last object that it was given; empty when it did.
+        receipts: What the audit trail is to tell of it.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = Lock()
+        self.receipts = Receipts()
         self.accepted = 0
         self.refused = 0
         self.trouble = ""

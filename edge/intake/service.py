@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import signal
+import sqlite3
 import threading
+import time
 
 from edge import events
 from edge.config import Config
@@ -16,8 +18,11 @@ from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
 from edge.intake.watch_folder import WatchFolder
 from edge.store import Keeper, Store, hold_lock
+from edge.store import audit_actions as actions
+from edge.store.audit import AuditTrail, open_trail
 
 LOOK_EVERY = 1.0
+RETIRE_EVERY = 3600.0
 FINISH_WITHIN = 2.0
 """Seconds that a running C-STORE has to finish when the service stops."""
 
@@ -35,6 +40,7 @@ def serve(config: Config) -> int:
     health = HealthFile(config.state_dir, "intake")
     store = Store(config.state_dir, storage=config.storage)
     keeper = Keeper(store, config.storage)
+    trail = open_trail(config, "intake")
     if swept := store.sweep():
         emit(events.LEFTOVER_REMOVED, count=swept)
     reception = Reception(store)
@@ -50,10 +56,16 @@ def serve(config: Config) -> int:
         health.report(State.DOWN, f"DICOM over TLS cannot start: {error}")
         return 1
     folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
+    trail.record(actions.application(trail.source, starts=True, ae_titles=[dicom.ae_title]))
+    retire_at = float("-inf")
     buffers_of = 0
     while True:
         more = keeper.tend() | (folder.look() if folder else False)
-        trouble = keeper.trouble or reception.trouble or (folder.trouble if folder else "")
+        _record_receipts(trail, reception, dicom.ae_title)
+        if time.monotonic() >= retire_at:
+            retire_at = time.monotonic() + RETIRE_EVERY
+            _retire(trail, config)
+        trouble = keeper.trouble or reception.trouble or (folder.trouble if folder else "") or trail.trouble
         health.report(
             State.DEGRADED if trouble else State.UP,
             trouble,
@@ -70,9 +82,26 @@ def serve(config: Config) -> int:
         if signals.wait(0.0 if more else LOOK_EVERY):
             break
     listener.stop(FINISH_WITHIN)
+    _record_receipts(trail, reception, dicom.ae_title, stopping=True)
+    trail.record(actions.application(trail.source, starts=False, ae_titles=[dicom.ae_title]))
+    trail.close()
     health.report(State.DOWN, "stopped")
     store.close()
     return 0
+
+
+def _record_receipts(trail: AuditTrail, reception: Reception, ae_title: str, *, stopping: bool = False) -> None:
+    receipts = reception.receipts
+    trail.record(*receipts.take(trail.source, ae_title, stopping=stopping))
+    refused = receipts.take_refused().items()
+    trail.record_once({f"node {host}": actions.node_refused(trail.source, host, why) for host, why in refused})
+
+
+def _retire(trail: AuditTrail, config: Config) -> None:
+    try:
+        trail.retire(config.audit.days, only_forwarded=config.audit.syslog is not None)
+    except (OSError, sqlite3.Error) as error:
+        emit(events.AUDIT_NOT_RETIRED, error=type(error).__name__)
 
 
 def _give_buffers_back() -> None:

@@ -68,6 +68,7 @@ class Server(AssociationServer):  # type: ignore[misc]
         config: Dicom,
         tls: ssl.SSLContext | None,
         begin: Callable[[Dataset, UID], Delivery],
+        refused: Callable[[str, str], None],
         **options: Any,
     ) -> None:
         """Bind and listen. Raises `OSError`.
@@ -78,6 +79,7 @@ class Server(AssociationServer):  # type: ignore[misc]
             config: The limits on PDUs and objects.
             tls: With TLS, or without.
             begin: Starts an object, from a C-STORE-RQ's command set and its transfer syntax.
+            refused: Told of a host with which there is no TLS, and why.
             options: See arguments.
         """
         self.connections = connections
@@ -85,6 +87,7 @@ class Server(AssociationServer):  # type: ignore[misc]
         self.max_object_bytes = config.max_object_bytes
         self.tls = tls
         self.begin = begin
+        self.refused = refused
         super().__init__(*arguments, request_handler=_Handler, **options)
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -146,6 +149,7 @@ class _Transport(AssociationSocket):  # type: ignore[misc]
         self._connection = connection
         self._clock = server.connections.clock
         self._max_pdu_bytes = server.max_pdu_bytes
+        self._refused = server.refused
         self._type: int | None = None
 
     @property
@@ -198,6 +202,7 @@ class _Transport(AssociationSocket):  # type: ignore[misc]
                 self._connection.received += count
         except ssl.SSLError as error:
             emit(events.TLS_FAILED, host=self._connection.host, error=tls_words(error))
+            self._refused(self._connection.host, f"no TLS: {tls_words(error)}")
             raise
         return buffer if done == size else buffer[:done]
 

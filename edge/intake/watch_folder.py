@@ -21,7 +21,8 @@ from typing import NamedTuple
 from edge import events
 from edge.device.backoff import backoff
 from edge.events import emit
-from edge.identity import is_urgent_file
+from edge.identity import Identity, Unidentified, read_file_identity
+from edge.intake.receipts import FOLDER
 from edge.intake.reception import Reception
 from edge.records import Arrival, Priority
 from edge.store import StorageFull
@@ -92,6 +93,7 @@ class WatchFolder:
             return False
         try:
             more = self._walk(now)
+            self._reception.receipts.ended(FOLDER)
         except (OSError, sqlite3.Error, StorageFull) as error:
             self._failures += 1
             delay = backoff(self._failures, LONGEST_DELAY)
@@ -144,8 +146,10 @@ class WatchFolder:
             return
         if data is not None:
             peer = os.fsencode(name).decode(errors="replace")
-            priority = Priority.URGENT if is_urgent_file(data) else Priority.ROUTINE
-            self._reception.accept(data, Arrival(source="folder", peer=peer, priority=priority))
+            identity = _identity(data)
+            priority = Priority.URGENT if identity.urgent else Priority.ROUTINE
+            accepted = self._reception.accept(data, Arrival(source="folder", peer=peer, priority=priority))
+            self._reception.receipts.add(FOLDER, None, identity, new=accepted.new)
             self._remove(file, name, folder, now)
 
     def _read(self, name: str, folder: int, stamp: Stamp) -> bytes | None:
@@ -179,6 +183,13 @@ class WatchFolder:
         if file.error != error:
             emit(events.PICKUP_FAILED, error=error)
         file.error = error
+
+
+def _identity(data: bytes) -> Identity:
+    try:
+        return read_file_identity(data)[1]
+    except Unidentified:  # a picture, or a file that is answered as unreadable
+        return Identity("", "")
 
 
 def _is_finished(name: str) -> bool:

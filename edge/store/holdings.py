@@ -45,7 +45,7 @@ class Holdings:
         """Remove what may go of these; those that were.
 
         Pictures go at once: on a disk without a free byte that makes the room in which the journal can write. Of images
-        the journal says it first: what a crash leaves after that are files that it knows as removed, and `sweep` has them.
+        the journal says it first: what a crash leaves then are files that it knows as removed, and `sweep` has them.
         The other way round it would promise an image that is gone.
 
         Raises:

@@ -171,6 +171,6 @@ def _credential() -> Path | None:
 
 
 def _holds_data(state_dir: Path) -> bool:
-    if (state_dir / "journal.sqlite").exists():
+    if (state_dir / "journal.sqlite").exists() or (state_dir / "audit" / "audit.sqlite").exists():
         return True
     return any(path.is_file() for path in (state_dir / "spool").rglob("*"))

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge.records import Instance
+from edge.store.audit import renew_keys
 from edge.store.database import Database
 from edge.store.journal import SCHEMA, VERSION, Columns
 from edge.store.keys import KeyRing, VaultLocked, find_ring, new_key, write_ring
@@ -61,12 +62,19 @@ def rotate(state_dir: Path, key_file: Path | None = None, told: Callable[[str], 
     try:
         ring = _with_new_key(state_dir, key_file)
         vault = Vault(ring)
-        left = [*_files(state_dir, vault, told), *_journal(state_dir, vault, told)]
+        left = [*_files(state_dir, vault, told), *_journal(state_dir, vault, told), *_audit(state_dir, vault)]
         if not left:
             _write(KeyRing(ring.file, ring.keys[:1]))
         return Rotated(ring.ids[0], tuple(left))
     finally:
         os.close(lock)
+
+
+def _audit(state_dir: Path, vault: Vault) -> Iterator[str]:
+    try:
+        renew_keys(state_dir, vault)
+    except (Tampered, VaultLocked) as error:
+        yield str(error)
 
 
 def _with_new_key(state_dir: Path, key_file: Path | None) -> KeyRing:

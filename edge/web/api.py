@@ -9,7 +9,7 @@ import msgspec
 from flask import Blueprint, Response, g, request
 
 from edge.records import Kept
-from edge.web import words
+from edge.web import audit, words
 from edge.web.condition import models_of
 from edge.web.dependencies import given
 from edge.web.json_response import json_response
@@ -32,6 +32,7 @@ def results() -> Response:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: unknown: take it from `next` of the page before")
     found = given().store.results(limit + 1, before=cursor)
     shown = found[:limit]
+    audit.saw(listing=True)
     following = shown[-1].id if len(found) > limit else None
     return json_response(ResultPage(results=tuple(view_of(stored) for stored in shown), next=following))
 
@@ -39,7 +40,9 @@ def results() -> Response:
 @blueprint.get("/api/v1/results/<result_id>")
 def result(result_id: str) -> Response:
     """One result."""
-    return json_response(view_of(find(result_id)))
+    stored = find(result_id)
+    audit.saw(stored)
+    return json_response(view_of(stored))
 
 
 @blueprint.get("/api/v1/results/<result_id>/image")
@@ -63,6 +66,8 @@ def acknowledge(result_id: str) -> Response:
     except msgspec.DecodeError as error:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f'the body must be {{"response": "agree"}}: {error}') from error
     stored = given().store.acknowledge(result_id, g.person.name, answer)
+    if stored:
+        audit.answered(stored, answer)
     if stored is None or (stored.acknowledged_by, stored.acknowledged_as) != (g.person.name, answer):
         raise Problem(HTTPStatus.CONFLICT, "the result was acknowledged before, and the first answer stands")
     return json_response(view_of(stored))
@@ -106,6 +111,7 @@ def _limit(text: str) -> int:
 
 def _picture(result_id: str, name: str, mimetype: str) -> Response:
     stored = find(result_id)
+    audit.saw(stored)
     data = given().store.picture(stored.instance_id, name)
     if data is None and stored.kept is not Kept.ALL:
         raise Problem(HTTPStatus.GONE, words.removed(stored.kept))

@@ -18,6 +18,7 @@ _MEANING_WHEN_DOWN = {
     "inference": "images are kept but not analysed",
     "web": "this page is not kept up to date",
     "sync": "summaries wait on this box",
+    "audit": "audit messages wait on this box",
 }
 
 

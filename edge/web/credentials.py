@@ -11,7 +11,9 @@ from flask import request
 
 from edge import events
 from edge.events import emit
+from edge.store import audit_actions as actions
 from edge.web.accounts import Account, Busy, normal_name
+from edge.web.audit import acting, record
 from edge.web.dependencies import given
 from edge.web.problems import Problem
 from edge.web.sessions import Person
@@ -50,8 +52,10 @@ def guarded(subject: str, attempt: Callable[[], Account | None], wrong: str = _W
     count = failures.count(subject, address, now)
     if wait := failures.locked_for(subject, address, now):
         emit(events.SIGN_IN_LOCKED, seconds=wait, failures=count)
+        record(actions.sign_in_locked(given().audit.source, acting(subject), wait))
     else:
         emit(events.SIGN_IN_FAILED, error=wrong)
+        record(actions.sign_in_refused(given().audit.source, acting(subject), wrong))
     return None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from flask import current_app
 
 from edge.store import Store
+from edge.store.audit import AuditTrail
 from edge.web.accounts import Accounts
 from edge.web.condition import Condition
 from edge.web.limits import Limits
@@ -25,6 +26,7 @@ class Dependencies:
     Attributes:
         site: The clinic, as it stands in the page's head.
         box: This box, likewise.
+        audit: Is told who does what.
         condition: Reads how the box is.
         clock: Seconds since the epoch.
     """
@@ -32,6 +34,7 @@ class Dependencies:
     site: str
     box: str
     store: Store
+    audit: AuditTrail
     accounts: Accounts
     sessions: Sessions
     failures: Failures

@@ -13,6 +13,7 @@ from flask import Blueprint, Response, g, render_template, request
 
 from edge import events as catalogue
 from edge.events import emit
+from edge.web import audit
 from edge.web.dependencies import Dependencies, given
 from edge.web.pages import ROWS, find
 from edge.web.problems import Problem
@@ -30,6 +31,7 @@ _SIGNED_OUT = message("signed-out", b"{}")
 def row(result_id: str) -> str:
     """A worklist row, and the alarms as they are now."""
     stored, now = find(result_id), given().clock()
+    audit.saw(listing=True)
     alarms = given().store.unacknowledged_flags(ROWS)
     return render_template("live_row.html", stored=stored, alarms=alarms, now=now, selected=None)
 
@@ -37,7 +39,9 @@ def row(result_id: str) -> str:
 @blueprint.get("/live/study/<result_id>")
 def study(result_id: str) -> str:
     """The study view of a result."""
-    return render_template("_study.html", selected=find(result_id), now=given().clock(), opened=True)
+    stored = find(result_id)
+    audit.saw(stored)
+    return render_template("_study.html", selected=stored, now=given().clock(), opened=True)
 
 
 @blueprint.get("/live/device")
@@ -61,6 +65,7 @@ def events() -> Response:
         emit(catalogue.STREAMS_FULL, count=MAX_STREAMS)
         detail = f"{MAX_STREAMS} pages are kept live already: close one, or load the page again by hand"
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "10"})
+    audit.saw(listing=True)
     response = Response(_tell(stream, after, token, dependencies), mimetype="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(lambda: dependencies.streams.close(owner, stream))

@@ -8,7 +8,7 @@ from flask import Blueprint, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from edge.records import StoredResult
-from edge.web import words
+from edge.web import audit, words
 from edge.web.condition import models_of
 from edge.web.dependencies import given
 from edge.web.problems import Problem
@@ -33,8 +33,8 @@ def study(result_id: str) -> str:
 @blueprint.post("/results/<result_id>/acknowledge")
 def acknowledge(result_id: str) -> BaseResponse:
     """The answer buttons without a program: records the answer and shows the result again."""
-    find(result_id)
-    given().store.acknowledge(result_id, g.person.name, answer_of(request.form.get("response", "")))
+    stored, answer = find(result_id), answer_of(request.form.get("response", ""))
+    audit.answered(given().store.acknowledge(result_id, g.person.name, answer) or stored, answer)
     return redirect(url_for("pages.study", result_id=result_id), HTTPStatus.SEE_OTHER)
 
 
@@ -78,6 +78,7 @@ def _page(result_id: str | None) -> str:
     )  # before the rows: what changes in between is told again, so that none is missed
     rows = _rows()
     selected = find(result_id) if result_id else next(iter(rows), None)
+    audit.saw(*filter(None, [selected]), listing=True)
     return render_template(
         "worklist.html",
         seq=seq,

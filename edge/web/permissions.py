@@ -6,7 +6,9 @@ from http import HTTPStatus
 
 from flask import Flask, Response, g, request, url_for
 
+from edge.store import audit_actions as actions
 from edge.web.accounts import Role
+from edge.web.audit import acting
 from edge.web.bodies import admit
 from edge.web.credentials import BASIC_CHALLENGE, basic_person
 from edge.web.dependencies import given
@@ -92,6 +94,9 @@ def check() -> Response | None:
     if roles and g.person is None:
         return _ask_to_sign_in()
     if roles and g.person.role not in roles:
+        source, route = given().audit.source, str(request.url_rule)
+        refused = actions.restricted(source, acting(), f"{request.method} {route}")
+        given().audit.record_once({f"restricted {acting()} {request.endpoint}": refused})
         detail = f"the role {g.person.role} does not see this: ask an administrator for another role"
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     if request.endpoint in BRINGS_IMAGES:

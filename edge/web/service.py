@@ -27,6 +27,8 @@ from edge.config import Config
 from edge.device.health import HealthFile, State
 from edge.events import emit, place
 from edge.store import Doorbell, Store
+from edge.store import audit_actions as actions
+from edge.store.audit import open_trail
 from edge.web.accounts import Accounts
 from edge.web.accounts_file import AccountsFile
 from edge.web.app import create_app
@@ -68,8 +70,10 @@ def serve(config: Config) -> int:
 
 def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> tuple[Flask, Callable[[], None]]:
     """The app over the box's real parts with its watcher running, and what ends its streams and its watcher."""
-    services = ("intake", "inference", "web", *(("sync",) if config.mqtt else ()))
+    optional = (("sync", config.mqtt), ("audit", config.audit.syslog))
+    services = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
     store = Store(config.state_dir, clock, storage=config.storage)
+    trail = open_trail(config, "web", clock)
     file, streams = AccountsFile(config.state_dir), Streams()
 
     def condition() -> Condition:
@@ -82,6 +86,7 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
         site=config.site,
         box=config.box,
         store=store,
+        audit=trail,
         accounts=Accounts(file, clock),
         sessions=Sessions(file, clock, config.web.session_minutes * 60.0),
         failures=Failures(file),
@@ -96,7 +101,10 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
     def end() -> None:
         streams.end()
         watcher.stop()
+        trail.record(actions.application(trail.source, starts=False))
+        trail.anchor()
 
+    trail.record(actions.application(trail.source, starts=True))
     watcher.start()
     return create_app(dependencies), end
 

@@ -10,7 +10,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge import events
 from edge.events import emit
+from edge.store import audit_actions as actions
 from edge.web.accounts import Account, AccountError, Busy, Role
+from edge.web.audit import acting, record
 from edge.web.credentials import Locked, guarded, verified
 from edge.web.dependencies import given
 from edge.web.permissions import FORM_COOKIE, SESSION_COOKIE
@@ -44,6 +46,7 @@ def sign_in() -> BaseResponse:
     if account is None:
         raise _Refused("The user name or the password is not right.")
     if account.role is Role.SENDER:
+        record(actions.sign_in_refused(given().audit.source, acting(account.name), "an account for programs"))
         raise _Refused("This account is for programs that send images: it sees nothing here.")
     return _open_session(account, request.args.get("next", ""))
 
@@ -64,6 +67,8 @@ def first_account() -> BaseResponse:
     if account is None:
         raise _Refused("This is not the code on the console.")
     emit(events.FIRST_ACCOUNT)
+    what = f"created with the first-boot code, role {account.role}"
+    record(actions.account_changed(given().audit.source, acting(account.name), account.name, what))
     return _open_session(account, "")
 
 
@@ -71,6 +76,7 @@ def first_account() -> BaseResponse:
 def sign_out() -> BaseResponse:
     """Ends the session."""
     given().sessions.close(g.secret)
+    record(actions.signed_out(given().audit.source, acting()))
     response = redirect(url_for("sign_in.sign_in_form"), HTTPStatus.SEE_OTHER)
     response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="Strict")
     return response
@@ -116,6 +122,7 @@ def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
 
 
 def _open_session(account: Account, target: str) -> BaseResponse:
+    record(actions.signed_in(given().audit.source, acting(account.name)))
     home = _home(account.role)
     own = _OWN_PAGE.fullmatch(target) and account.role is not Role.SERVICE
     response = redirect(target if own else home, HTTPStatus.SEE_OTHER)

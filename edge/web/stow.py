@@ -21,6 +21,7 @@ from edge.events import emit
 from edge.identity import Identity, Unidentified, read_file_identity
 from edge.records import Arrival, Priority
 from edge.store import StorageFull
+from edge.web import audit
 from edge.web.dependencies import given
 from edge.web.dicom_json import store_response
 from edge.web.json_response import json_response
@@ -57,10 +58,11 @@ _TRY_AGAIN = {HTTPStatus.INSUFFICIENT_STORAGE: "60", HTTPStatus.SERVICE_UNAVAILA
 
 
 class Outcome(NamedTuple):
-    """What became of a part: which instance it is, None when that is not known, and why it was not stored."""
+    """What became of a part: which instance it is, None when unknown; why it was not stored; whether it was new."""
 
     identity: Identity | None
     failure: Failure | None = None
+    new: bool = True
 
 
 @blueprint.post("/api/v1/studies")
@@ -106,8 +108,9 @@ def _store(study_uid: str) -> Response:
     for outcome in outcomes:
         if outcome.failure:
             emit(events.NOT_ACCEPTED, source="STOW-RS", error=outcome.failure.words)
+    audit.sent((one.identity, one.new) for one in outcomes if one.identity and one.failure is None)
     status = status_of(outcomes)
-    answer = store_response((identity, failure and failure.reason) for identity, failure in outcomes)
+    answer = store_response((one.identity, one.failure and one.failure.reason) for one in outcomes)
     response = json_response(answer, status, mimetype=ANSWER_TYPES[0])
     if status in _TRY_AGAIN:
         response.headers["Retry-After"] = _TRY_AGAIN[status]
@@ -149,12 +152,12 @@ def _take(part: Part, study_uid: str) -> Outcome:
         priority=Priority.URGENT if identity.urgent else Priority.ROUTINE,
     )
     try:
-        given().store.accept(memoryview(part.data), arrival)
+        accepted = given().store.accept(memoryview(part.data), arrival)
     except StorageFull:
         return Outcome(identity, Failure.DISK_FULL)
     except (OSError, sqlite3.Error):
         return Outcome(identity, Failure.NOT_STORED)
-    return outcome
+    return Outcome(identity, new=accepted.new)
 
 
 def _check_accept() -> None:

@@ -14,10 +14,10 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge import events
 from edge.events import emit
-from edge.identity import Unidentified, read_file_identity
+from edge.identity import Identity, Unidentified, read_file_identity
 from edge.records import Arrival, Priority
 from edge.store import StorageFull
-from edge.web import words
+from edge.web import audit, words
 from edge.web.bodies import drain
 from edge.web.dependencies import given
 from edge.web.problems import Problem
@@ -79,6 +79,7 @@ def take() -> BaseResponse:
     except (OSError, sqlite3.Error) as error:
         emit(events.NOT_ACCEPTED, source="upload", error=type(error).__name__)
         raise Refused(UploadError.NOT_STORED) from error
+    audit.uploaded(_identity(data), new=accepted.new)
     return redirect(url_for("upload.received", instance_id=accepted.instance.id), HTTPStatus.SEE_OTHER)
 
 
@@ -157,6 +158,11 @@ def stated_years(age: str, unit: str) -> float:
     if years > OLDEST:
         raise Refused(UploadError.WRONG_AGE)
     return years
+
+
+def _identity(data: bytes) -> Identity:
+    """What was accepted: a picture says nothing of it."""
+    return read_file_identity(data)[1] if format_of(data) is Format.DICOM else Identity("", "")
 
 
 def _form(error: UploadError | None) -> Response:

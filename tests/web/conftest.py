@@ -14,6 +14,10 @@ from flask.testing import FlaskClient
 
 from edge.device.health import Health, HealthFile, State
 from edge.store import Machine, Store
+from edge.store.audit import AuditTrail
+from edge.store.audit_message import AuditSource
+from edge.store.keys import open_ring
+from edge.store.vault import Vault
 from edge.web.accounts import Account, AccountError, Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from edge.web.app import create_app
@@ -50,6 +54,9 @@ class Box:
     synchronised: bool = True
 
     def __post_init__(self) -> None:
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        self.vault = Vault(open_ring(self.state_dir))
+        self.audit = AuditTrail(self.state_dir, self.vault, AuditSource("clinic-12", "xray-1", "web"), self.clock)
         self.store = Store(self.state_dir, self.clock, machine=Machine(synchronised=lambda: self.synchronised))
         self.file = AccountsFile(self.state_dir)
         self.accounts = Accounts(self.file, self.clock)
@@ -60,6 +67,7 @@ class Box:
                 site="clinic-12",
                 box="xray-1",
                 store=self.store,
+                audit=self.audit,
                 accounts=self.accounts,
                 sessions=self.sessions,
                 failures=Failures(self.file),
@@ -104,6 +112,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
     yield made
     made.store.close()
     made.file.close()
+    made.audit.close()
 
 
 @dataclass
