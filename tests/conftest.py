@@ -8,8 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
+
+settings.register_profile("scanside", deadline=None)  # no time limit is an assertion: machines differ, and are shared
+settings.load_profile("scanside")
 
 
 @pytest.fixture(scope="session")
