@@ -9,6 +9,7 @@ import argparse
 import getpass
 import logging
 import os
+import resource
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -47,6 +48,21 @@ def _run(options: argparse.Namespace) -> int:
     settings = _config(options)
     service = options.service
     events.configure(service or "appliance")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # images would lie in a core file (core(5)); children inherit it
+    if not options.debug:
+        events.silence_everything_else()
+    try:
+        return _serve(options, settings, service)
+    except ScansideError:
+        raise  # made of the configuration and the box's own files
+    except Exception as error:
+        if options.debug:
+            raise
+        events.emit(events.DEFECT, error=type(error).__name__, where=events.place(error))
+        return 1
+
+
+def _serve(options: argparse.Namespace, settings: config.Config, service: str | None) -> int:
     if service:
         status: int = import_module(f"edge.{service}.service").serve(settings)
         return status
