@@ -13,6 +13,7 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 
@@ -134,6 +135,31 @@ def _require(paths: Sequence[Path]) -> None:
             raise UsageError(f"{path}: no such file or folder: give one that exists")
 
 
+def _export(options: argparse.Namespace) -> int:
+    from edge.imaging.deidentify import NotExportable, deidentify  # noqa: PLC0415
+    from edge.store import Store  # noqa: PLC0415
+
+    settings = _config(options)
+    if not settings.state_dir.is_dir():
+        raise UsageError(f"{settings.state_dir}: no state folder here: give the box's own --config")
+    if options.output.exists():
+        raise UsageError(f"{options.output}: exists already, and nothing is overwritten: choose another name")
+    with closing(Store(settings.state_dir)) as store:
+        stored = store.result(options.result)
+        if stored is None:
+            raise UsageError(f"{options.result[:80]!r}: no result of this id: it stands in the address of its page")
+        try:
+            data = store.read(stored.instance_id)
+        except FileNotFoundError:
+            raise NotExportable(f"{stored.id}: the box no longer has this image") from None
+    exported = deidentify(data)
+    with open(options.output, "xb", opener=partial(os.open, mode=0o600)) as file:
+        file.write(exported.data)
+    if exported.caution:
+        sys.stderr.write(f"scanside: {exported.caution}\n")
+    return 0
+
+
 def _user(options: argparse.Namespace) -> int:
     from edge.web.accounts import Accounts, Role  # noqa: PLC0415
     from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
@@ -196,6 +222,11 @@ def _parser() -> argparse.ArgumentParser:
 
     model = commands.add_parser("model", parents=[common], help="verify the model bundles and say what they are for")
     model.set_defaults(command=_model)
+
+    export = commands.add_parser("export", parents=[common], help="a result's image as DICOM without identifiers")
+    export.add_argument("result", metavar="RESULT", help="its id, as in the address of its page")
+    export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the new file; must not exist")
+    export.set_defaults(command=_export)
 
     user = commands.add_parser("user", parents=[common], help="manage the accounts of the status page")
     user.add_argument("action", choices=("add", "list", "remove", "password"))

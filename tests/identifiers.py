@@ -21,8 +21,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import DataElement, Dataset, config
+from pydicom._dicom_dict import DicomDictionary, RepeatersDictionary
 from pydicom.charset import convert_encodings, encode_string
-from pydicom.datadict import DicomDictionary, RepeatersDictionary
 from pydicom.tag import Tag
 
 CHARACTER_SETS: dict[str, tuple[str, str]] = {
@@ -73,7 +73,6 @@ STEERING = frozenset(
 
 _CONSONANTS = "BCDFGHJKLMNPQRSTVWXZ"
 _TEXT = frozenset({"LO", "SH", "LT", "ST", "UT", "UC", "PN"})
-_LONGEST = {"SH": 16, "AE": 16, "CS": 16}
 _PRIVATE_GROUPS = (0x0009, 0x0019, 0x0029, 0x7FE1)
 _SKIPPED_GROUPS = frozenset({0x0000, 0x0002, 0x0004, 0x7FE0, 0xFFFC, 0xFFFE})
 _MOST_READ = 1 << 27
@@ -195,10 +194,10 @@ def forms_of(text: str, encodings: Iterable[str] = ()) -> frozenset[bytes]:
         forms |= {quote(data).encode(), re.sub(r"%..", lambda found: found[0].lower(), quote(data)).encode()}
         forms |= {repr(data)[2:-1].encode(), "".join(f"\\{byte:03o}" for byte in data).encode()}
     for spelling in spellings:
-        escaped = json.dumps(spelling)[1:-1]
-        forms |= {escaped.encode(), re.sub(r"\\u....", lambda found: found[0].upper().replace("U", "u", 1), escaped).encode()}
-        forms |= {ascii(spelling)[1:-1].encode(), spelling.encode("ascii", "xmlcharrefreplace")}
-        forms |= {"".join(f"&#x{ord(letter):{kind}};" for letter in spelling).encode() for kind in "xX"}
+        forms |= {json.dumps(spelling)[1:-1].encode(), ascii(spelling)[1:-1].encode()}
+        forms |= {"".join(f"\\u{ord(letter):04{digits}}" for letter in spelling).encode() for digits in "xX"}
+        forms |= {"".join(f"&#x{ord(letter):{digits}};" for letter in spelling).encode() for digits in "xX"}
+        forms.add(spelling.encode("ascii", "xmlcharrefreplace"))
     return frozenset(form for form in forms if len(form) >= _SHORTEST)
 
 
@@ -219,7 +218,7 @@ class _Seed:
             native="".join(random.sample(letters, min(8, len(letters)))),
             number=f"1{random.randrange(10**8, 10**9)}",
             date=f"19{random.randrange(10, 70)}{random.randrange(1, 13):02d}{random.randrange(1, 29):02d}",
-            time=f"{random.randrange(24):02d}{random.randrange(60):02d}{random.randrange(60):02d}.{random.randrange(10**5, 10**6)}",
+            time=f"{random.randrange(24):02d}{random.randrange(60):02d}12.{random.randrange(10**5, 10**6)}",
         )
 
     @property
@@ -229,9 +228,7 @@ class _Seed:
     def value(self, vr: str, number: int) -> object:
         """A value for the VR; None where it cannot hold what is unmistakable."""
         if vr in _TEXT:
-            joint = "^" if vr == "PN" else " "
-            both = (self.native, f"{self.word}{number}") if number % 2 else (f"{self.word}{number}", self.native)
-            return joint.join(filter(None, both))[: _LONGEST.get(vr, 64)]
+            return self.native if self.native and number % 2 else f"{self.word}{number}"
         simple = {
             "AE": self.word,
             "CS": f"{self.word}{number}",

@@ -1,8 +1,8 @@
 """What may leave the box about one image: the one function through which it must pass.
 
 It is an allow-list. Enumerated words pass as they are, codes of quality checks when they are among those that this box
-has. What a signed model bundle says (codes of findings; the model's name, version and digest) passes when it has the form
-of such a code, check digit included. Everything else becomes `unlisted`, and no other text of a result passes at all.
+has. What a signed model bundle says (codes of findings; the model's name, version and digest) passes when it has the
+form of such a code, check digit included. Everything else becomes `unlisted`; no other text of a result passes at all.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ def locked_for(failures: int, last_at: float, now: float, free: int) -> float:
 class Failures:
     """The counts of failed sign-ins. They survive a restart, so that a restart is no way around them.
 
-    A name that is no account's may be anything that a person typed into the wrong field, a patient's name or a password:
-    it is kept as a keyed hash, whose key is forgotten when this service ends.
+    A name that is no account's may be anything that a person typed into the wrong field, a patient's name or a
+    password: it is kept as a keyed hash, whose key is forgotten when this service ends.
     """
 
     def __init__(self, file: AccountsFile) -> None:

@@ -19,7 +19,6 @@ from edge.web.sessions import new_secret
 blueprint = Blueprint("sign_in", __name__)
 
 
-
 class _Refused(Exception):  # noqa: N818 - an answer, not a defect
     pass
 

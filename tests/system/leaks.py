@@ -46,8 +46,8 @@ class Leaks:
 
     Attributes:
         appliance: `scanside run`, its working folder and its TMPDIR below `appliance.folder`.
-        heard: What left it towards others: MQTT topics, payloads and properties, HTTP response headers, and the bodies of
-            answers to people who were not signed in.
+        heard: What left it towards others: MQTT topics, payloads and properties, HTTP response headers, and the bodies
+            of answers to people who were not signed in.
         planted: What was given to it.
     """
 
@@ -78,7 +78,7 @@ class Leaks:
             peer.read_all()
 
     def by_stow(self, data: bytes, planted: Planted) -> int:
-        """STOW-RS, the identifiers in the part's headers, in the boundary, in the query and in headers that nobody reads."""
+        """STOW-RS, with identifiers in the part's headers, the boundary, the query and headers that nobody reads."""
         boundary = f"{planted.word}.boundary"
         header = (
             f"Content-Type: application/dicom; name={planted.word}\r\nContent-Location: {planted.word}\r\n"
@@ -91,12 +91,24 @@ class Leaks:
     def by_upload(self, data: bytes, planted: Planted) -> int:
         """The page's form; the file's name is the patient's, as people name files."""
         boundary = secrets.token_hex(16)
-        fields = {FORM_FIELD: form_token(self.cookie), "kind": "CR", "age": "3", "unit": "years", planted.word: planted.name}
-        parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}'.encode() for name, text in fields.items()]
+        fields = {
+            FORM_FIELD: form_token(self.cookie),
+            "kind": "CR",
+            "age": "3",
+            "unit": "years",
+            planted.word: planted.name,
+        }
+        parts = [
+            f'Content-Disposition: form-data; name="{name}"\r\n\r\n{text}'.encode() for name, text in fields.items()
+        ]
         name = f'Content-Disposition: form-data; name="file"; filename="{planted.name}.dcm"\r\n'
         parts.append(f"{name}Content-Type: application/{planted.word}\r\n\r\n".encode() + data)
-        body = b"".join(f"--{boundary}\r\n".encode() + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
-        headers = self.signed_in() | {"Content-Type": f"multipart/form-data; boundary={boundary}"} | _odd_headers(planted)
+        body = (
+            b"".join(f"--{boundary}\r\n".encode() + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+        )
+        headers = (
+            self.signed_in() | {"Content-Type": f"multipart/form-data; boundary={boundary}"} | _odd_headers(planted)
+        )
         return self.ask("POST", f"/upload?{_query(planted)}", body, headers)
 
     def by_folder(self, data: bytes, planted: Planted) -> None:
@@ -140,7 +152,8 @@ class Leaks:
         """Until everything that was accepted is answered, drawn and sent."""
         with closing(Store(self.appliance.settings.state_dir)) as store:
             await_until(
-                lambda: not store.queue().depth and not store.owed("summary") and not store.owed("preview"), "all answered"
+                lambda: not store.queue().depth and not store.owed("summary") and not store.owed("preview"),
+                "all answered",
             )
         with closing(Outbox(self.appliance.settings.state_dir)) as outbox:
             await_until(lambda: not outbox.depth()[0], "all sent")
@@ -192,7 +205,10 @@ def running(program: Callable[[str], str], folder: Path, cache: Path) -> Iterato
     """A box with a broker and somebody who listens to everything there; core dumps allowed as far as they can be."""
     below = folder / "box"
     (below / "tmp").mkdir(parents=True)
-    with running_broker(program, folder) as port, running_appliance(below, port, cache, TMPDIR=str(below / "tmp")) as box:
+    with (
+        running_broker(program, folder) as port,
+        running_appliance(below, port, cache, TMPDIR=str(below / "tmp")) as box,
+    ):
         with closing(AccountsFile(box.settings.state_dir)) as file:
             accounts = Accounts(file)
             accounts.add("technician1", _PASSWORD, Role.TECHNICIAN)

@@ -1,7 +1,8 @@
-"""Nothing that identifies a patient is readable outside of the box (DESIGN rule 5): planted, sent, broken, searched for."""
+"""Nothing that identifies a patient is readable outside (DESIGN rule 5): planted, sent, broken, searched for."""
 
 from __future__ import annotations
 
+import base64
 import resource
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file
 from edge.web.permissions import FORM_FIELD
 from edge.web.sessions import form_token
-from tests.identifiers import CHARACTER_SETS, STEERING, Planted, plant, word
+from tests.identifiers import CHARACTER_SETS, STEERING, Planted, find, plant, word
 from tests.intake.objects import report
 from tests.intake.peer import encoded
 from tests.system.leaks import STILL_CLEAR, Leaks, running
@@ -72,9 +73,7 @@ CASES = st.builds(
 
 
 @pytest.fixture(scope="module")
-def box(
-    program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory, model_cache: Path
-) -> Iterator[Leaks]:
+def box(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Iterator[Leaks]:
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))  # that the box writes no core file is its own doing
     try:
@@ -164,8 +163,6 @@ def test_services_that_are_killed_and_come_back_say_nothing(box: Leaks) -> None:
 
 def test_the_search_would_have_found_it(box: Leaks) -> None:
     """Where identifiers still may stand in clear they are found; a list that is longer than it must be fails."""
-    from tests.identifiers import find  # noqa: PLC0415
-
     state = box.appliance.settings.state_dir
     places = {found.where for found in find(box.planted[:5], state)}
     for still_clear in {place.partition("-")[0] for place in STILL_CLEAR}:
@@ -224,7 +221,12 @@ def _picture(damage: Damage, planted: Planted, random: Random) -> bytes:
     name = planted.name.encode()
     if damage is Damage.JPEG:
         data = cv2.imencode(".jpg", grey)[1].tobytes()
-        exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0e\x01\x02\0" + len(name).to_bytes(4, "little") + b"\x1a\0\0\0\0\0\0\0" + name
+        exif = (
+            b"Exif\0\0II*\0\x08\0\0\0\x01\0\x0e\x01\x02\0"
+            + len(name).to_bytes(4, "little")
+            + b"\x1a\0\0\0\0\0\0\0"
+            + name
+        )
         segments = [(0xE1, exif), (0xFE, name), (0xED, b"Photoshop 3.0\0" + name), (0xEF, name)]
         extra = b"".join(bytes((0xFF, mark)) + (len(body) + 2).to_bytes(2, "big") + body for mark, body in segments)
         return data[:2] + extra + data[2:]
@@ -243,6 +245,4 @@ def _picture(damage: Damage, planted: Planted, random: Random) -> bytes:
 
 
 def _basic(name: str, password: str) -> str:
-    from base64 import b64encode  # noqa: PLC0415
-
-    return "Basic " + b64encode(f"{name}:{password}".encode()).decode()
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
