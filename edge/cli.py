@@ -144,7 +144,7 @@ def _export(options: argparse.Namespace) -> int:
         raise UsageError(f"{settings.state_dir}: no state folder here: give the box's own --config")
     if options.output.exists():
         raise UsageError(f"{options.output}: exists already, and nothing is overwritten: choose another name")
-    with closing(Store(settings.state_dir)) as store:
+    with closing(Store(settings.state_dir, storage=settings.storage)) as store:
         stored = store.result(options.result)
         if stored is None:
             raise UsageError(f"{options.result[:80]!r}: no result of this id: it stands in the address of its page")
@@ -182,6 +182,33 @@ def _user(options: argparse.Namespace) -> int:
 def _password(name: str) -> str:
     """From the terminal, unseen, or the first line of standard input: never from the command line."""
     return getpass.getpass(f"Password for {name}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+
+
+def _key(options: argparse.Namespace) -> int:
+    from edge.store.keys import find_ring  # noqa: PLC0415
+    from edge.store.rotation import rotate  # noqa: PLC0415
+
+    settings = _config(options)
+    where = settings.state_dir, settings.storage.key_file
+    if options.action == "rotate":
+        done = rotate(*where)
+        for left in done.left:
+            sys.stderr.write(f"scanside: {left}\n")
+        print(
+            f"key {done.key} seals from now on"
+            + ("; what is named above does not open: old keys are kept" * bool(done.left))
+        )
+        return 1 if done.left else 0
+    ring = find_ring(*where)
+    if ring is None:
+        print("no key yet: the first start makes one")
+        return 0
+    print(ring.file)
+    for number, key in enumerate(ring.ids):
+        print(
+            f"  {key} {'opens only: complete the rotation with `scanside key rotate`' if number else 'seals and opens'}"
+        )
+    return 0
 
 
 def _config(options: argparse.Namespace) -> config.Config:
@@ -234,6 +261,12 @@ def _parser() -> argparse.ArgumentParser:
     roles = ("technician", "clinician", "administrator", "service", "sender")
     user.add_argument("--role", default="technician", choices=roles)
     user.set_defaults(command=_user)
+
+    key = commands.add_parser(
+        "key", parents=[common], help="show the ids of the keys of what is stored, or rotate them"
+    )
+    key.add_argument("action", choices=("show", "rotate"))
+    key.set_defaults(command=_key)
     return parser
 
 

@@ -12,10 +12,13 @@ from typing import NamedTuple, TextIO
 from edge.config import Config
 from edge.device.health import State, read_health
 from edge.device.vitals import read_vitals
+from edge.errors import ScansideError
 from edge.inference.bundle import BundleError, find_bundles, open_bundle
 from edge.inference.engines import ENGINES, EngineError, open_engine
 from edge.inference.familiarity import read_gate
 from edge.inference.self_test import self_test
+from edge.store import Store
+from edge.store.keys import find_ring, ring_file
 
 _LOW_DISK_SHARE = 0.9
 
@@ -47,6 +50,25 @@ def _state_folder(config: Config) -> Iterator[Check]:
     said = f"{vitals.disk_free / 1e9:.1f} GB free of {vitals.disk_total / 1e9:.1f} GB"
     full = vitals.disk_used_share > _LOW_DISK_SHARE
     yield Check("disk", not full, f"{said}: free some" if full else said)
+    yield _key(config)
+
+
+def _key(config: Config) -> Check:
+    where = config.state_dir, config.storage.key_file
+    try:
+        ring = find_ring(*where)
+        if (config.state_dir / "journal.sqlite").exists():
+            Store(config.state_dir, storage=config.storage).close()
+    except ScansideError as error:
+        return Check("key", False, str(error))
+    if ring is None:
+        return Check("key", True, f"none yet: the first start makes {ring_file(*where)}")
+    said = f"{ring.file} opens what is stored"
+    if ring.file.is_relative_to(config.state_dir):
+        said += "; beside the data it protects no stolen box: see edge/store/README.md"
+    if len(ring.keys) > 1:
+        return Check("key", False, f"{said}; a rotation is not complete: run scanside key rotate")
+    return Check("key", True, said)
 
 
 def _models(config: Config) -> Iterator[Check]:

@@ -62,6 +62,12 @@ LEFTOVER_REMOVED = Event(
     300, logging.INFO, "{count} half-written spool files removed: their senders were not answered with success"
 )
 SPOOL_FILE_MISSING = Event(301, logging.ERROR, "the spool file of instance {instance} is missing")
+KEY_CREATED = Event(
+    302,
+    logging.WARNING,
+    "key {key} created in {file}: beside the data it protects no stolen box; edge/store/README.md says what does",
+)
+SPOOL_FILE_LOCKED = Event(303, logging.ERROR, "the spool file of instance {instance} does not open: {error}")
 
 BUNDLE_LOADED = Event(
     400, logging.INFO, "model {model} {version} loaded on {engine} with {threads} threads in {ms:.0f} ms"

@@ -32,6 +32,7 @@ COMPLETE: dict[str, Any] = {
     },
     "inference": {"models": "/srv/models", "engine": "openvino", "operating_point": "sensitive", "threads": 4},
     "web": {"host": "127.0.0.1", "port": 8080, "session_minutes": 5},
+    "storage": {"key_file": "/etc/scanside/store.key"},
     "mqtt": {"host": "broker", "port": 8883, "tls": True, "ca_file": "/etc/ca.pem", "username": "box"},
 }
 

@@ -1,7 +1,8 @@
 """The analyst: the process that holds the models and reads images, so that one that breaks it costs only itself.
 
 `python -m edge.inference.analyst FD`: `edge.inference.guard` starts it with one end of their channel as FD, asks, and
-kills it when it hangs. It has no key, writes nothing but the engines' cache, and ends with the process that started it.
+kills it when it hangs. It has no keys but those of the single files that it is given, writes nothing but the engines'
+cache, and ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from edge.inference.memory import limit_memory, ran_out
 from edge.inference.models import Model, load_models
 from edge.inference.pipeline import analyse
 from edge.records import Image, Reason
+from edge.store import read_sealed
 
 _OVERLAY_SIDE = 768
 _PR_SET_PDEATHSIG = 1
@@ -60,7 +62,7 @@ class Analyst:
         self._analysed = None
         try:
             found = analyse(
-                _read(descriptor),
+                _read(descriptor, request.secret),
                 self._models,
                 source=request.source,
                 modality=request.modality,
@@ -86,7 +88,8 @@ class Analyst:
         """The pictures of an image; of one that cannot be shown there are none."""
         analysed, self._analysed = self._analysed, None
         try:
-            image = analysed[1] if analysed and analysed[0] == request.key else _image(_read(descriptor))
+            known = analysed[1] if analysed and analysed[0] == request.key else None
+            image = known or _image(_read(descriptor, request.secret))
             overlay = overlay_png(request.explanation, *_overlay_size(image)) if request.explanation else None
             return Pictures(preview=preview_jpeg(image.pixels), overlay=overlay)
         except Exception as error:
@@ -136,7 +139,9 @@ def _end_with_parent() -> None:
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
 
 
-def _read(descriptor: int) -> bytes:
+def _read(descriptor: int, secret: bytes | None) -> bytes:
+    if secret is not None:
+        return read_sealed(descriptor, secret).data
     with os.fdopen(descriptor, "rb", closefd=False) as file:
         if file.seekable():  # a predecessor may have read it
             file.seek(0)

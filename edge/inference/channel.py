@@ -49,12 +49,14 @@ class Analyse(Record, frozen=True, kw_only=True, tag=True):
         source: How the result names it.
         modality: Taken as Modality where no header says it.
         age_years: Taken as the patient's age where no header says it.
+        secret: The key of the file, where it is a sealed one of the store's; it opens no other.
     """
 
     key: str
     source: str
     modality: str | None = None
     age_years: float | None = None
+    secret: bytes | None = None
 
 
 class Draw(Record, frozen=True, kw_only=True, tag=True):
@@ -62,10 +64,12 @@ class Draw(Record, frozen=True, kw_only=True, tag=True):
 
     Attributes:
         explanation: What `Answer.explanation` said of it.
+        secret: As in `Analyse`.
     """
 
     key: str
     explanation: str | None
+    secret: bytes | None = None
 
 
 class Serving(Record, frozen=True, kw_only=True, tag=True):

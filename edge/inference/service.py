@@ -23,7 +23,7 @@ from edge.inference.channel import Analyse, Answer, Draw, unanswered
 from edge.inference.guard import LOST, Guard, ModelsError
 from edge.messages.summary import summarise
 from edge.records import Instance, Reason, Result
-from edge.store import Doorbell, Outbox, Store, hold_lock, ring
+from edge.store import Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
@@ -84,9 +84,12 @@ class Worker:
             emit(events.PARKED, instance=instance.id, attempts=instance.attempts - 1)
             return unanswered(source, Reason.PROCESSING_FAILED)
         try:
-            image = self._store.open(instance.id)
+            image, secret = self._store.open(instance.id)
         except FileNotFoundError:
             emit(events.SPOOL_FILE_MISSING, instance=instance.id)
+            return unanswered(source, Reason.PROCESSING_FAILED)
+        except (Tampered, VaultLocked) as error:
+            emit(events.SPOOL_FILE_LOCKED, instance=instance.id, error=error)
             return unanswered(source, Reason.PROCESSING_FAILED)
         try:
             request = Analyse(
@@ -94,13 +97,14 @@ class Worker:
                 source=source,
                 modality=arrival.stated_modality,
                 age_years=arrival.stated_age_years,
+                secret=secret,
             )
             answer = self._guard.analyse(request, image)
         finally:
             os.close(image)
         if answer.defect:
-            error, where = answer.defect
-            emit(events.PIPELINE_FAILED, instance=instance.id, error=error, where=where)
+            kind, where = answer.defect
+            emit(events.PIPELINE_FAILED, instance=instance.id, error=kind, where=where)
         return answer
 
     def _commit(self, instance: Instance, answer: Answer) -> None:
@@ -135,15 +139,15 @@ class Worker:
     def _drawn(self, instance_id: str, explanation: str | None) -> str | None:
         """Draw and keep an image's pictures; what went wrong, if something did."""
         try:
-            image = self._store.open(instance_id)
+            image, secret = self._store.open(instance_id)
             try:
-                pictures = self._guard.draw(Draw(key=instance_id, explanation=explanation), image)
+                pictures = self._guard.draw(Draw(key=instance_id, explanation=explanation, secret=secret), image)
             finally:
                 os.close(image)
             for name, picture in (("preview.jpg", pictures.preview), ("overlay.png", pictures.overlay)):
                 if picture:
                     self._store.write_picture(instance_id, name, picture)
-        except OSError as error:
+        except (OSError, Tampered, VaultLocked) as error:
             return type(error).__name__
         return pictures.error
 
@@ -157,7 +161,7 @@ def serve(config: Config) -> int:
     stopping = stop_on_signals(partial(ring, config.state_dir, "inference"))
     hold_lock(config.state_dir, "inference")
     health = HealthFile(config.state_dir, "inference")
-    store = Store(config.state_dir)
+    store = Store(config.state_dir, storage=config.storage)
     store.recover()
     status, last_words = 0, "stopped"
     try:

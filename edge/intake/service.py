@@ -31,7 +31,7 @@ def serve(config: Config) -> int:
     silence_libraries()
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
-    store = Store(config.state_dir)
+    store = Store(config.state_dir, storage=config.storage)
     if swept := store.sweep():
         emit(events.LEFTOVER_REMOVED, count=swept)
     reception = Reception(store)

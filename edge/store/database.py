@@ -5,24 +5,40 @@ WAL with `synchronous=FULL`: a commit that returned is on the disk (https://www.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
 
+from edge.errors import ScansideError
 from edge.store.lock import folder_lock
+
+
+class OtherVersion(ScansideError):  # noqa: N818 - what was found, not what failed
+    """The file was made by another version of the software, with another schema."""
 
 
 class Database:
     """One connection, shared by a process's threads one at a time; other processes may have others meanwhile."""
 
-    def __init__(self, path: Path, schema: str) -> None:
-        """Open the file, or create it with its schema: statements that change nothing where they have been run."""
+    def __init__(self, path: Path, schema: str, version: int = 0) -> None:
+        """Open the file, or create it with its schema: statements that change nothing where they have been run.
+
+        Raises:
+            OtherVersion: Its schema has another `version` (`PRAGMA user_version`).
+        """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = RLock()
         self._connection = _connect(path)
         with self.transaction() as sql:
+            (found,) = sql.execute("PRAGMA user_version").fetchone()
+            if found != version and sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise OtherVersion(
+                    f"{path}: schema version {found}, this software reads {version}: start anew with another state_dir"
+                )
+            sql.execute(f"PRAGMA user_version = {version}")
             for statement in schema.split(";\n"):
                 sql.execute(statement)
 
@@ -53,6 +69,13 @@ class Database:
         """Close the connection."""
         with self._lock:
             self._connection.close()
+
+
+def is_full(error: OSError | sqlite3.Error) -> bool:
+    """Whether the disk has no room, or the quota is used up."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,29 +1,41 @@
-"""The journal: the SQLite file that says what was accepted, answered and is owed."""
+"""The journal: the SQLite file that says what was accepted, answered and is owed, and how its columns are sealed.
+
+What can identify is sealed, or marked where it must be found again; in clear stands what queries need: states, times,
+sizes, the kind of answer, and the summaries that are to leave the box anyway.
+"""
 
 from __future__ import annotations
 
-# `same_object` was the index of version 0.1, before a person could state what a picture does not say.
+import sqlite3
+from typing import NamedTuple
+
+import msgspec
+
+from edge.records import Arrival, Instance, Result, StoredResult, Subject
+from edge.store.database import Database
+from edge.store.keys import VaultLocked
+from edge.store.vault import Tampered, Vault
+
+VERSION = 1
+"""Of the schema (`PRAGMA user_version`); 0 was that of journals in clear."""
+
 SCHEMA = """
+CREATE TABLE IF NOT EXISTS vault (id INTEGER PRIMARY KEY CHECK (id = 1), sealed BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS instances (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
-    sop_instance_uid TEXT,
-    sha256 TEXT NOT NULL,
+    object_mark TEXT NOT NULL,
+    uid_mark TEXT,
+    bytes_mark TEXT NOT NULL,
     size INTEGER NOT NULL,
-    arrival TEXT NOT NULL,
     priority INTEGER NOT NULL,
     received_at REAL NOT NULL,
     state TEXT NOT NULL DEFAULT 'accepted' CHECK (state IN ('accepted', 'processing', 'done')),
-    attempts INTEGER NOT NULL DEFAULT 0
+    attempts INTEGER NOT NULL DEFAULT 0,
+    record BLOB NOT NULL
 );
-DROP INDEX IF EXISTS same_object;
-CREATE UNIQUE INDEX IF NOT EXISTS same_object_and_statement ON instances (
-    sha256,
-    ifnull(sop_instance_uid, ''),
-    ifnull(json_extract(arrival, '$.stated_modality'), ''),
-    ifnull(json_extract(arrival, '$.stated_age_years'), '')
-);
-CREATE INDEX IF NOT EXISTS same_uid ON instances (sop_instance_uid);
+CREATE UNIQUE INDEX IF NOT EXISTS same_object ON instances (object_mark);
+CREATE INDEX IF NOT EXISTS same_uid ON instances (uid_mark);
 CREATE INDEX IF NOT EXISTS queue ON instances (priority, number) WHERE state = 'accepted';
 CREATE INDEX IF NOT EXISTS in_work ON instances (number) WHERE state = 'processing';
 CREATE TABLE IF NOT EXISTS results (
@@ -31,16 +43,17 @@ CREATE TABLE IF NOT EXISTS results (
     instance_id TEXT NOT NULL REFERENCES instances (id),
     seq INTEGER NOT NULL UNIQUE,
     committed_at REAL NOT NULL,
-    subject TEXT NOT NULL,
-    result TEXT NOT NULL,
-    explanation TEXT,
+    status TEXT NOT NULL,
+    subject BLOB NOT NULL,
+    result BLOB NOT NULL,
+    explanation BLOB,
     acknowledged_at REAL,
-    acknowledged_by TEXT,
+    acknowledged_by BLOB,
     acknowledged_as TEXT
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS newest ON results (committed_at, id);
 CREATE INDEX IF NOT EXISTS unacknowledged_flags ON results (committed_at, id)
-    WHERE acknowledged_at IS NULL AND json_extract(result, '$.status') = 'flagged';
+    WHERE acknowledged_at IS NULL AND status = 'flagged';
 CREATE TABLE IF NOT EXISTS owed (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
@@ -51,3 +64,98 @@ CREATE TABLE IF NOT EXISTS owed (
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO counter VALUES ('seq', 0);
 """
+
+
+class Marks(NamedTuple):
+    """By what an object is found again.
+
+    Attributes:
+        object: The same for the same bytes under the same UID with the same statements of modality and age.
+        uid: The same for the same SOP Instance UID; None where there is none.
+        bytes: The same for the same bytes.
+    """
+
+    object: str
+    uid: str | None
+    bytes: str
+
+
+def check_key(journal: Database, vault: Vault) -> None:
+    """See at once whether the ring opens this journal, and not only when its first row is read.
+
+    Raises:
+        VaultLocked: The ring lacks the key.
+        Tampered: The journal's proof is not what was sealed.
+    """
+    with journal.transaction() as sql:
+        sql.execute("INSERT OR IGNORE INTO vault VALUES (1, ?)", (vault.seal(b"", "journal"),))
+        (sealed,) = sql.execute("SELECT sealed FROM vault").fetchone()
+    vault.unseal(sealed, "journal")
+
+
+def next_seq(sql: sqlite3.Connection) -> int:
+    """The number of a new change, never given before."""
+    row = sql.execute("UPDATE counter SET value = value + 1 WHERE name = 'seq' RETURNING value").fetchone()
+    return int(row["value"])
+
+
+def owe(sql: sqlite3.Connection, kind: str, result_id: str, body: str) -> None:
+    """Record what a result owes to others. `body` stays in clear: only what may leave the box."""
+    sql.execute("INSERT INTO owed (kind, result_id, body) VALUES (?, ?, ?)", (kind, result_id, body))
+
+
+class Columns:
+    """Records to the journal's columns and back."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def marks(self, arrival: Arrival, sha256: str) -> list[Marks]:
+        """An object's marks by each key of the ring; the first are those of new rows."""
+        uid = arrival.sop_instance_uid
+        age = arrival.stated_age_years
+        same = (sha256, uid or "", arrival.stated_modality or "", "" if age is None else float(age))
+        objects = self._vault.marks(msgspec.json.encode(same), "instances.object")
+        uids = self._vault.marks(uid, "instances.uid") if uid else (None,) * len(objects)
+        contents = self._vault.marks(sha256, "instances.bytes")
+        return [Marks(*each) for each in zip(objects, uids, contents, strict=True)]
+
+    def seal(self, column: str, row_id: str, value: bytes | str | msgspec.Struct) -> bytes:
+        """A value for a column (`results.subject`) of a row; a record as JSON."""
+        plain = value.encode() if isinstance(value, str) else value
+        plain = plain if isinstance(plain, bytes) else msgspec.json.encode(plain)
+        return self._vault.seal(plain, f"{column}:{row_id}")
+
+    def unseal(self, column: str, row_id: str, sealed: bytes) -> bytes:
+        """What `seal` was given. Raises `sqlite3.DatabaseError` for a value that is not what was sealed there."""
+        try:
+            return self._vault.unseal(sealed, f"{column}:{row_id}")
+        except (Tampered, VaultLocked) as error:
+            raise sqlite3.DatabaseError(f"the journal is damaged: {error}") from error
+
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the ring's first key has sealed it."""
+        return sealed.startswith(self._vault.prefix)
+
+    def instance(self, row: sqlite3.Row) -> Instance:
+        """A row of `instances`."""
+        record = msgspec.json.decode(self.unseal("instances.record", row["id"], row["record"]), type=Instance)
+        return msgspec.structs.replace(record, received_at=row["received_at"], attempts=row["attempts"])
+
+    def stored_result(self, row: sqlite3.Row) -> StoredResult:
+        """A row of `results`, with its instance's `received_at`."""
+        result_id, person = row["id"], row["acknowledged_by"]
+        subject = self.unseal("results.subject", result_id, row["subject"])
+        result = self.unseal("results.result", result_id, row["result"])
+        return StoredResult(
+            id=result_id,
+            seq=row["seq"],
+            instance_id=row["instance_id"],
+            received_at=row["received_at"],
+            committed_at=row["committed_at"],
+            acknowledged_at=row["acknowledged_at"],
+            acknowledged_by=self.unseal("results.acknowledged_by", result_id, person).decode() if person else None,
+            acknowledged_as=row["acknowledged_as"],
+            subject=msgspec.json.decode(subject, type=Subject),
+            result=msgspec.json.decode(result, type=Result),
+        )

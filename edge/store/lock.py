@@ -15,8 +15,13 @@ class AlreadyRunning(ScansideError):  # noqa: N818 - a state of the box, not a f
     """The service runs on this state folder already."""
 
 
-def hold_lock(state_dir: Path, service: str) -> int:
+def hold_lock(state_dir: Path, service: str, *, shared: bool = False) -> int:
     """Take the service's lock for as long as this process lives (flock(2)): the kernel gives it back, however it ends.
+
+    Args:
+        state_dir: The state folder.
+        service: What the lock is called.
+        shared: Hold it together with others who do.
 
     Returns:
         The descriptor that holds the lock; closing it gives the lock back.
@@ -28,7 +33,7 @@ def hold_lock(state_dir: Path, service: str) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(folder / f"{service}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         raise AlreadyRunning(f"{state_dir}: {service} runs here already: stop it, or set another state_dir") from error

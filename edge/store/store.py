@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from edge import events
+from edge.config import Storage
 from edge.events import emit
 from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
-from edge.store.database import Database
+from edge.store.database import Database, is_full
 from edge.store.delivery import Delivery
 from edge.store.doorbell import ring
-from edge.store.journal import SCHEMA
-from edge.store.lock import folder_lock
+from edge.store.journal import SCHEMA, VERSION, Columns, check_key, next_seq, owe
+from edge.store.keys import open_ring
+from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
+from edge.store.sealed_file import SealedFile, read_header, read_sealed
 from edge.store.spool import Spool
+from edge.store.vault import Vault
 
 _ORDER = {priority: order for order, priority in enumerate(Priority)}
 _RESULT_COLUMNS = "r.*, i.received_at FROM results r JOIN instances i ON i.id = r.instance_id"
+_STORAGE = Storage()
 
 
 class StorageFull(Exception):  # noqa: N818 - a state of the box that callers answer with 0xA700 or 507
@@ -64,14 +70,39 @@ class Summarise(Protocol):
 class Store:
     """The journal and the spool under one state folder. Safe to share between threads; each process opens its own."""
 
-    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open the store, creating what is missing, readable for this user alone."""
+    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time, *, storage: Storage = _STORAGE) -> None:
+        """Open the store, creating what is missing, readable for this user alone.
+
+        Args:
+            state_dir: The state folder.
+            clock: Seconds since the epoch.
+            storage: Where its keys are, see `open_ring`.
+
+        Raises:
+            VaultLocked: Its key is missing, another one, or not to be used.
+            OtherVersion: Its journal was made by another version of the software.
+            AlreadyRunning: Its keys are being rotated.
+        """
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.state_dir = state_dir
         self._clock = clock
-        self._spool = Spool(state_dir / "spool")
-        self._derived = Spool(state_dir / "derived")
-        self._journal = Database(state_dir / "journal.sqlite", SCHEMA)
+        with ExitStack() as opened:
+            try:
+                opened.callback(os.close, hold_lock(state_dir, "store", shared=True))
+            except AlreadyRunning:
+                raise AlreadyRunning(f"{state_dir}: its keys are being rotated: start when that is done") from None
+            journal = state_dir / "journal.sqlite"
+            if not journal.exists():
+                open_ring(
+                    state_dir, storage.key_file
+                )  # first the key: a journal without one is taken for one that lost it
+            self._journal = opened.enter_context(closing(Database(journal, SCHEMA, VERSION)))
+            self._vault = Vault(open_ring(state_dir, storage.key_file))
+            self._columns = Columns(self._vault)
+            check_key(self._journal, self._vault)
+            self._spool = Spool(state_dir / "spool")
+            self._derived = Spool(state_dir / "derived")
+            self._opened = opened.pop_all()
 
     def accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
         """Take an object durably: when this returns, bytes and journal row are on the disk (DESIGN rule 1).
@@ -93,7 +124,7 @@ class Store:
 
         Does not raise: `keep` does, for a disk that failed.
         """
-        return Delivery(self._spool)
+        return Delivery(self._spool, self._vault)
 
     def keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
         """Accept what was delivered, as `accept` does with a whole object; raises what that raises."""
@@ -131,21 +162,35 @@ class Store:
                 "UPDATE instances SET state = 'processing', attempts = attempts + 1 WHERE number = ("
                 "SELECT number FROM instances WHERE state = 'accepted' ORDER BY priority, number LIMIT 1) RETURNING *"
             ).fetchone()
-        return _instance(row) if row else None
+        return self._columns.instance(row) if row else None
 
     def read(self, instance_id: str) -> bytes:
-        """The accepted object's bytes. Raises `FileNotFoundError` when the spool has lost them."""
-        return self._spool.read(instance_id)
+        """The accepted object's bytes.
 
-    def open(self, instance_id: str) -> int:
-        """A descriptor of the accepted object's bytes, at their start; the caller closes it. Raises as `read`."""
-        return self._spool.open(instance_id)
+        Raises:
+            FileNotFoundError: The spool has lost them.
+            Tampered, VaultLocked: The file is not what was written there.
+        """
+        descriptor, secret = self.open(instance_id)
+        try:
+            return read_sealed(descriptor, secret).data
+        finally:
+            os.close(descriptor)
+
+    def open(self, instance_id: str) -> SealedFile:
+        """The accepted object's file for another process; the caller closes the descriptor. Raises as `read`."""
+        descriptor = self._spool.open(instance_id)
+        try:
+            return SealedFile(descriptor, self._vault.file_key(instance_id, read_header(descriptor)))
+        except BaseException:
+            os.close(descriptor)
+            raise
 
     def instance(self, instance_id: str) -> Instance | None:
         """One accepted object, or None."""
         with self._journal.reading() as sql:
             row = sql.execute("SELECT * FROM instances WHERE id = ?", (instance_id,)).fetchone()
-        return _instance(row) if row else None
+        return self._columns.instance(row) if row else None
 
     def commit(
         self,
@@ -170,21 +215,27 @@ class Store:
         """
         result_id = f"{instance.id}-{result.model.digest[-8:] if result.model else '0'}"
         now = self._clock()
+        sealed = (
+            self._columns.seal("results.subject", result_id, subject),
+            self._columns.seal("results.result", result_id, result),
+            self._columns.seal("results.explanation", result_id, explanation) if explanation else None,
+        )
         with self._journal.transaction() as sql:
             done = "UPDATE instances SET state = 'done' WHERE id = ? AND state != 'done'"
             if sql.execute(done, (instance.id,)).rowcount:
-                values = (result_id, instance.id, _next_seq(sql), now, _json(subject), _json(result), explanation)
+                values = (result_id, instance.id, next_seq(sql), now, result.status)
                 sql.execute(
-                    "INSERT INTO results (id, instance_id, seq, committed_at, subject, result, explanation)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    values,
+                    "INSERT INTO results (id, instance_id, seq, committed_at, status, subject, result, explanation)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*values, *sealed),
                 )
-                _owe(sql, "preview", result_id, "")
+                owe(sql, "preview", result_id, "")
                 if summary:
-                    _owe(sql, "summary", result_id, _json(summary(message_id=result_id, committed_at=now)))
+                    said = summary(message_id=result_id, committed_at=now)
+                    owe(sql, "summary", result_id, msgspec.json.encode(said).decode())
             row = sql.execute(f"SELECT {_RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
         ring(self.state_dir, "web")
-        return _stored_result(row)
+        return self._columns.stored_result(row)
 
     def result(self, result_id: str) -> StoredResult | None:
         """One result, or None."""
@@ -203,7 +254,7 @@ class Store:
 
     def unacknowledged_flags(self, limit: int = 50) -> list[StoredResult]:
         """Flagged results that no person has answered yet, newest first, however old they are."""
-        unanswered = "r.acknowledged_at IS NULL AND json_extract(r.result, '$.status') = 'flagged'"
+        unanswered = "r.acknowledged_at IS NULL AND r.status = 'flagged'"
         return self._results(f"{unanswered} ORDER BY r.committed_at DESC, r.id DESC", (), limit)
 
     def changed_since(self, seq: int, limit: int = 100) -> list[StoredResult]:
@@ -217,11 +268,12 @@ class Store:
 
     def acknowledge(self, result_id: str, person: str, response: str) -> StoredResult | None:
         """Record that a person has seen a result and what they think of it; the first acknowledgement stands."""
+        acknowledged_by = self._columns.seal("results.acknowledged_by", result_id, person)
         with self._journal.transaction() as sql:
             sql.execute(
                 "UPDATE results SET acknowledged_at = ?, acknowledged_by = ?, acknowledged_as = ?, seq = ?"
                 " WHERE id = ? AND acknowledged_at IS NULL",
-                (self._clock(), person, response, _next_seq(sql), result_id),
+                (self._clock(), acknowledged_by, response, next_seq(sql), result_id),
             )
         ring(self.state_dir, "web")
         return self.result(result_id)
@@ -230,7 +282,9 @@ class Store:
         """What `commit` was given to draw the explanation."""
         with self._journal.reading() as sql:
             row = sql.execute("SELECT explanation FROM results WHERE id = ?", (result_id,)).fetchone()
-        return row["explanation"] if row else None
+        if row is None or row["explanation"] is None:
+            return None
+        return self._columns.unseal("results.explanation", result_id, row["explanation"]).decode()
 
     def owed(self, kind: str, limit: int = 100, *, instance_id: str | None = None) -> list[Owed]:
         """What is owed of one kind (`preview`, `summary`), by one instance or by all, oldest first."""
@@ -261,18 +315,21 @@ class Store:
 
     def write_picture(self, instance_id: str, name: str, data: bytes) -> None:
         """Keep a derived picture (`preview.jpg`, `overlay.png`) of an instance."""
-        self._derived.write(f"{instance_id}.{name}", data)
+        file = f"{instance_id}.{name}"
+        self._derived.write(file, self._vault.seal(data, f"derived:{file}"))
 
     def picture(self, instance_id: str, name: str) -> bytes | None:
-        """A derived picture, or None when there is none (yet)."""
+        """A derived picture, or None when there is none (yet). Raises `Tampered` or `VaultLocked` as `read`."""
+        file = f"{instance_id}.{name}"
         try:
-            return self._derived.read(f"{instance_id}.{name}")
+            sealed = self._derived.read(file)
         except FileNotFoundError:
             return None
+        return self._vault.unseal(sealed, f"derived:{file}")
 
     def close(self) -> None:
         """Close the journal."""
-        self._journal.close()
+        self._opened.close()
 
     def _keep(self, delivery: Delivery, arrival: Arrival) -> Accepted:
         received_at = self._clock()
@@ -290,7 +347,7 @@ class Store:
         )
         try:
             with folder_lock(self._spool.folder, shared=True):  # no sweep between the file and its journal row
-                delivery.bring_to_disk()
+                delivery.bring_to_disk(msgspec.json.encode(instance))
                 conflict = self._insert(instance)
         except sqlite3.IntegrityError:  # another association brought the same object meanwhile
             self._spool.remove(instance.id)
@@ -300,94 +357,39 @@ class Store:
             return Accepted(known, new=False, conflicts_with=None)
         except (OSError, sqlite3.Error) as error:
             self._spool.remove(instance.id)
-            if _is_full(error):
+            if is_full(error):
                 raise StorageFull(f"no room for {delivery.size} bytes: free space on {self.state_dir}") from error
             raise
         return Accepted(instance, new=True, conflicts_with=conflict)
 
     def _find(self, digest: str, arrival: Arrival) -> Instance | None:
-        """The instance that is the same object: by the columns of the index `same_object_and_statement`."""
+        """The instance that is the same object, whichever key has marked it."""
         with self._journal.reading() as sql:
-            row = sql.execute(
-                "SELECT * FROM instances WHERE sha256 = ? AND ifnull(sop_instance_uid, '') = ?"
-                " AND ifnull(json_extract(arrival, '$.stated_modality'), '') = ?"
-                " AND ifnull(json_extract(arrival, '$.stated_age_years'), '') = ?",
-                (
-                    digest,
-                    arrival.sop_instance_uid or "",
-                    arrival.stated_modality or "",
-                    "" if arrival.stated_age_years is None else arrival.stated_age_years,
-                ),
-            ).fetchone()
-        return _instance(row) if row else None
+            for marks in self._columns.marks(arrival, digest):
+                row = sql.execute("SELECT * FROM instances WHERE object_mark = ?", (marks.object,)).fetchone()
+                if row:
+                    return self._columns.instance(row)
+        return None
 
     def _insert(self, instance: Instance) -> str | None:
-        uid = instance.arrival.sop_instance_uid
+        every = self._columns.marks(instance.arrival, instance.sha256)
+        record = self._columns.seal("instances.record", instance.id, instance)
+        priority = _ORDER[instance.arrival.priority]
+        conflict = None
         with self._journal.transaction() as sql:
-            others = "SELECT id FROM instances WHERE sop_instance_uid = ? AND sha256 != ? LIMIT 1"
-            other = sql.execute(others, (uid, instance.sha256)).fetchone()
+            for marks in every:
+                others = "SELECT id FROM instances WHERE uid_mark = ? AND bytes_mark != ? LIMIT 1"
+                other = sql.execute(others, (marks.uid, marks.bytes)).fetchone()
+                conflict = other["id"] if other else conflict
             sql.execute(
-                "INSERT INTO instances (id, sop_instance_uid, sha256, size, arrival, priority, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    instance.id,
-                    uid,
-                    instance.sha256,
-                    instance.size,
-                    _json(instance.arrival),
-                    _ORDER[instance.arrival.priority],
-                    instance.received_at,
-                ),
+                "INSERT INTO instances (id, object_mark, uid_mark, bytes_mark, size, priority, received_at, record)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (instance.id, *every[0], instance.size, priority, instance.received_at, record),
             )
-        return other["id"] if other else None
+        return conflict
 
     def _results(self, condition: str, values: tuple[object, ...], limit: int) -> list[StoredResult]:
         query = f"SELECT {_RESULT_COLUMNS} WHERE {condition} LIMIT ?"
         with self._journal.reading() as sql:
             rows = sql.execute(query, (*values, limit)).fetchall()
-        return [_stored_result(row) for row in rows]
-
-
-def _json(record: msgspec.Struct) -> str:
-    return msgspec.json.encode(record).decode()
-
-
-def _next_seq(sql: sqlite3.Connection) -> int:
-    row = sql.execute("UPDATE counter SET value = value + 1 WHERE name = 'seq' RETURNING value").fetchone()
-    return int(row["value"])
-
-
-def _owe(sql: sqlite3.Connection, kind: str, result_id: str, body: str) -> None:
-    sql.execute("INSERT INTO owed (kind, result_id, body) VALUES (?, ?, ?)", (kind, result_id, body))
-
-
-def _instance(row: sqlite3.Row) -> Instance:
-    return Instance(
-        id=row["id"],
-        arrival=msgspec.json.decode(row["arrival"], type=Arrival),
-        sha256=row["sha256"],
-        size=row["size"],
-        received_at=row["received_at"],
-        attempts=row["attempts"],
-    )
-
-
-def _stored_result(row: sqlite3.Row) -> StoredResult:
-    return StoredResult(
-        id=row["id"],
-        seq=row["seq"],
-        instance_id=row["instance_id"],
-        received_at=row["received_at"],
-        committed_at=row["committed_at"],
-        acknowledged_at=row["acknowledged_at"],
-        acknowledged_by=row["acknowledged_by"],
-        acknowledged_as=row["acknowledged_as"],
-        subject=msgspec.json.decode(row["subject"], type=Subject),
-        result=msgspec.json.decode(row["result"], type=Result),
-    )
-
-
-def _is_full(error: OSError | sqlite3.Error) -> bool:
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        return [self._columns.stored_result(row) for row in rows]

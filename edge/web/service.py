@@ -52,6 +52,7 @@ def serve(config: Config) -> int:
     On a box without any account, a first-boot code is shown on standard output (events go to standard error).
     """
     _give_back_freed_memory()
+    Store(config.state_dir, storage=config.storage).close()  # what locks it is said once, in one line
     try:
         listener = _listen(config.web.host, config.web.port)
     except OSError as error:
@@ -68,7 +69,8 @@ def serve(config: Config) -> int:
 def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> tuple[Flask, Callable[[], None]]:
     """The app over the box's real parts with its watcher running, and what ends its streams and its watcher."""
     services = ("intake", "inference", "web", *(("sync",) if config.mqtt else ()))
-    store, file, streams = Store(config.state_dir, clock), AccountsFile(config.state_dir), Streams()
+    store = Store(config.state_dir, clock, storage=config.storage)
+    file, streams = AccountsFile(config.state_dir), Streams()
 
     def condition() -> Condition:
         return read_condition(store, config.state_dir, services, clock())

@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from edge.errors import ScansideError
 from edge.records import Priority, Summary
-from edge.store import Store
+from edge.store import Store, Tampered, read_sealed
+from edge.store.journal import VERSION
 from tests.store.conftest import Clock
 from tests.store.samples import MODEL, SUBJECT, arrival, claimed, flagged, refused, spooled, summary
 
@@ -91,43 +93,22 @@ def test_an_accepted_object_and_its_result_are_found_by_its_id(store: Store) -> 
     assert store.result_of(instance.id) == stored
 
 
-def test_a_journal_of_version_0_1_is_taken_over(tmp_path: Path) -> None:
-    """Its arrivals say nothing of statements, and its index knew none."""
-    sql = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
-    sql.executescript(JOURNAL_0_1)
-    old = '{"source":"folder","peer":"x.png","sop_instance_uid":null,"sop_class_uid":null,"transfer_syntax_uid":null,'
-    values = ("ab" * 16, hashlib.sha256(b"image").hexdigest(), old + '"priority":"routine"}')
-    sql.execute(
-        "INSERT INTO instances (id, sha256, size, arrival, priority, received_at) VALUES (?, ?, 5, ?, 1, 1.0)", values
-    )
+@pytest.mark.parametrize("version", [0, VERSION + 1])
+def test_a_journal_of_another_version_is_refused_in_one_line_and_left_as_it_is(tmp_path: Path, version: int) -> None:
+    """Version 0 wrote its journals in clear: no key lies beside them, and none is made."""
+    journal = tmp_path / "journal.sqlite"
+    sql = sqlite3.connect(journal, isolation_level=None)
+    sql.executescript(f"CREATE TABLE instances (id TEXT); PRAGMA user_version = {version}")
     sql.close()
-    store = Store(tmp_path)
-    assert not store.accept(b"image", arrival()).new
-    assert store.accept(b"image", msgspec.structs.replace(arrival(), stated_age_years=3.0)).new
-    first = claimed(store)
-    assert (first.id, first.arrival.peer, first.arrival.stated_age_years) == ("ab" * 16, "x.png", None)
-    store.close()
-    again = Store(tmp_path)
-    assert again.queue().depth == 2
-    again.close()
-
-
-JOURNAL_0_1 = """
-CREATE TABLE instances (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    sop_instance_uid TEXT,
-    sha256 TEXT NOT NULL,
-    size INTEGER NOT NULL,
-    arrival TEXT NOT NULL,
-    priority INTEGER NOT NULL,
-    received_at REAL NOT NULL,
-    state TEXT NOT NULL DEFAULT 'accepted' CHECK (state IN ('accepted', 'processing', 'done')),
-    attempts INTEGER NOT NULL DEFAULT 0
-);
-CREATE UNIQUE INDEX same_object ON instances (sha256, ifnull(sop_instance_uid, ''));
-"""
-"""What differs from today's, as version 0.1 made it."""
+    with pytest.raises(
+        ScansideError, match=f"schema version {version}, this software reads {VERSION}: start"
+    ) as refused:
+        Store(tmp_path)
+    assert str(refused.value).startswith(str(journal))
+    assert not (tmp_path / "keys").exists()
+    sql = sqlite3.connect(journal)
+    assert sql.execute("SELECT name FROM sqlite_master").fetchall() == [("instances",)]
+    sql.close()
 
 
 def test_an_object_that_comes_again_after_its_result_is_not_analysed_again(store: Store) -> None:
@@ -294,11 +275,15 @@ def test_a_lost_spool_file_is_said(store: Store) -> None:
         store.open(instance.id)
 
 
-def test_an_open_file_gives_the_bytes_to_whoever_has_it(store: Store) -> None:
-    descriptor = store.open(store.accept(b"image", arrival()).instance.id)
-    with os.fdopen(descriptor, "rb") as file:
-        assert not os.get_inheritable(descriptor)
-        assert file.read() == b"image"
+def test_an_open_file_with_its_key_gives_the_bytes_to_whoever_has_both(store: Store) -> None:
+    one, two = (store.open(store.accept(data, arrival()).instance.id) for data in (b"image", b"another"))
+    assert not os.get_inheritable(one.descriptor)
+    assert read_sealed(*one).data == read_sealed(*one).data == b"image"
+    with pytest.raises(Tampered):
+        read_sealed(two.descriptor, one.secret)
+    assert repr(one.secret)[2:-1] not in repr(one)
+    os.close(one.descriptor)
+    os.close(two.descriptor)
 
 
 def test_all_is_there_after_opening_again(store: Store, tmp_path: Path) -> None:

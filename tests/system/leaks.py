@@ -33,9 +33,6 @@ from tests.system.conftest import PATIENCE, Appliance, await_until, running_appl
 from tests.web.test_related import body_of
 from tests.web.test_stow import CONTENT_TYPE, PATH, basic
 
-STILL_CLEAR: tuple[str, ...] = ("journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm", "spool")
-"""What of the state folder may hold identifiers that anybody can read. With encryption at rest: nothing."""
-
 _PASSWORD = "a long enough password"
 _Headers = dict[str, str]
 
@@ -164,7 +161,7 @@ class Leaks:
         for process in self.processes():
             for name in ("cmdline", "environ", "comm"):
                 self.heard.append(_read(process / name))
-        found = find(self.planted, self.appliance.folder, leaving_out=[f"state/{place}" for place in STILL_CLEAR])
+        found = find(self.planted, self.appliance.folder)
         found += find(self.planted, b"\0".join(self.heard))
         self.heard.clear()
         return found
