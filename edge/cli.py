@@ -160,6 +160,41 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _backup(options: argparse.Namespace) -> int:
+    from edge.store.backup import back_up  # noqa: PLC0415
+
+    settings = _config(options)
+    passphrase = _secret("Passphrase of the backup: ")
+    content = back_up(settings.state_dir, options.file, passphrase, settings.storage.key_file)
+    print(f"{options.file}: {content.images} images, {content.files} files; without its passphrase it is lost")
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from edge.store.backup import restore  # noqa: PLC0415
+
+    content = restore(options.file, options.state_dir, _secret("Passphrase of the backup: "))
+    print(f"{options.state_dir}: {content.images} images, {content.files} files; their key is in keys/store.key")
+    return 0
+
+
+def _factory_reset(options: argparse.Namespace) -> int:
+    from edge.store.reset import reset  # noqa: PLC0415
+
+    settings = _config(options)
+    if not options.yes:
+        raise UsageError(f"{settings.state_dir}: all images, results and accounts would be gone for ever: add --yes")
+    if not settings.state_dir.is_dir():
+        raise UsageError(f"{settings.state_dir}: no state folder here: give the box's own --config")
+    left = reset(settings.state_dir, settings.storage.key_file)
+    print(f"{settings.state_dir}: empty, and its keys are destroyed")
+    if left:
+        sys.stderr.write(f"scanside: {left}: a credential of systemd: remove its encrypted file yourself\n")
+    if settings.intake.watch_folder and settings.intake.watch_folder.is_dir():
+        sys.stderr.write(f"scanside: {settings.intake.watch_folder}: what waits there was not touched\n")
+    return 1 if left else 0
+
+
 def _user(options: argparse.Namespace) -> int:
     from edge.web.accounts import Accounts, Role  # noqa: PLC0415
     from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
@@ -180,8 +215,12 @@ def _user(options: argparse.Namespace) -> int:
 
 
 def _password(name: str) -> str:
+    return _secret(f"Password for {name}: ")
+
+
+def _secret(prompt: str) -> str:
     """From the terminal, unseen, or the first line of standard input: never from the command line."""
-    return getpass.getpass(f"Password for {name}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    return getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
 def _key(options: argparse.Namespace) -> int:
@@ -254,6 +293,19 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("result", metavar="RESULT", help="its id, as in the address of its page")
     export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the new file; must not exist")
     export.set_defaults(command=_export)
+
+    backup = commands.add_parser("backup", parents=[common], help="everything in one sealed file, while the box works")
+    backup.add_argument("file", type=Path, metavar="FILE", help="the new file; must not exist")
+    backup.set_defaults(command=_backup)
+
+    restore = commands.add_parser("restore", parents=[common], help="a backup onto a bare box")
+    restore.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("--state-dir", type=Path, required=True, metavar="DIR", help="must be empty")
+    restore.set_defaults(command=_restore)
+
+    reset = commands.add_parser("factory-reset", parents=[common], help="destroy the keys and all that is stored")
+    reset.add_argument("--yes", action="store_true", help="yes, all of it")
+    reset.set_defaults(command=_factory_reset)
 
     user = commands.add_parser("user", parents=[common], help="manage the accounts of the status page")
     user.add_argument("action", choices=("add", "list", "remove", "password"))
