@@ -92,10 +92,8 @@ class Store:
             except AlreadyRunning:
                 raise AlreadyRunning(f"{state_dir}: its keys are being rotated: start when that is done") from None
             journal = state_dir / "journal.sqlite"
-            if not journal.exists():
-                open_ring(
-                    state_dir, storage.key_file
-                )  # first the key: a journal without one is taken for one that lost it
+            if not journal.exists():  # the key comes first: a journal without one is taken for one that lost it
+                open_ring(state_dir, storage.key_file)
             self._journal = opened.enter_context(closing(Database(journal, SCHEMA, VERSION)))
             self._vault = Vault(open_ring(state_dir, storage.key_file))
             self._columns = Columns(self._vault)
