@@ -1,7 +1,7 @@
-"""Backup and restore: one file that holds all that a bare box needs, sealed with a passphrase, made while the box works.
+"""Backup and restore: one file with all that a bare box needs, sealed with a passphrase, made while the box works.
 
-    header      40 bytes: `SSB1`, the cost of scrypt (4), a random salt (32)
-    frames      as in `sealed_file.py`: a tar archive; the last frame names the format
+header      40 bytes: `SSB1`, the cost of scrypt (4), a random salt (32)
+frames      as in `sealed_file.py`: a tar archive; the last frame names the format
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlite3
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from io import BytesIO, RawIOBase
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
@@ -36,7 +36,9 @@ _DATABASES = ("journal.sqlite", "outbox/outbox.sqlite", "accounts/accounts.sqlit
 """The journal first: what it owed by then and has settled since is in the outbox too, and is told twice, not never."""
 
 _KEYS = "keys/store.key"
-_NAME = re.compile(rf"{'|'.join(map(re.escape, (*_DATABASES, _KEYS)))}|(spool|derived)/[0-9a-f]{{32}}(\.[a-z.]{{1,16}})?")
+_SNAPSHOT = "backup-"
+_NAMES = frozenset((*_DATABASES, _KEYS))
+_OBJECT = re.compile(r"(spool|derived)/[0-9a-f]{32}(\.[a-z.]{1,16})?")
 
 
 class BackupError(ScansideError):
@@ -63,7 +65,7 @@ def back_up(state_dir: Path, file: Path, passphrase: str, key_file: Path | None 
 
     Raises:
         BackupError: There is nothing to back up, the file exists, or the passphrase is short.
-        AlreadyRunning: The keys are being rotated.
+        AlreadyRunning: The keys are being rotated, or another backup is being made.
         VaultLocked: The ring is missing.
         OSError, sqlite3.Error: The disk failed or is full.
     """
@@ -73,18 +75,20 @@ def back_up(state_dir: Path, file: Path, passphrase: str, key_file: Path | None 
         raise BackupError(f"{state_dir}: nothing is stored here: give the box's own --config")
     if file.exists():
         raise BackupError(f"{file}: exists already, and nothing is overwritten: choose another name")
-    lock = hold_lock(state_dir, "store", shared=True)  # no rotation meanwhile
     temporary = file.with_name(f"{file.name}.part")
-    try:
-        with _snapshot(state_dir, key_file) as snapshot, open(temporary, "xb", opener=_for_this_user) as output:
-            content = _write(snapshot, output, passphrase)
+    with ExitStack() as ending:
+        ending.callback(os.close, hold_lock(state_dir, "store", shared=True))  # no rotation meanwhile
+        ending.callback(os.close, hold_lock(state_dir, "backup"))
+        ending.callback(temporary.unlink, missing_ok=True)
+        ring = find_ring(state_dir, key_file)
+        if ring is None:
+            raise VaultLocked(f"{state_dir}: no key: there is nothing to back up")
+        with _snapshot(state_dir) as snapshot, open(temporary, "xb", opener=_for_this_user) as output:
+            content = _write(snapshot, ring_text(ring), output, passphrase)
             output.flush()
             os.fsync(output.fileno())
         temporary.rename(file)
         _flush(file.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(lock)
     return content
 
 
@@ -97,7 +101,9 @@ def restore(file: Path, state_dir: Path, passphrase: str) -> Content:
     """
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(state_dir.iterdir()):
-        raise BackupError(f"{state_dir}: not empty, and nothing is overwritten: reset the box, or choose another folder")
+        raise BackupError(
+            f"{state_dir}: not empty, and nothing is overwritten: reset the box, or choose another folder"
+        )
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -117,14 +123,13 @@ def restore(file: Path, state_dir: Path, passphrase: str) -> Content:
 
 
 @contextmanager
-def _snapshot(state_dir: Path, key_file: Path | None) -> Iterator[Path]:
+def _snapshot(state_dir: Path) -> Iterator[Path]:
     """A folder beside the data that holds it as it is now: copies of the databases, links to the files."""
-    ring = find_ring(state_dir, key_file)
-    if ring is None:
-        raise VaultLocked(f"{state_dir}: no key: there is nothing to back up")
-    folder = Path(tempfile.mkdtemp(prefix="backup-", dir=state_dir))
+    for left_behind in state_dir.glob(f"{_SNAPSHOT}*"):  # by a backup that was killed
+        shutil.rmtree(left_behind)
+    folder = Path(tempfile.mkdtemp(prefix=_SNAPSHOT, dir=state_dir))
     try:
-        for name in ("spool", "derived", "outbox", "accounts", "keys"):
+        for name in ("spool", "derived", "outbox", "accounts"):
             (folder / name).mkdir(mode=0o700)
         with folder_lock(state_dir / "spool", shared=True):  # no sweep between a row and the link to its file
             _copy_database(state_dir / _DATABASES[0], folder / _DATABASES[0])
@@ -137,7 +142,6 @@ def _snapshot(state_dir: Path, key_file: Path | None) -> Iterator[Path]:
         for name in _DATABASES[1:]:
             if (state_dir / name).exists():
                 _copy_database(state_dir / name, folder / name)
-        (folder / _KEYS).write_bytes(ring_text(ring))
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -150,15 +154,18 @@ def _copy_database(source: Path, target: Path) -> None:
         other.execute("PRAGMA journal_mode = DELETE")  # one file, nothing beside it
 
 
-def _write(snapshot: Path, output: IO[bytes], passphrase: str) -> Content:
+def _write(snapshot: Path, keys: bytes, output: IO[bytes], passphrase: str) -> Content:
     header = _MAGIC + _COST + os.urandom(HEADER_BYTES - len(_MAGIC) - len(_COST))
     writer = SealedWriter(FileKey(header, _secret(passphrase, header)), output.write)
     names = sorted(path for path in snapshot.rglob("*") if path.is_file())
     with tarfile.open(fileobj=cast("Any", writer), mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for path in names:
             archive.add(path, path.relative_to(snapshot).as_posix(), recursive=False, filter=_nameless)
+        member = _nameless(tarfile.TarInfo(_KEYS))
+        member.size = len(keys)
+        archive.addfile(member, BytesIO(keys))
     writer.finish(_RECORD)
-    return Content(sum(path.parent.name == "spool" for path in names), len(names))
+    return Content(sum(path.parent.name == "spool" for path in names), len(names) + 1)
 
 
 def _nameless(member: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -177,7 +184,7 @@ def _extract(descriptor: int, file: Path, folder: Path, passphrase: str) -> Cont
     try:
         with tarfile.open(fileobj=frames, mode="r|") as archive:
             for member in archive:
-                if not member.isfile() or not _NAME.fullmatch(member.name):
+                if not member.isfile() or not (member.name in _NAMES or _OBJECT.fullmatch(member.name)):
                     raise BackupError(f"{file}: holds what no backup holds: give another file")
                 _copy(archive, member, folder / member.name)
                 content = Content(content.images + member.name.startswith("spool/"), content.files + 1)

@@ -92,8 +92,14 @@ def test_nobody_reads_a_backup(backup: Path, state: Path, planted: Planted) -> N
     assert list(state.glob("backup-*")) == []
 
 
+def test_what_a_killed_backup_left_is_removed_by_the_next(state: Path, tmp_path: Path) -> None:
+    (state / "backup-killed" / "spool").mkdir(parents=True)
+    back_up(state, tmp_path / "backup", PASSPHRASE)
+    assert list(state.glob("backup-*")) == []
+
+
 def test_a_backup_is_consistent_while_the_box_works(state: Path, tmp_path: Path, planted: Planted) -> None:
-    """Another thread accepts and commits without pause: every row of every backup has its file, and what was there is."""
+    """Another thread accepts and commits without pause: every row of every backup has its file."""
     stop, failures = Event(), list[BaseException]()
     store = Store(state)
 
@@ -104,7 +110,7 @@ def test_a_backup_is_consistent_while_the_box_works(state: Path, tmp_path: Path,
                 number += 1
                 store.accept(_object(planted, number), arrival(f"1.2.{number}"))
                 store.commit(claimed(store), flagged(), Subject(patient_id=planted.name), summary=summary)
-        except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+        except BaseException as error:
             failures.append(error)
 
     worker = Thread(target=work)
@@ -169,7 +175,7 @@ def test_nothing_is_overwritten(backup: Path, state: Path, tmp_path: Path) -> No
 def test_what_cannot_be_backed_up(state: Path, tmp_path: Path) -> None:
     with pytest.raises(BackupError, match="nothing is stored here"):
         back_up(tmp_path / "elsewhere", tmp_path / "file", PASSPHRASE)
-    with pytest.raises(BackupError, match="at least|must have 12"):
+    with pytest.raises(BackupError, match="must have 12"):
         back_up(state, tmp_path / "file", "short")
     (state / "keys/store.key").rename(tmp_path / "kept.key")
     with pytest.raises(VaultLocked):
