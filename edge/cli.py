@@ -9,17 +9,22 @@ import argparse
 import getpass
 import logging
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge import config, events
 from edge.errors import ScansideError, UsageError
 
 SERVICES = ("intake", "inference", "web", "sync", "audit")
 Command = Callable[[argparse.Namespace], int]
+if TYPE_CHECKING:
+    _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +52,21 @@ def _run(options: argparse.Namespace) -> int:
     settings = _config(options)
     service = options.service
     events.configure(service or "appliance")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # images would lie in a core file (core(5)); children inherit it
+    if not options.debug:
+        events.silence_everything_else()
+    try:
+        return _serve(options, settings, service)
+    except ScansideError:
+        raise  # made of the configuration and the box's own files
+    except Exception as error:
+        if options.debug:
+            raise
+        events.emit(events.DEFECT, error=type(error).__name__, where=events.place(error))
+        return 1
+
+
+def _serve(options: argparse.Namespace, settings: config.Config, service: str | None) -> int:
     if service:
         status: int = import_module(f"edge.{service}.service").serve(settings)
         return status
@@ -118,6 +138,66 @@ def _require(paths: Sequence[Path]) -> None:
             raise UsageError(f"{path}: no such file or folder: give one that exists")
 
 
+def _export(options: argparse.Namespace) -> int:
+    from edge.imaging.deidentify import NotExportable, deidentify  # noqa: PLC0415
+    from edge.store import Store  # noqa: PLC0415
+
+    settings = _config(options)
+    if not settings.state_dir.is_dir():
+        raise UsageError(f"{settings.state_dir}: no state folder here: give the box's own --config")
+    if options.output.exists():
+        raise UsageError(f"{options.output}: exists already, and nothing is overwritten: choose another name")
+    with closing(Store(settings.state_dir, storage=settings.storage)) as store:
+        stored = store.result(options.result)
+        if stored is None:
+            raise UsageError(f"{options.result[:80]!r}: no result of this id: it stands in the address of its page")
+        try:
+            data = store.read(stored.instance_id)
+        except FileNotFoundError:
+            raise NotExportable(f"{stored.id}: the box no longer has this image") from None
+    exported = deidentify(data)
+    with open(options.output, "xb", opener=partial(os.open, mode=0o600)) as file:
+        file.write(exported.data)
+    if exported.caution:
+        sys.stderr.write(f"scanside: {exported.caution}\n")
+    return 0
+
+
+def _backup(options: argparse.Namespace) -> int:
+    from edge.store.backup import back_up  # noqa: PLC0415
+
+    settings = _config(options)
+    passphrase = _secret("Passphrase of the backup: ")
+    content = back_up(settings.state_dir, options.file, passphrase, settings.storage.key_file)
+    print(f"{options.file}: {content.images} images, {content.files} files; without its passphrase it is lost")
+    return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    from edge.store.backup import restore  # noqa: PLC0415
+
+    content = restore(options.file, options.state_dir, _secret("Passphrase of the backup: "))
+    print(f"{options.state_dir}: {content.images} images, {content.files} files; their key is in keys/store.key")
+    return 0
+
+
+def _factory_reset(options: argparse.Namespace) -> int:
+    from edge.store.reset import reset  # noqa: PLC0415
+
+    settings = _config(options)
+    if not options.yes:
+        raise UsageError(f"{settings.state_dir}: all images, results and accounts would be gone for ever: add --yes")
+    if not settings.state_dir.is_dir():
+        raise UsageError(f"{settings.state_dir}: no state folder here: give the box's own --config")
+    left = reset(settings.state_dir, settings.storage.key_file)
+    print(f"{settings.state_dir}: empty, and its keys are destroyed")
+    if left:
+        sys.stderr.write(f"scanside: {left}: a credential of systemd: remove its encrypted file yourself\n")
+    if settings.intake.watch_folder and settings.intake.watch_folder.is_dir():
+        sys.stderr.write(f"scanside: {settings.intake.watch_folder}: what waits there was not touched\n")
+    return 1 if left else 0
+
+
 def _user(options: argparse.Namespace) -> int:
     from edge.store import audit_actions as actions  # noqa: PLC0415
     from edge.store.audit import open_trail  # noqa: PLC0415
@@ -174,8 +254,12 @@ def _lines_of(log: Path | None) -> AbstractContextManager[Iterable[str]]:
 
 
 def _password(name: str) -> str:
+    return _secret(f"Password for {name}: ")
+
+
+def _secret(prompt: str) -> str:
     """From the terminal, unseen, or the first line of standard input: never from the command line."""
-    return getpass.getpass(f"Password for {name}: ") if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
+    return getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
 def _key(options: argparse.Namespace) -> int:
@@ -223,7 +307,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"scanside {metadata.version('scanside')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_work(commands, common)
+    _add_keeping(commands, common)
+    return parser
 
+
+def _add_work(commands: _Commands, common: argparse.ArgumentParser) -> None:
+    """What the box does."""
     run = commands.add_parser("run", parents=[common], help="start the appliance, or one of its services")
     run.add_argument("service", nargs="?", choices=SERVICES, help="run only this service, in the foreground")
     run.set_defaults(command=_run)
@@ -248,6 +338,27 @@ def _parser() -> argparse.ArgumentParser:
     model = commands.add_parser("model", parents=[common], help="verify the model bundles and say what they are for")
     model.set_defaults(command=_model)
 
+    export = commands.add_parser("export", parents=[common], help="a result's image as DICOM without identifiers")
+    export.add_argument("result", metavar="RESULT", help="its id, as in the address of its page")
+    export.add_argument("--output", type=Path, required=True, metavar="FILE", help="the new file; must not exist")
+    export.set_defaults(command=_export)
+
+
+def _add_keeping(commands: _Commands, common: argparse.ArgumentParser) -> None:
+    """What is done with what it keeps."""
+    backup = commands.add_parser("backup", parents=[common], help="everything in one sealed file, while the box works")
+    backup.add_argument("file", type=Path, metavar="FILE", help="the new file; must not exist")
+    backup.set_defaults(command=_backup)
+
+    restore = commands.add_parser("restore", parents=[common], help="a backup onto a bare box")
+    restore.add_argument("file", type=Path, metavar="FILE")
+    restore.add_argument("--state-dir", type=Path, required=True, metavar="DIR", help="must be empty")
+    restore.set_defaults(command=_restore)
+
+    reset = commands.add_parser("factory-reset", parents=[common], help="destroy the keys and all that is stored")
+    reset.add_argument("--yes", action="store_true", help="yes, all of it")
+    reset.set_defaults(command=_factory_reset)
+
     user = commands.add_parser("user", parents=[common], help="manage the accounts of the status page")
     user.add_argument("action", choices=("add", "list", "remove", "password"))
     user.add_argument("name", nargs="?", help="the account's name")
@@ -270,7 +381,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     key.add_argument("action", choices=("show", "rotate"))
     key.set_defaults(command=_key)
-    return parser
 
 
 if __name__ == "__main__":

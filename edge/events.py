@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import warnings
 from typing import NamedTuple
 
 
@@ -29,6 +31,7 @@ SERVICE_DIED = Event(
 STOPPING = Event(104, logging.INFO, "stopping: signal {signal}")
 SERVICE_KILLED = Event(105, logging.WARNING, "service {service} did not stop within {seconds:.1f} s and was killed")
 STOPPED = Event(106, logging.INFO, "stopped")
+DEFECT = Event(107, logging.CRITICAL, "the software failed: {error} in {where}")
 
 LISTENING = Event(200, logging.INFO, "DICOM listener ready: AE title {ae_title}, {host}:{port}")
 STORED = Event(201, logging.INFO, "accepted instance {instance} ({size} bytes) over {source}")
@@ -44,7 +47,7 @@ ASSOCIATION_REJECTED = Event(208, logging.WARNING, "association from {host} reje
 LISTEN_REFUSED = Event(
     209, logging.ERROR, "the DICOM listener cannot listen on {host}:{port}: {error}; change intake.dicom.host or port"
 )
-THREAD_FAILED = Event(210, logging.ERROR, "a thread of the intake ended: {error} in {where}")
+THREAD_FAILED = Event(210, logging.ERROR, "a connection got no thread: {error} in {where}")
 TLS_LISTENING = Event(211, logging.INFO, "DICOM listener with TLS ready: AE title {ae_title}, {host}:{port}")
 TLS_UNUSABLE = Event(
     212, logging.ERROR, "DICOM over TLS cannot start: {file}: {error}; change intake.dicom.tls or the file"
@@ -176,6 +179,19 @@ def place(error: BaseException) -> str:
     return f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace else "unknown"
 
 
+def silence_everything_else() -> None:
+    """Let nothing but events speak from here on: libraries' messages, warnings and tracebacks quote what they fail on.
+
+    What ends the process or one of its threads becomes an event of its kind and place.
+    """
+    logging.lastResort = None
+    logging.raiseExceptions = False
+    warnings.simplefilter("ignore")
+    sys.excepthook = lambda _kind, error, _trace: _tell(error)
+    threading.excepthook = lambda failure: _tell(failure.exc_value)
+    sys.unraisablehook = lambda failure: _tell(failure.exc_value)
+
+
 def configure(service: str, level: int = logging.INFO) -> None:
     """Send events to stderr (and so to journald), prefixed with the service's name."""
     handler = logging.StreamHandler(sys.stderr)
@@ -184,3 +200,8 @@ def configure(service: str, level: int = logging.INFO) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(level)
+
+
+def _tell(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, KeyboardInterrupt | SystemExit):
+        emit(DEFECT, error=type(error).__name__, where=place(error))

@@ -105,6 +105,7 @@ def main(descriptor: int) -> int:
         if not isinstance(begin, Begin):
             raise TypeError("the first message is not how to begin")
         events.configure(begin.service, level=begin.level)
+        events.silence_everything_else()
         config = parse(begin.config, "the configuration of the service")
         try:
             models = load_models(config, Path(begin.cache))

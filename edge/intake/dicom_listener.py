@@ -13,7 +13,7 @@ import ssl
 import sys
 import time
 import warnings
-from threading import ExceptHookArgs, Thread
+from threading import Thread
 from typing import Any, Self
 
 from pydicom import Dataset
@@ -25,7 +25,7 @@ from pynetdicom.sop_class import Verification
 
 from edge import events
 from edge.config import Dicom
-from edge.events import emit, place
+from edge.events import emit
 from edge.identity import Identity, Unidentified, read_identity
 from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
 from edge.intake.admission import REJECTED_PERMANENT
@@ -204,12 +204,6 @@ def silence_libraries() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     _config.LOG_HANDLER_LEVEL = "none"
     warnings.simplefilter("ignore")
-
-
-def report_thread_failure(failure: ExceptHookArgs) -> None:
-    """For `threading.excepthook`: one event instead of a traceback."""
-    where = place(failure.exc_value) if failure.exc_value else "unknown"
-    emit(events.THREAD_FAILED, error=failure.exc_type.__name__, where=where)
 
 
 class _Contexts(list[Any]):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import signal
 import sqlite3
-import threading
 import time
 
 from edge import events
@@ -13,7 +12,7 @@ from edge.config import Config
 from edge.device.health import HealthFile, State
 from edge.device.signals import Signals
 from edge.events import emit
-from edge.intake.dicom_listener import DicomListener, report_thread_failure, silence_libraries
+from edge.intake.dicom_listener import DicomListener, silence_libraries
 from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
 from edge.intake.watch_folder import WatchFolder
@@ -35,7 +34,6 @@ def serve(config: Config) -> int:
     """
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     silence_libraries()
-    threading.excepthook = report_thread_failure
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
     store = Store(config.state_dir, storage=config.storage)

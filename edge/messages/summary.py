@@ -1,7 +1,8 @@
 """What may leave the box about one image: the one function through which it must pass.
 
-It is an allow-list. Enumerated words pass as they are. Codes of findings, of quality checks and of models pass when
-they have the form of such a code, and become `unlisted` when not. No other text of a result passes at all.
+It is an allow-list. Enumerated words pass as they are, codes of quality checks when they are among those that this box
+has. What a signed model bundle says (codes of findings; the model's name, version and digest) passes when it has the
+form of such a code, check digit included. Everything else becomes `unlisted`; no other text of a result passes at all.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from edge.records import Finding, ModelUsed, QualityFinding, Result, Summary, Su
 
 UNLISTED = "unlisted"
 
-# SNOMED CT identifiers have 6 to 18 digits, the codes of PS3.16 Annex D have 5 or 6.
-_CODES = {
-    "SCT": re.compile(r"[1-9][0-9]{5,17}"),
-    "DCM": re.compile(r"[0-9]{5,6}"),
-}
+QUALITY_CODES = frozenset(
+    ("111209", "111210", "111211", "111212", "111213", "111215", "111219", "111220"),
+)
+"""The codes of PS3.16 CID 6135 that quality checks give."""
+
+_CODES = {"SCT": re.compile(r"[1-9][0-9]{5,17}"), "DCM": re.compile(r"1[0-3][0-9]{4}")}
+"""SNOMED CT identifiers have 6 to 18 digits; the codes of findings in PS3.16 Annex D are these six."""
+
+_CONCEPT_PARTITIONS = ("00", "10")
+_PERMUTATION = (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)
 _MODEL_ID = re.compile(r"[a-z]([a-z0-9-]{0,62}[a-z0-9])?")
 _MODEL_VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+(-[a-z0-9.]{1,16})?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -65,15 +71,41 @@ def _finding(finding: Finding) -> SummaryFinding:
     )
 
 
+def is_concept(code: str) -> bool:
+    """Whether a text is a SNOMED CT concept's identifier: length, partition and Verhoeff check digit are right.
+
+    SNOMED CT Release File Specifications, 6 (SCTID): of all other numbers one in 500 passes for one.
+    """
+    if not _CODES["SCT"].fullmatch(code) or code[-3:-1] not in _CONCEPT_PARTITIONS:
+        return False
+    check = 0
+    for place, digit in enumerate(reversed(code)):
+        check = _combined(check, _permuted(int(digit), place))
+    return check == 0
+
+
+def _combined(left: int, right: int) -> int:
+    """Multiplication in the dihedral group of the pentagon, as Verhoeff numbers its elements."""
+    if left < 5:
+        return (left + right) % 5 if right < 5 else 5 + (left + right) % 5
+    return 5 + (left - right) % 5 if right < 5 else (left - right) % 5
+
+
+def _permuted(digit: int, place: int) -> int:
+    for _ in range(place % 8):
+        digit = _PERMUTATION[digit]
+    return digit
+
+
 def _quality(finding: QualityFinding) -> str:
-    scheme, code = _coded(finding.scheme, finding.code)
-    return UNLISTED if UNLISTED in (scheme, code) else f"{scheme}:{code}"
+    return f"DCM:{finding.code}" if finding.scheme == "DCM" and finding.code in QUALITY_CODES else UNLISTED
 
 
 def _coded(scheme: str, code: str) -> tuple[str, str]:
     if scheme not in _CODES:
         return UNLISTED, UNLISTED
-    return scheme, _listed(code, _CODES[scheme])
+    known = is_concept(code) if scheme == "SCT" else _CODES[scheme].fullmatch(code)
+    return scheme, code if known else UNLISTED
 
 
 def _model(model: ModelUsed) -> ModelUsed:

@@ -132,10 +132,9 @@ def write_ring(ring: KeyRing) -> None:
     """Write the ring's file durably, the old one being there until the new one is. Raises `OSError`."""
     temporary = ring.file.with_name(ring.file.name + ".new")
     temporary.unlink(missing_ok=True)
-    text = b"".join(b"%s %s\n" % (key.id.hex().encode(), base64.b64encode(key.secret)) for key in ring.keys)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(text)
+        file.write(ring_text(ring))
         file.flush()
         os.fsync(descriptor)
     temporary.rename(ring.file)
@@ -144,6 +143,11 @@ def write_ring(ring: KeyRing) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def ring_text(ring: KeyRing) -> bytes:
+    """What stands in the ring's file."""
+    return b"".join(b"%s %s\n" % (key.id.hex().encode(), base64.b64encode(key.secret)) for key in ring.keys)
 
 
 def derive(secret: bytes, purpose: str, salt: bytes | None = None, length: int = KEY_BYTES) -> bytes:

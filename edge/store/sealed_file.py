@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import NamedTuple
 
@@ -122,12 +122,24 @@ def read_sealed(descriptor: int, secret: bytes) -> Unsealed:
         Tampered: The file is not what was sealed under this key, whole and in order.
         OSError: It cannot be read.
     """
+    data = BytesIO()
+    for piece, last in open_frames(descriptor, secret):
+        if last:
+            return Unsealed(data.getvalue(), bytes(piece))
+        data.write(piece)
+    raise _tampered("it is cut, or was never whole")
+
+
+def open_frames(descriptor: int, secret: bytes) -> Iterator[tuple[memoryview, bool]]:
+    """What each frame holds, in order, and whether it is the last one, the record; valid until the next is asked for.
+
+    Until the last one has come, nothing is known of how many there should be. Raises as `read_sealed`.
+    """
     cipher = AESGCM(secret)
     size = os.fstat(descriptor).st_size
     sealed, plain = bytearray(FRAME_BYTES + _TAG_BYTES), bytearray(FRAME_BYTES)
-    data = BytesIO()
-    number, start = 0, HEADER_BYTES
-    while True:
+    number, start, last = 0, HEADER_BYTES, False
+    while not last:
         length = _frame_length(descriptor, start, size)
         if length > len(sealed):
             sealed, plain = bytearray(length), bytearray(length - _TAG_BYTES)
@@ -140,9 +152,7 @@ def read_sealed(descriptor: int, secret: bytes) -> Unsealed:
             cipher.decrypt_into(_nonce(number, last), frame, None, piece)
         except InvalidTag:
             raise _tampered(f"frame {number} does not open") from None
-        if last:
-            return Unsealed(data.getvalue(), bytes(piece))
-        data.write(piece)
+        yield piece, last
         number += 1
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import secrets
+import sqlite3
+
 from edge.web.accounts_file import AccountsFile
 
 FREE_PER_ACCOUNT = 5
@@ -11,6 +16,8 @@ FREE_PER_ADDRESS = 20
 FIRST_LOCK = 60.0
 LONGEST_LOCK = 900.0
 FORGET_AFTER = 86_400.0
+FIRST_ACCOUNT = "first account"
+"""Under which wrong codes for the first account are counted: no user name has a space."""
 
 
 def locked_for(failures: int, last_at: float, now: float, free: int) -> float:
@@ -32,17 +39,22 @@ def locked_for(failures: int, last_at: float, now: float, free: int) -> float:
 
 
 class Failures:
-    """The counts of failed sign-ins. They survive a restart, so that a restart is no way around them."""
+    """The counts of failed sign-ins. They survive a restart, so that a restart is no way around them.
+
+    A name that is no account's may be anything that a person typed into the wrong field, a patient's name or a
+    password: it is kept as a keyed hash, whose key is forgotten when this service ends.
+    """
 
     def __init__(self, file: AccountsFile) -> None:
         """Over an open accounts file."""
         self._file = file
+        self._key = secrets.token_bytes(32)
 
     def locked_for(self, name: str, address: str, now: float) -> float:
         """Seconds until this account may be tried from this address; 0 when now."""
         with self._file.reading() as sql:
             waits = [0.0]
-            for subject, free in _subjects(name, address):
+            for subject, free in self._subjects(sql, name, address):
                 row = sql.execute("SELECT count, last_at FROM failures WHERE subject = ?", (subject,)).fetchone()
                 if row and now - row["last_at"] < FORGET_AFTER:
                     waits.append(locked_for(row["count"], row["last_at"], now, free))
@@ -52,20 +64,24 @@ class Failures:
         """Note a failure; how many the account has now. What is a day old is forgotten."""
         with self._file.transaction() as sql:
             sql.execute("DELETE FROM failures WHERE last_at <= ?", (now - FORGET_AFTER,))
-            for subject, _ in _subjects(name, address):
+            subjects = self._subjects(sql, name, address)
+            for subject, _ in subjects:
                 sql.execute(
                     "INSERT INTO failures VALUES (?, 1, ?)"
                     " ON CONFLICT (subject) DO UPDATE SET count = count + 1, last_at = excluded.last_at",
                     (subject, now),
                 )
-            account = _subjects(name, address)[0][0]
-            return int(sql.execute("SELECT count FROM failures WHERE subject = ?", (account,)).fetchone()["count"])
+            account = "SELECT count FROM failures WHERE subject = ?"
+            return int(sql.execute(account, (subjects[0][0],)).fetchone()["count"])
 
     def clear(self, name: str) -> None:
         """Forget an account's failures: it was signed in to. Its address keeps its own."""
         with self._file.transaction() as sql:
-            sql.execute("DELETE FROM failures WHERE subject = ?", (_subjects(name, "")[0][0],))
+            sql.execute("DELETE FROM failures WHERE subject = ?", (self._subjects(sql, name, "")[0][0],))
 
-
-def _subjects(name: str, address: str) -> tuple[tuple[str, int], tuple[str, int]]:
-    return (f"account {name[:64]}", FREE_PER_ACCOUNT), (f"address {address[:64]}", FREE_PER_ADDRESS)
+    def _subjects(self, sql: sqlite3.Connection, name: str, address: str) -> tuple[tuple[str, int], tuple[str, int]]:
+        """What is counted, and how often it may fail for free. Whether a name is an account's shows in no answer."""
+        known = name == FIRST_ACCOUNT or sql.execute("SELECT 1 FROM accounts WHERE name = ?", (name,)).fetchone()
+        hidden = "" if known else hmac.new(self._key, name.encode(errors="replace"), hashlib.sha256).hexdigest()
+        account = f"account {name}" if known else f"unknown {hidden}"
+        return (account, FREE_PER_ACCOUNT), (f"address {address[:64]}", FREE_PER_ADDRESS)

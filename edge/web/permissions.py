@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 
 from flask import Flask, Response, g, request, url_for
@@ -21,6 +22,9 @@ FORM_COOKIE = "scanside_form"
 
 FORM_FIELD = "form_token"
 FORM_HEADER = "X-Form-Token"
+
+OWN_PAGE = re.compile(r"/(device|results/[0-9a-f-]{1,80})?")
+"""Where a person may be led after signing in: an address that this box has made, and nothing that somebody typed."""
 
 OPEN: frozenset[Role] = frozenset()
 """For everybody, without a session."""
@@ -114,7 +118,8 @@ def _ask_to_sign_in() -> Response:
         raise Problem(
             HTTPStatus.UNAUTHORIZED, "not signed in, or signed out after idling: sign in at /sign-in", challenge
         )
-    target = url_for("sign_in.sign_in_form", next=request.path if request.method == "GET" else None)
+    wanted = request.path if request.method == "GET" and OWN_PAGE.fullmatch(request.path) else None
+    target = url_for("sign_in.sign_in_form", next=wanted)
     return Response(status=HTTPStatus.SEE_OTHER, headers={"Location": target})
 
 

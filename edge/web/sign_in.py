@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from http import HTTPStatus
 
 from flask import Blueprint, Response, g, redirect, render_template, request, url_for
@@ -15,14 +14,11 @@ from edge.web.accounts import Account, AccountError, Busy, Role
 from edge.web.audit import acting, record
 from edge.web.credentials import Locked, guarded, verified
 from edge.web.dependencies import given
-from edge.web.permissions import FORM_COOKIE, SESSION_COOKIE
+from edge.web.lockout import FIRST_ACCOUNT
+from edge.web.permissions import FORM_COOKIE, OWN_PAGE, SESSION_COOKIE
 from edge.web.sessions import new_secret
 
 blueprint = Blueprint("sign_in", __name__)
-
-_OWN_PAGE = re.compile(r"/(device|results/[0-9a-f-]{1,80})?")
-_CODE_SUBJECT = "first account"
-"""Under which wrong codes are counted: no user name has a space."""
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not a defect
@@ -63,7 +59,7 @@ def first_account_form() -> BaseResponse:
 def first_account() -> BaseResponse:
     """Creates the first administrator with the code that stands on the console, and signs in."""
     code, name, password = (request.form.get(field, "") for field in ("code", "name", "password"))
-    account = guarded(_CODE_SUBJECT, lambda: given().accounts.create_first(code, name, password), "wrong code")
+    account = guarded(FIRST_ACCOUNT, lambda: given().accounts.create_first(code, name, password), "wrong code")
     if account is None:
         raise _Refused("This is not the code on the console.")
     emit(events.FIRST_ACCOUNT)
@@ -124,7 +120,7 @@ def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
 def _open_session(account: Account, target: str) -> BaseResponse:
     record(actions.signed_in(given().audit.source, acting(account.name)))
     home = _home(account.role)
-    own = _OWN_PAGE.fullmatch(target) and account.role is not Role.SERVICE
+    own = OWN_PAGE.fullmatch(target) and account.role is not Role.SERVICE
     response = redirect(target if own else home, HTTPStatus.SEE_OTHER)
     _set_cookie(response, SESSION_COOKIE, given().sessions.open(account))
     response.delete_cookie(FORM_COOKIE, httponly=True, samesite="Strict")

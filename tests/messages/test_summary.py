@@ -7,7 +7,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from edge.messages.summary import UNLISTED, band, summarise
+from edge.imaging.quality import codes
+from edge.messages.summary import QUALITY_CODES, UNLISTED, band, is_concept, summarise
 from edge.records import (
     Finding,
     Level,
@@ -130,8 +131,8 @@ _PERSONAL = (
     | st.from_regex(r"(19|20)[0-9]{2}-[01][0-9]-[0-3][0-9]", fullmatch=True)
     | st.text(alphabet="ÄÖÜßéñ漢字 ", min_size=6, max_size=20).filter(lambda text: len(text.strip()) > 5)
 )
-# Where a number alone could be a code; a record number of digits cannot be told from one, so it is planted elsewhere.
-_NUMBER = st.from_regex(r"[1-9][0-9]{6,9}", fullmatch=True)
+# A patient's number, which a code must not be taken for.
+_NUMBER = st.from_regex(r"[1-9][0-9]{6,9}", fullmatch=True).filter(lambda number: not is_concept(number))
 
 _STATUSES = st.sampled_from([(status, None) for status in Status if status != "not_analysed"]) | st.sampled_from(
     [(Status.NOT_ANALYSED, reason) for reason in Reason]
@@ -182,3 +183,43 @@ def test_nothing_that_identifies_gets_through(
     assert [secret for secret in secrets if secret in text] == []
     assert text.count(UNLISTED) == 8
     check("summary", body)
+
+
+def test_the_codes_of_quality_are_those_of_the_checks() -> None:
+    """A check with a new code must be let out on purpose."""
+    assert {value for name, value in vars(codes).items() if name.isupper()} == QUALITY_CODES
+
+
+@pytest.mark.parametrize(
+    ("code", "known"),
+    [
+        ("233604007", True),  # pneumonia
+        ("39607008", True),  # lung
+        ("46635009", True),  # diabetes mellitus type 1
+        ("138875005", True),  # the root
+        ("999480561000087100", True),  # the long form, of an extension (partition 10)
+        ("233604008", False),  # check digit
+        ("223604007", False),  # two digits changed places
+        ("73211010", False),  # a description (partition 01)
+        ("4711", False),
+        ("0233604007", False),
+        ("233604007 ", False),
+        ("", False),
+    ],
+)
+def test_concepts_of_snomed_ct_are_known_by_their_check_digit(code: str, known: bool) -> None:
+    assert is_concept(code) is known
+
+
+@given(st.integers(0, 9), st.integers(0, 8))
+def test_no_number_that_differs_in_one_digit_is_a_code(digit: int, place: int) -> None:
+    changed = "233604007"[:place] + str(digit) + "233604007"[place + 1 :]
+    assert is_concept(changed) is (changed == "233604007")
+
+
+@given(_NUMBER, st.sampled_from(["SCT", "DCM", "99LOCAL"]))
+def test_a_number_of_a_patient_in_the_place_of_a_code_is_unlisted(number: str, scheme: str) -> None:
+    finding = msgspec.structs.replace(FLAGGED.findings[0], code=number, scheme=scheme)
+    quality = QualityFinding(check="any", level=Level.WARN, code=number, scheme=scheme, message="any")
+    body = msgspec.json.encode(_summary(msgspec.structs.replace(FLAGGED, findings=(finding,), quality=(quality,))))
+    assert number not in body.decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import re
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from edge import config
 from edge.config import Config
 from edge.device.health import State, read_health
 from edge.store import Store
+from tests.conftest import ROOT
 
 SERVICES = ("intake", "inference", "web", "sync")
 PATIENCE = 90.0
@@ -120,16 +123,23 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[int]:
-    """A real Mosquitto on a free port of this machine."""
+@contextmanager
+def running_broker(program: Callable[[str], str], folder: Path) -> Iterator[int]:
+    """A real Mosquitto on a free port of this machine: the port."""
     port = free_port()
-    settings = tmp_path / "mosquitto.conf"
+    settings = folder / "mosquitto.conf"
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n", encoding="ascii")
     with subprocess.Popen([program("mosquitto"), "-c", str(settings)], stderr=subprocess.DEVNULL) as process:
         await_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "Mosquitto listening")
         yield port
         process.terminate()
+
+
+@pytest.fixture
+def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[int]:
+    """A real Mosquitto on a free port of this machine."""
+    with running_broker(program, tmp_path) as port:
+        yield port
 
 
 @pytest.fixture
@@ -149,34 +159,43 @@ def subscriber(broker: int) -> Iterator[Subscriber]:
     client.loop_stop()
 
 
-@pytest.fixture
-def appliance(broker: int, tmp_path: Path, model_cache: Path) -> Iterator[Appliance]:
-    """`scanside run` as a person would start it, ready."""
-    state = tmp_path / "state"
+@contextmanager
+def running_appliance(folder: Path, broker: int, cache: Path, **environment: str) -> Iterator[Appliance]:
+    """`scanside run` as a person would start it, ready; its working folder is `folder`."""
+    state = folder / "state"
     state.mkdir(mode=0o700)
-    (state / "cache").symlink_to(model_cache)
-    file = tmp_path / "scanside.yaml"
+    (state / "cache").symlink_to(cache)
+    file = folder / "scanside.yaml"
     document = {
         "site": "test",
         "box": "box-1",
         "state_dir": str(state),
-        "intake": {"dicom": {"port": free_port()}, "watch_folder": str(tmp_path / "watched")},
+        "intake": {"dicom": {"port": free_port()}, "watch_folder": str(folder / "watched")},
         "web": {"port": free_port()},
         "mqtt": {"host": "127.0.0.1", "port": broker, "tls": False, "health_interval_seconds": 1},
     }
-    (tmp_path / "watched").mkdir()
+    (folder / "watched").mkdir()
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    with (tmp_path / "console").open("w", encoding="utf-8") as console:
+    with (folder / "console").open("w", encoding="utf-8") as console:
         process = subprocess.Popen(
             [sys.executable, "-m", "edge.cli", "run", "--config", str(file)],
             stdout=console,
             stderr=subprocess.STDOUT,
             text=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         )
-    running = Appliance(process, config.load(file), tmp_path)
+    running = Appliance(process, config.load(file), folder)
     try:
         running.await_ready()
         yield running
     finally:
         running.stop()
-        sys.stderr.write((tmp_path / "console").read_text(encoding="utf-8"))
+        sys.stderr.write((folder / "console").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def appliance(broker: int, tmp_path: Path, model_cache: Path) -> Iterator[Appliance]:
+    """`scanside run` as a person would start it, ready."""
+    with running_appliance(tmp_path, broker, model_cache) as running:
+        yield running
