@@ -122,6 +122,9 @@ WEB_ADDRESS_REFUSED = Event(
 NOT_ACCEPTED = Event(611, logging.ERROR, "an object that came over {source} was not accepted: {error}")
 
 HEALTH_UNWRITTEN = Event(700, logging.ERROR, "the health file of {service} cannot be written: {error}")
+CERTIFICATE_EXPIRES = Event(
+    701, logging.WARNING, "the certificate {file} expires in {days:.0f} days (negative: it has): put a new one in place"
+)
 
 
 def emit(event: Event, /, **fields: object) -> None:
