@@ -125,8 +125,11 @@ class Store:
             return sql.execute("UPDATE instances SET state = 'accepted' WHERE state = 'processing'").rowcount
 
     def claim(self) -> Instance | None:
-        """The most urgent image, oldest first, marked as in work and its attempt counted; None when nothing waits."""
-        with self._journal.transaction() as sql:
+        """The most urgent image, oldest first, marked as in work and its attempt counted; None when nothing waits.
+
+        A power cut may undo the mark, after which the image waits as before; a killed process does not.
+        """
+        with self._journal.transaction(durable=False) as sql:
             row = sql.execute(
                 "UPDATE instances SET state = 'processing', attempts = attempts + 1 WHERE number = ("
                 "SELECT number FROM instances WHERE state = 'accepted' ORDER BY priority, number LIMIT 1) RETURNING *"
