@@ -5,15 +5,18 @@ from __future__ import annotations
 import ctypes
 import signal
 import threading
+import time
 
 from edge import events
 from edge.config import Config
+from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State
 from edge.device.signals import Signals
 from edge.events import emit
 from edge.intake.dicom_listener import DicomListener, report_thread_failure, silence_libraries
 from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
+from edge.intake.upper_layer import remember_valid_uids
 from edge.intake.watch_folder import WatchFolder
 from edge.store import Store, hold_lock
 
@@ -30,6 +33,7 @@ def serve(config: Config) -> int:
     """
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     silence_libraries()
+    remember_valid_uids()
     threading.excepthook = report_thread_failure
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
@@ -49,9 +53,11 @@ def serve(config: Config) -> int:
         health.report(State.DOWN, f"DICOM over TLS cannot start: {error}")
         return 1
     folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
+    certificate = ExpiryWatch(dicom.tls.certificate_file if dicom.tls else None, time.time)
     buffers_of = 0
     while True:
         more = folder.look() if folder else False
+        certificate.look()
         trouble = reception.trouble or (folder.trouble if folder else "")
         health.report(
             State.DEGRADED if trouble else State.UP,
