@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from edge.config import Config
+from edge.device.certificates import WARN_WITHIN_DAYS, days_left
 from edge.device.health import State, read_health
 from edge.device.vitals import read_vitals
 from edge.errors import ScansideError
@@ -34,10 +35,27 @@ class Check(NamedTuple):
 def examine(config: Config, output: TextIO) -> int:
     """Check the box and write a line for each thing; 0 when all is well, 1 otherwise."""
     status = 0
-    for check in (*_state_folder(config), *_models(config), *_ports(config), *_services(config)):
+    certificates = check_certificates(config, time.time())
+    for check in (*_state_folder(config), *_models(config), *_ports(config), *certificates, *_services(config)):
         output.write(f"{'ok  ' if check.well else 'BAD '} {check.name}: {check.said}\n")
         status |= not check.well
     return status
+
+
+def check_certificates(config: Config, now: float) -> Iterator[Check]:
+    """A check of each certificate with which this box shows itself; `now` is in seconds since the epoch."""
+    dicom, mqtt = config.intake.dicom.tls, config.mqtt
+    files = (dicom.certificate_file if dicom else None, mqtt.certificate_file if mqtt else None)
+    for file in filter(None, files):
+        try:
+            days = days_left(file, now)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no certificate in PEM"
+            yield Check("certificate", False, f"{file}: {why}: correct the file, or its key in the configuration")
+            continue
+        when = f"expires in {days:.0f} days" if days >= 0 else f"expired {-days:.0f} days ago"
+        well = days >= WARN_WITHIN_DAYS
+        yield Check("certificate", well, f"{file} {when}" if well else f"{file} {when}: put a new one in place")
 
 
 def _state_folder(config: Config) -> Iterator[Check]:

@@ -143,6 +143,9 @@ WEB_ADDRESS_REFUSED = Event(
 NOT_ACCEPTED = Event(611, logging.ERROR, "an object that came over {source} was not accepted: {error}")
 
 HEALTH_UNWRITTEN = Event(700, logging.ERROR, "the health file of {service} cannot be written: {error}")
+CERTIFICATE_EXPIRES = Event(
+    701, logging.WARNING, "the certificate {file} expires in {days:.0f} days (negative: it has): put a new one in place"
+)
 
 AUDIT_HEAD = Event(800, logging.INFO, "audit trail: the newest record is {number}, digest {digest}")
 AUDIT_FAILED = Event(

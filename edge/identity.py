@@ -59,18 +59,24 @@ class Identity(NamedTuple):
 
 def read_file_identity(data: bytes | bytearray | memoryview) -> tuple[str, Identity]:
     """Transfer syntax and identity of a DICOM file (PS3.10 7.1). Raises `Unidentified`."""
+    syntax, start = read_file_meta(data)
+    return syntax, read_identity(memoryview(data)[start:], syntax)
+
+
+def read_file_meta(data: bytes | bytearray | memoryview) -> tuple[str, int]:
+    """Transfer syntax of a DICOM file (PS3.10 7.1), and where its data set begins. Raises `Unidentified`."""
     view = memoryview(data)
     start = _PREAMBLE + len(_PREFIX)
     if view[_PREAMBLE:start] != _PREFIX:
         raise Unidentified("not a DICOM file: the prefix DICM is missing (PS3.10 7.1)")
-    syntax = ""
+    syntax, data_set = "", start
     for tag, value, end in _elements(view[start:], explicit=True, order="<", last=_LAST_OF_META):
         if tag == _TRANSFER_SYNTAX_UID:
             syntax = _uid(value)
         data_set = start + end
     if not syntax:
         raise Unidentified("the file meta information names no transfer syntax")
-    return syntax, read_identity(view[data_set:], syntax)
+    return syntax, data_set
 
 
 def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str) -> Identity:

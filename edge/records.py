@@ -236,6 +236,10 @@ class Instance(Record, frozen=True, kw_only=True):
     attempts: int
 
 
+_FOUND_STRANGE = frozenset({Reason.UNFAMILIAR_IMAGE, Reason.NOT_A_FRONTAL_CHEST})
+"""What a model's gate says; the tags alone, before any model, may say the second."""
+
+
 class StoredResult(Record, frozen=True, kw_only=True):
     """A committed result as the page and the API see it.
 
@@ -259,6 +263,15 @@ class StoredResult(Record, frozen=True, kw_only=True):
     kept: Kept
     subject: Subject
     result: Result
+
+    @property
+    def quality_checked(self) -> bool:
+        """Whether the quality checks ran: without a finding, none of them warned.
+
+        On each image that was analysed, and on what a model found strange although its tags say what body part it is.
+        """
+        found_strange = self.result.reason in _FOUND_STRANGE and self.result.timings_ms.infer > 0
+        return self.result.status is not Status.NOT_ANALYSED or (found_strange and self.subject.body_part is not None)
 
 
 class SummaryFinding(Record, frozen=True, kw_only=True):

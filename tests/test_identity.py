@@ -19,8 +19,10 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
+from pynetdicom.dsutils import create_file_meta, encode_file_meta
 
-from edge.identity import Identity, Unidentified, read_file_identity, read_identity
+from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta
+from edge.identity import Identity, Unidentified, read_file_identity, read_file_meta, read_identity
 
 CLASS, INSTANCE, STUDY = "1.2.840.10008.5.1.4.1.1.1.1", "2.25.417", "2.25.3"
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -128,6 +130,20 @@ def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
 def test_what_says_not_which_object_it_is_has_a_reason(data_set: bytes, said: str) -> None:
     with pytest.raises(Unidentified, match=said):
         read_identity(data_set, ExplicitVRLittleEndian)
+
+
+@pytest.mark.parametrize("uid", ["1.2.3", "1.2.34", "2.25." + "9" * 59])
+def test_the_meta_information_is_what_pydicom_writes(uid: str) -> None:
+    written = file_meta(CLASS, uid, "1.2.840.10008.1.2.1")
+    meta = create_file_meta(
+        sop_class_uid=UID(CLASS),
+        sop_instance_uid=UID(uid),
+        transfer_syntax=UID("1.2.840.10008.1.2.1"),
+        implementation_uid=UID(IMPLEMENTATION_CLASS_UID),
+        implementation_version=IMPLEMENTATION_VERSION_NAME,
+    )
+    assert written == bytes(128) + b"DICM" + encode_file_meta(meta)
+    assert read_file_meta(written) == ("1.2.840.10008.1.2.1", len(written))
 
 
 def test_sequences_nested_without_end_are_given_up() -> None:

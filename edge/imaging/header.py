@@ -12,7 +12,8 @@ from datetime import date
 from io import BytesIO
 from typing import Any
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset as parse_elements
 from pydicom.multival import MultiValue
@@ -27,7 +28,10 @@ DAYS_PER_YEAR = 365.25
 MAX_INFLATED = 1 << 28
 """Most bytes that a deflated data set may become: twice the largest image that is decoded, at 16 bits."""
 
-_INFLATED_AT_ONCE = 1 << 24
+_MOST_KEPT = 40 << 20
+"""What is inflated only once: more than the largest detectors give. A bomb takes no more memory than this."""
+
+_INFLATED_AT_ONCE = 1 << 22
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _FOR_PROCESSING = {f"1.2.840.10008.5.1.4.1.1.1.{kind}.1" for kind in (1, 2, 3)}
 """SOP Classes of digital X-ray, mammography and intra-oral images for processing (PS3.4 B.5)."""
@@ -57,8 +61,9 @@ def read_dataset(data: bytes) -> Dataset:
     """
     has_preamble = data[128:132] == b"DICM"
     try:
-        _check_inflated(data, 132 if has_preamble else 0)
-        dataset = dcmread(BytesIO(data), force=not has_preamble)
+        dataset = _inflated(data, 132 if has_preamble else 0)
+        if dataset is None:
+            dataset = dcmread(BytesIO(data), force=not has_preamble)
         # A first access to each element the pipeline needs would raise later; sequences nested without end raise here.
         found = any(keyword in dataset for keyword in ("SOPClassUID", "SOPInstanceUID", "Rows", "Modality"))
     except Refusal:
@@ -124,8 +129,10 @@ def text_of(dataset: Dataset, keyword: str) -> str | None:
     return str(value).strip()[:64] or None
 
 
-def _check_inflated(data: bytes, start: int) -> None:
-    """Refuse a deflated data set (PS3.5 A.5) that grows beyond all images, before memory is taken for it.
+def _inflated(data: bytes, start: int) -> Dataset | None:
+    """A deflated data set (PS3.5 A.5), refused when it grows beyond all images.
+
+    None for one that is not deflated, and for one that is large but not refused: pydicom may read it.
 
     Args:
         data: The file.
@@ -135,13 +142,25 @@ def _check_inflated(data: bytes, start: int) -> None:
     stream.seek(start)
     meta = parse_elements(stream, is_implicit_VR=False, is_little_endian=True, stop_when=_behind_file_meta)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    inflater, deflated, grown = zlib.decompressobj(-zlib.MAX_WBITS), stream.read(), 0
-    while deflated and not inflater.eof:
-        grown += len(inflater.decompress(deflated, _INFLATED_AT_ONCE))
+        return None
+    inflater, deflated, elements, grown = zlib.decompressobj(-zlib.MAX_WBITS), stream.read(), BytesIO(), 0
+    while not inflater.eof:
+        if not deflated:
+            raise EOFError("the deflated data set breaks off")
+        piece = inflater.decompress(deflated, _INFLATED_AT_ONCE)
         deflated = inflater.unconsumed_tail
+        grown += len(piece)
         if grown > MAX_INFLATED:
             raise Refusal(Reason.HOSTILE_DIMENSIONS, f"inflates to more than {MAX_INFLATED} bytes, the rule")
+        if grown <= _MOST_KEPT:
+            elements.write(piece)
+    if grown > _MOST_KEPT:
+        return None
+    elements.seek(0)
+    found = parse_elements(elements, is_implicit_VR=False, is_little_endian=True)
+    dataset = FileDataset("", found, file_meta=FileMetaDataset(meta))
+    dataset.set_original_encoding(False, True, found.original_character_set)
+    return dataset
 
 
 def _behind_file_meta(tag: BaseTag, _vr: str | None, _length: int) -> bool:

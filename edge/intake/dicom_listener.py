@@ -19,13 +19,13 @@ from typing import Any, Self
 from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt, register_uid
-from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification
 
 from edge import events
 from edge.config import Dicom
 from edge.events import emit
+from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, file_meta
 from edge.identity import Identity, Unidentified, read_identity
 from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
 from edge.intake.admission import REJECTED_PERMANENT
@@ -44,10 +44,6 @@ from edge.intake.tls import server_context
 from edge.intake.upper_layer import Server
 from edge.records import Arrival, Priority
 from edge.store import Delivery, StorageFull
-
-IMPLEMENTATION_CLASS_UID = "2.25.199491396992977404719333051299002334566"
-IMPLEMENTATION_VERSION_NAME = "SCANSIDE"
-"""Ours in each file's meta information, the same in every version: an image that comes again has the same bytes."""
 
 RETIRED_STORAGE = {
     "1.2.840.10008.5.1.4.1.1.3": "UltrasoundMultiFrameImageStorageRetired",
@@ -162,15 +158,8 @@ class DicomListener:
 
     def _begin(self, command: Dataset, transfer_syntax: UID) -> Delivery:
         """Start a DICOM file (PS3.10 7.1) with file meta information of our own."""
-        meta = create_file_meta(
-            sop_class_uid=command.AffectedSOPClassUID,
-            sop_instance_uid=command.AffectedSOPInstanceUID,
-            transfer_syntax=transfer_syntax,
-            implementation_uid=UID(IMPLEMENTATION_CLASS_UID),
-            implementation_version=IMPLEMENTATION_VERSION_NAME,
-        )
         delivery = self._reception.begin()
-        delivery.write(bytes(128) + b"DICM" + encode_file_meta(meta))
+        delivery.write(file_meta(command.AffectedSOPClassUID, command.AffectedSOPInstanceUID, transfer_syntax))
         return delivery
 
     def _on_store(self, event: Any) -> int | Dataset:

@@ -9,12 +9,14 @@ import time
 
 from edge import events
 from edge.config import Config
+from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State
 from edge.device.signals import Signals
 from edge.events import emit
 from edge.intake.dicom_listener import DicomListener, silence_libraries
 from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
+from edge.intake.upper_layer import remember_valid_uids
 from edge.intake.watch_folder import WatchFolder
 from edge.store import Keeper, Store, hold_lock
 from edge.store import audit_actions as actions
@@ -34,6 +36,7 @@ def serve(config: Config) -> int:
     """
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     silence_libraries()
+    remember_valid_uids()
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
     store = Store(config.state_dir, storage=config.storage)
@@ -54,11 +57,13 @@ def serve(config: Config) -> int:
         health.report(State.DOWN, f"DICOM over TLS cannot start: {error}")
         return 1
     folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
+    certificate = ExpiryWatch(dicom.tls.certificate_file if dicom.tls else None, time.time)
     trail.record(actions.application(trail.source, starts=True, ae_titles=[dicom.ae_title]))
     retire_at = float("-inf")
     buffers_of = 0
     while True:
         more = keeper.tend() | (folder.look() if folder else False)
+        certificate.look()
         _record_receipts(trail, reception, dicom.ae_title)
         if time.monotonic() >= retire_at:
             retire_at = time.monotonic() + RETIRE_EVERY

@@ -43,13 +43,14 @@ class Database:
                 sql.execute(statement)
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing, on the disk when it returns.
+    def transaction(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing, on the disk when it returns; without `durable`, on the disk with the next that is.
 
         Also when the COMMIT itself finds no room: the connection is free for the next. After some errors SQLite has
         rolled back by itself (https://www.sqlite.org/lang_transaction.html#immediate).
         """
         with self._lock:
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -85,6 +86,5 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.row_factory = sqlite3.Row
     with folder_lock(path.parent):  # SQLite does not wait for another process that is just changing the mode
         connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
+_AHEAD_BYTES = 1 << 20
+_SYNC_FILE_RANGE_WRITE = 2
+_sync_file_range = ctypes.CDLL(None).sync_file_range
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 class Spool:
@@ -74,13 +80,23 @@ class Incoming:
     def __init__(self, spool: Spool, path: Path) -> None:
         self._spool = spool
         self._path = path
+        self._waiting = 0
         self._file = open(path, "wb", buffering=0, opener=_for_this_user)  # noqa: SIM115 - closed by keep or discard
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. Raises `OSError`."""
+        """Append, and have the disk begin with what is here already, so that `keep` waits for little.
+
+        Raises:
+            OSError: The disk.
+        """
         view = memoryview(data)
+        self._waiting += len(view)
         while view:
             view = view[self._file.write(view) :]
+        if self._waiting >= _AHEAD_BYTES:
+            self._waiting = 0
+            # A hint, on which nothing depends: what fails here, `keep` meets again.
+            _sync_file_range(self._file.fileno(), 0, 0, _SYNC_FILE_RANGE_WRITE)
 
     def keep(self) -> None:
         """Bring it to the disk, and then under its name. Raises `OSError`; then it is to be discarded."""

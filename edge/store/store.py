@@ -191,10 +191,13 @@ class Store:
             return sql.execute("UPDATE instances SET state = 'accepted' WHERE state = 'processing'").rowcount
 
     def claim(self) -> Instance | None:
-        """The next image by `order.py`, marked as in work and its attempt counted; None when nothing waits."""
+        """The next image by `order.py`, marked as in work and its attempt counted; None when nothing waits.
+
+        A power cut may undo the mark, after which the image waits as before; a killed process does not.
+        """
         now = self.lifetime.now().lifetime
         order = {"line": self._line, "since": now - BACKLOG_AFTER, "turn": self._passed_over >= BACKLOG_EVERY - 1}
-        with self._journal.transaction() as sql:
+        with self._journal.transaction(durable=False) as sql:
             oldest = sql.execute(OLDEST).fetchone()[0]
             row = sql.execute(CLAIM, order).fetchone()
         passed_over = row is not None and row["number"] != oldest and not order["turn"]

@@ -15,6 +15,7 @@ from importlib import metadata
 
 from edge import events
 from edge.config import Config, ConfigError, Mqtt
+from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State, read_health
 from edge.device.signals import stop_on_signals
 from edge.events import emit
@@ -67,6 +68,7 @@ class Sync:
         self._session = ""
         self._trouble = "not connected yet"
         self._told: set[object] = set()
+        self._certificate = ExpiryWatch(mqtt.certificate_file, time.time)
         self._look_at = 0.0
 
     def turn(self) -> None:
@@ -149,6 +151,7 @@ class Sync:
     def _look(self) -> None:
         """Once a second: renew our own account, read the others', and say what is new."""
         self._look_at = time.monotonic() + LOOK_EVERY
+        self._certificate.look()
         depth = self._sender.depth()
         trouble = self._trouble or self._sender.trouble
         state = State.DEGRADED if trouble else State.UP

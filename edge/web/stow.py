@@ -18,7 +18,8 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from edge import events
 from edge.events import emit
-from edge.identity import Identity, Unidentified, read_file_identity
+from edge.file_meta import file_meta
+from edge.identity import Identity, Unidentified, read_file_identity, read_file_meta
 from edge.records import Arrival, Priority
 from edge.store import StorageFull
 from edge.web import audit
@@ -152,6 +153,8 @@ def _take(part: Part, study_uid: str) -> Outcome:
         priority=Priority.URGENT if identity.urgent else Priority.ROUTINE,
     )
     try:
+        _, start = read_file_meta(part.data)
+        part.data[:start] = file_meta(identity.sop_class_uid, identity.sop_instance_uid, syntax)  # as over C-STORE
         accepted = given().store.accept(memoryview(part.data), arrival)
     except StorageFull:
         return Outcome(identity, Failure.DISK_FULL)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tracemalloc
+from io import BytesIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
@@ -121,6 +122,22 @@ def test_a_deflated_file_that_grows_without_bounds_is_refused_in_little_memory()
     finally:
         tracemalloc.stop()
     assert read_header(read_dataset(with_tags(DEFLATED))).modality == "DX"
+
+
+@pytest.mark.parametrize("megabytes", [1, 41])
+def test_a_deflated_file_reads_as_pydicom_reads_it(megabytes: int) -> None:
+    """Also one that is too large to be kept while it is inflated."""
+    for data in (with_tags(DEFLATED, PatientName="Müller", SpecificCharacterSet="ISO_IR 100"), bomb(megabytes)):
+        ours, theirs = read_dataset(data), dcmread(BytesIO(data))
+        assert ours == theirs
+        assert ours.file_meta == theirs.file_meta
+        assert str(ours.get("PatientName", "")) == str(theirs.get("PatientName", ""))
+
+
+def test_a_deflated_file_that_breaks_off_is_refused() -> None:
+    with pytest.raises(Refusal) as refused:
+        read_dataset(with_tags(DEFLATED)[:-100])
+    assert refused.value.reason is Reason.UNDECODABLE
 
 
 @pytest.mark.parametrize(

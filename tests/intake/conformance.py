@@ -15,15 +15,11 @@ from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 
 from edge.config import Dicom
+from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
 from edge.intake import statuses, upper_layer
 from edge.intake.admission import APPLICATION_CONTEXT
-from edge.intake.dicom_listener import (
-    IMPLEMENTATION_CLASS_UID,
-    IMPLEMENTATION_VERSION_NAME,
-    RETIRED_STORAGE,
-    storage_classes,
-)
+from edge.intake.dicom_listener import RETIRED_STORAGE, storage_classes
 from edge.intake.tls import CIPHERS_1_2
 from tests.conftest import ROOT
 

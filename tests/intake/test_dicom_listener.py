@@ -20,8 +20,10 @@ from pynetdicom import AE, AllStoragePresentationContexts, build_context
 from pynetdicom.dsutils import encode
 
 from edge.config import Dicom
+from edge.file_meta import IMPLEMENTATION_CLASS_UID, file_meta
+from edge.identity import read_file_meta
 from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
-from edge.intake.dicom_listener import IMPLEMENTATION_CLASS_UID, RETIRED_STORAGE, DicomListener, storage_classes
+from edge.intake.dicom_listener import RETIRED_STORAGE, DicomListener, storage_classes
 from edge.intake.reception import Reception
 from edge.intake.statuses import (
     CANNOT_UNDERSTAND,
@@ -53,6 +55,12 @@ def test_an_object_is_stored_byte_for_byte(
     stored = store.read(instance.id)
     received = dcmread(BytesIO(stored))
     assert received == dcmread(file)
+    sent = file.read_bytes()
+    assert (
+        stored
+        == file_meta(DX_FOR_PRESENTATION, radiograph.SOPInstanceUID, "1.2.840.10008.1.2.1")
+        + (sent[read_file_meta(sent)[1] :])
+    )
     assert received.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
     assert received.file_meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
     arrival = instance.arrival

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edge.device.health import HealthFile, State
-from edge.records import Reason, Status, Subject
+from edge.records import Reason, Result, Status, Subject, Timings
 from edge.web.accounts import Role
 from tests.web import samples
 from tests.web.conftest import Box, token_of
@@ -131,6 +131,25 @@ def test_a_refused_image_offers_no_score_and_nothing_to_explain(box: Box) -> Non
     assert "Nothing was looked for in this image." in page
     assert "Probability" not in page
     assert "/overlay" not in page
+
+
+@pytest.mark.parametrize(
+    ("result", "body_part", "said"),
+    [
+        (samples.clear(), None, "No quality warning."),
+        (samples.not_analysed(Reason.UNFAMILIAR_IMAGE), "CHEST", "No quality warning."),
+        (samples.not_analysed(Reason.NOT_A_FRONTAL_CHEST), "CHEST", "No quality warning."),
+        (samples.not_analysed(Reason.UNFAMILIAR_IMAGE), None, "Not examined."),
+        (samples.not_analysed(Reason.NOT_A_FRONTAL_CHEST, timings_ms=Timings()), "HAND", "Not examined."),
+        (samples.not_analysed(Reason.UNDECODABLE), "CHEST", "Not examined."),
+    ],
+)
+def test_the_page_tells_no_warning_from_not_examined(
+    box: Box, result: Result, body_part: str | None, said: str
+) -> None:
+    """By what the pipeline checks: what was analysed, and what a model found strange that was sent as a body part."""
+    stored = samples.commit(box.store, result, subject=Subject(body_part=body_part))
+    assert f"Image quality {said}" in text_of(box.signed_in().get(f"/results/{stored.id}").text)
 
 
 @pytest.mark.parametrize("path", ["/", "/device", "/sign-in", "/results/none"])

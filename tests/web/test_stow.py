@@ -13,7 +13,9 @@ from flask.testing import FlaskClient
 from pydicom import Dataset
 from werkzeug.test import TestResponse
 
-from edge.identity import Identity
+from edge.file_meta import file_meta
+from edge.identity import Identity, read_file_identity, read_file_meta
+from edge.records import Arrival
 from edge.store import Store
 from edge.web.accounts import Role
 from edge.web.lockout import FREE_PER_ACCOUNT
@@ -58,6 +60,12 @@ def reasons(response: TestResponse, sequence: str = "00081198") -> list[int]:
     return [item["00081197"]["Value"][0] for item in response.get_json().get(sequence, {"Value": []})["Value"]]
 
 
+def as_stored(file: bytes) -> bytes:
+    """A file's data set behind the meta information that every object has here."""
+    syntax, identity = read_file_identity(file)
+    return file_meta(identity.sop_class_uid, identity.sop_instance_uid, syntax) + file[read_file_meta(file)[1] :]
+
+
 def everything(store: Store) -> list[bytes]:
     """The bytes of all that was accepted."""
     found = []
@@ -80,13 +88,24 @@ def test_instances_are_on_the_disk_when_they_are_answered(box: Box) -> None:
     arrival = instance.arrival
     assert (arrival.source, arrival.peer, arrival.sop_instance_uid) == ("stow", "sender", objects[0].SOPInstanceUID)
     assert (arrival.sop_class_uid, arrival.transfer_syntax_uid) == (objects[0].SOPClassUID, "1.2.840.10008.1.2.1")
-    assert [again.read(instance.id), *everything(again)] == files
+    assert [again.read(instance.id), *everything(again)] == [as_stored(file) for file in files]
     again.close()
 
 
 def test_what_comes_again_is_success_and_one_instance(box: Box) -> None:
     body = body_of(file_of(dx()))
     assert [send(box, body).status_code for _ in range(2)] == [HTTPStatus.OK, HTTPStatus.OK]
+    assert box.store.queue().depth == 1
+
+
+def test_what_came_by_c_store_before_is_the_same_instance(box: Box) -> None:
+    """The listener stores a data set behind the same meta information; a sender's own may say anything."""
+    image = dx()
+    file = file_of(image)
+    arrival = Arrival(source="dicom", peer="MODALITY", sop_instance_uid=str(image.SOPInstanceUID))
+    box.store.accept(as_stored(file), arrival)
+    assert as_stored(file) != file
+    assert send(box, body_of(file)).status_code == HTTPStatus.OK
     assert box.store.queue().depth == 1
 
 
@@ -100,7 +119,7 @@ def test_only_the_study_of_the_path_is_taken(box: Box) -> None:
     assert uids(response, "00081198") == [wrong.SOPInstanceUID]
     assert reasons(response) == [0xA900]
     assert send(box, body_of(file_of(wrong)), path).status_code == HTTPStatus.CONFLICT
-    assert everything(box.store) == [file_of(right)]
+    assert everything(box.store) == [as_stored(file_of(right))]
     assert send(box, body_of(file_of(right)), f"{PATH}/no-uid").status_code == HTTPStatus.BAD_REQUEST
 
 
@@ -123,7 +142,7 @@ def test_an_instance_that_is_too_large_costs_only_itself(box: Box) -> None:
     assert (uids(response, "00081198"), reasons(response)) == ([large.SOPInstanceUID], [0xA700])
     assert uids(response, "00081199") == [small.SOPInstanceUID]
     assert send(box, body_of(file_of(large))).status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    assert everything(box.store) == [file_of(small)]
+    assert everything(box.store) == [as_stored(file_of(small))]
 
 
 def test_a_request_that_is_too_large_is_not_read(box: Box) -> None:
@@ -144,7 +163,7 @@ def test_a_body_that_breaks_off_loses_only_the_rest(box: Box, stored_before: boo
         assert reasons(response, "0008119A") == [0xC000]
     else:
         assert (response.status_code, response.mimetype) == (HTTPStatus.BAD_REQUEST, "application/problem+json")
-    assert everything(box.store) == files[:stored_before]
+    assert everything(box.store) == [as_stored(file) for file in files[:stored_before]]
 
 
 def test_a_full_disk_is_said_and_heals(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:

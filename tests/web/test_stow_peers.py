@@ -21,7 +21,7 @@ from tests.intake.objects import dx
 from tests.system.conftest import await_until, free_port
 from tests.web.conftest import PASSWORD, Service
 from tests.web.test_related import body_of
-from tests.web.test_stow import CONTENT_TYPE, PATH, basic, everything, file_of
+from tests.web.test_stow import CONTENT_TYPE, PATH, as_stored, basic, everything, file_of
 
 pytestmark = pytest.mark.system
 
@@ -87,7 +87,7 @@ def test_curl_sends_a_file_as_the_readme_says(program: Callable[[str], str], sen
     answer = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     assert len(answer["00081199"]["Value"]) == 1
     store = Store(sender.state_dir)
-    assert everything(store) == [file]
+    assert everything(store) == [as_stored(file)]
     store.close()
 
 
