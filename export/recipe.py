@@ -132,7 +132,7 @@ class AugmentationRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fie
     """Chance that one rectangle is blanked, so that no marker in a corner is learned."""
 
 
-Architecture = Literal["mobilenet_v2", "mobilenet_v2_unet", "densenet121", "resnet18", "efficientnet_b0", "unet"]
+Architecture = Literal["mobilenet_v2", "densenet121", "resnet18", "efficientnet_b0", "unet"]
 
 
 class MemberRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.architectures.mobile_unet import MobileUNet
 from export.architectures.mobilenet_v2 import MobileNetV2Grey
 from export.recipe import Architecture, MemberRecipe, Recipe
 
@@ -69,8 +68,6 @@ def output_names(recipe: Recipe) -> tuple[str, ...]:
 def _network(architecture: Architecture, findings: int) -> nn.Module:
     if architecture == "mobilenet_v2":
         return MobileNetV2Grey(findings)
-    if architecture == "mobilenet_v2_unet":
-        return MobileUNet()
     from export.architectures.monai_networks import NETWORKS  # noqa: PLC0415 - two seconds that ours need not wait
 
     return NETWORKS[architecture](findings)

@@ -7,8 +7,6 @@ from torch.nn import functional
 
 # Inverted residual stages of MobileNetV2 (Sandler et al., CVPR 2018, table 2): expansion, channels, repeats, stride.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-BLOCK_CHANNELS = tuple(width for _, width, repeats, _ in _STAGES for _ in range(repeats))
-"""Channels that each of the 17 blocks gives."""
 _STEM_CHANNELS = 32
 _LAST_CHANNELS = 1280
 _EMBEDDED_BLOCKS = (12, 13, 16)
@@ -16,14 +14,14 @@ _EMBEDDED_BLOCKS = (12, 13, 16)
 alone refuses 99 % of what is no frontal chest radiograph, and 19 of 24 full-size ones that are; these refuse none."""
 
 
-class MobileNetV2Features(nn.Module):
-    """The convolutions of MobileNetV2 1.0 up to its last block, for one grey channel.
+class MobileNetV2Grey(nn.Module):
+    """MobileNetV2 1.0 for one grey channel, with a class activation head.
 
     Strided convolutions pad as TensorFlow does, and the normalisation ``x * 2 - 1`` is part of the graph, so the input
     is float32 [N, 1, H, W] in 0..1 (0 black, 1 white).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, findings: int) -> None:
         super().__init__()
         self.stem = _SameConv2d(1, _STEM_CHANNELS, kernel=3, stride=2)
         blocks: list[nn.Module] = []
@@ -33,37 +31,25 @@ class MobileNetV2Features(nn.Module):
                 blocks.append(_InvertedResidual(channels, width, stride if repeat == 0 else 1, expansion))
                 channels = width
         self.blocks = nn.Sequential(*blocks)
-
-    def features(self, image: Tensor) -> list[Tensor]:
-        """What each of the 17 blocks gives for ``image``, in their order."""
-        features = functional.relu6(self.stem(image * 2.0 - 1.0))
-        given = []
-        for block in self.blocks:
-            features = block(features)
-            given.append(features)
-        return given
-
-    def convolutions(self) -> list["_SameConv2d"]:
-        """The convolutions in the order of the published weights (a head is not among them)."""
-        return [layer for layer in self.modules() if isinstance(layer, _SameConv2d)]
-
-
-class MobileNetV2Grey(MobileNetV2Features):
-    """MobileNetV2 1.0 for one grey channel, with a class activation head."""
-
-    def __init__(self, findings: int) -> None:
-        super().__init__()
-        self.last = _SameConv2d(BLOCK_CHANNELS[-1], _LAST_CHANNELS, kernel=1)
+        self.last = _SameConv2d(channels, _LAST_CHANNELS, kernel=1)
         self.head = nn.Conv2d(_LAST_CHANNELS, findings, kernel_size=1, bias=False)
         self.bias = nn.Parameter(zeros(findings))
         nn.init.normal_(self.head.weight, std=0.01)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [N, K], cam [N, K, H/32, W/32] and embedding [N, 576]; logits are cam's spatial mean plus bias."""
-        given = self.features(image)
-        cam = self.head(functional.relu6(self.last(given[-1])))
-        embedding = cat([given[number].mean(dim=(2, 3)) for number in _EMBEDDED_BLOCKS], dim=1)
-        return cam.mean(dim=(2, 3)) + self.bias, cam, embedding
+        features = functional.relu6(self.stem(image * 2.0 - 1.0))
+        embedded = []
+        for number, block in enumerate(self.blocks):
+            features = block(features)
+            if number in _EMBEDDED_BLOCKS:
+                embedded.append(features.mean(dim=(2, 3)))
+        cam = self.head(functional.relu6(self.last(features)))
+        return cam.mean(dim=(2, 3)) + self.bias, cam, cat(embedded, dim=1)
+
+    def convolutions(self) -> list["_SameConv2d"]:
+        """The backbone's convolutions in the order of the data (the head is not among them)."""
+        return [layer for layer in self.modules() if isinstance(layer, _SameConv2d)]
 
 
 class _SameConv2d(nn.Conv2d):

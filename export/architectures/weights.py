@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from edge.errors import ScansideError
 from export.architectures.grid import HEAD
-from export.architectures.mobile_unet import MobileUNet
-from export.architectures.mobilenet_v2 import MobileNetV2Features
+from export.architectures.mobilenet_v2 import MobileNetV2Grey
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "average")
 """Keys under which checkpoints are known to keep the state dict itself."""
@@ -27,10 +26,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
         WeightsError: The file cannot be read, or holds other layers or shapes than this network's.
     """
     if path.suffix == ".npz":
-        backbone = network.encoder if isinstance(network, MobileUNet) else network
-        if not isinstance(backbone, MobileNetV2Features):
+        if not isinstance(network, MobileNetV2Grey):
             raise WeightsError(f"{path.name}: weights of MobileNetV2 do not fit {type(network).__name__}; choose a .pt")
-        _load_imagenet(backbone, path)
+        _load_imagenet(network, path)
     else:
         load_state(network, _read_state(path), path.name)
 
@@ -68,7 +66,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def _load_imagenet(network: MobileNetV2Features, path: Path) -> None:
+def _load_imagenet(network: MobileNetV2Grey, path: Path) -> None:
     """From folded convolutions ``wNN`` (out, in/groups, kh, kw) and ``bNN``.
 
     The first convolution is summed over its three input channels: a grey image is the same in each.

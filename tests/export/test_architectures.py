@@ -34,7 +34,6 @@ TRACED: tuple[tuple[Architecture, tuple[str, ...]], ...] = (
     ("resnet18", ("logits", "cam", "embedding")),
     ("efficientnet_b0", ("logits", "cam", "embedding")),
     ("unet", ("mask",)),
-    ("mobilenet_v2_unet", ("mask",)),
 )
 
 
