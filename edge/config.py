@@ -165,6 +165,17 @@ class Web(_Section, frozen=True, kw_only=True):
     max_request_mb: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 1024
 
 
+class Storage(_Section, frozen=True, kw_only=True):
+    """What lies on the disk.
+
+    Attributes:
+        key_file: The keys that encrypt it, mode 0600; absent means the systemd credential `scanside-store-key` where
+            there is one, else `keys/store.key` in the state folder, made at the first start.
+    """
+
+    key_file: Path | None = None
+
+
 class Mqtt(_Section, frozen=True, kw_only=True):
     """The link to the fleet's broker.
 
@@ -195,17 +206,6 @@ class Mqtt(_Section, frozen=True, kw_only=True):
     health_interval_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 60
 
 
-class Storage(_Section, frozen=True, kw_only=True):
-    """What lies on the disk.
-
-    Attributes:
-        key_file: The keys that encrypt it, mode 0600; absent means the systemd credential `scanside-store-key` where
-            there is one, else `keys/store.key` in the state folder, made at the first start.
-    """
-
-    key_file: Path | None = None
-
-
 class Config(_Section, frozen=True, kw_only=True):
     """The whole device configuration.
 
@@ -213,22 +213,22 @@ class Config(_Section, frozen=True, kw_only=True):
         site: The clinic's name in topics and on the page; assigned, says nothing about patients.
         box: This box's name at the site.
         state_dir: Everything that must survive a power cut: journal, spool, outbox, accounts.
-        storage: What lies on the disk.
         intake: How images arrive.
         inference: How they are analysed.
         quality: From where on the box warns about an exposure.
         web: The status page.
+        storage: What lies on the disk.
         mqtt: The fleet link; absent means that the box stands alone and sends nothing.
     """
 
     site: Identifier = "site"
     box: Identifier = "box"
     state_dir: Path = Path("/var/lib/scanside")
-    storage: Storage = Storage()
     intake: Intake = Intake()
     inference: Inference = Inference()
     quality: Quality = Quality()
     web: Web = Web()
+    storage: Storage = Storage()
     mqtt: Mqtt | None = None
 
     @property

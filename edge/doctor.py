@@ -58,7 +58,7 @@ def _key(config: Config) -> Check:
     try:
         ring = find_ring(*where)
         if (config.state_dir / "journal.sqlite").exists():
-            Store(config.state_dir, key_file=config.storage.key_file).close()
+            Store(config.state_dir, storage=config.storage).close()
     except ScansideError as error:
         return Check("key", False, str(error))
     if ring is None:

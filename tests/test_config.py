@@ -18,7 +18,6 @@ COMPLETE: dict[str, Any] = {
     "site": "clinic-1",
     "box": "box-2",
     "state_dir": "/var/lib/scanside",
-    "storage": {"key_file": "/etc/scanside/store.key"},
     "intake": {
         "dicom": {
             "ae_title": "BOX",
@@ -33,6 +32,7 @@ COMPLETE: dict[str, Any] = {
     },
     "inference": {"models": "/srv/models", "engine": "openvino", "operating_point": "sensitive", "threads": 4},
     "web": {"host": "127.0.0.1", "port": 8080, "session_minutes": 5},
+    "storage": {"key_file": "/etc/scanside/store.key"},
     "mqtt": {"host": "broker", "port": 8883, "tls": True, "ca_file": "/etc/ca.pem", "username": "box"},
 }
 

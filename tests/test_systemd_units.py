@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.cli import SERVICES
+from edge.store.keys import CREDENTIAL
 from tests.conftest import ROOT
 
 UNITS = sorted(path for path in (ROOT / "systemd").iterdir() if path.suffix in (".service", ".target"))
@@ -56,6 +57,11 @@ def test_each_service_has_its_unit() -> None:
     for service in SERVICES:
         text = (ROOT / "systemd" / f"scanside-{service}.service").read_text(encoding="ascii")
         assert f"ExecStart=/opt/scanside/bin/scanside run --config /etc/scanside/scanside.yaml {service}\n" in text
+
+
+def test_all_but_sync_are_given_the_key() -> None:
+    asking = {unit.name for unit in SERVICE_UNITS if f"{CREDENTIAL}\n" in unit.read_text(encoding="ascii")}
+    assert asking == {unit.name for unit in SERVICE_UNITS} - {"scanside-sync.service"}
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:

@@ -161,7 +161,7 @@ def serve(config: Config) -> int:
     stopping = stop_on_signals(partial(ring, config.state_dir, "inference"))
     hold_lock(config.state_dir, "inference")
     health = HealthFile(config.state_dir, "inference")
-    store = Store(config.state_dir, key_file=config.storage.key_file)
+    store = Store(config.state_dir, storage=config.storage)
     store.recover()
     status, last_words = 0, "stopped"
     try:

@@ -33,7 +33,7 @@ def serve(config: Config) -> int:
     threading.excepthook = report_thread_failure
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
-    store = Store(config.state_dir, key_file=config.storage.key_file)
+    store = Store(config.state_dir, storage=config.storage)
     if swept := store.sweep():
         emit(events.LEFTOVER_REMOVED, count=swept)
     reception = Reception(store)

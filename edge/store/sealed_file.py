@@ -51,7 +51,7 @@ class SealedWriter:
     """Seals an object as it comes."""
 
     def __init__(
-        self, key: FileKey, write: Callable[[bytes | memoryview], None], frame_bytes: int = FRAME_BYTES
+        self, key: FileKey, write: Callable[[bytes | memoryview], object], frame_bytes: int = FRAME_BYTES
     ) -> None:
         """Write the header.
 

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from edge import events
+from edge.config import Storage
 from edge.events import emit
 from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
 from edge.store.database import Database, is_full
@@ -27,6 +28,7 @@ from edge.store.vault import Vault
 
 _ORDER = {priority: order for order, priority in enumerate(Priority)}
 _RESULT_COLUMNS = "r.*, i.received_at FROM results r JOIN instances i ON i.id = r.instance_id"
+_STORAGE = Storage()
 
 
 class StorageFull(Exception):  # noqa: N818 - a state of the box that callers answer with 0xA700 or 507
@@ -68,15 +70,13 @@ class Summarise(Protocol):
 class Store:
     """The journal and the spool under one state folder. Safe to share between threads; each process opens its own."""
 
-    def __init__(
-        self, state_dir: Path, clock: Callable[[], float] = time.time, *, key_file: Path | None = None
-    ) -> None:
+    def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time, *, storage: Storage = _STORAGE) -> None:
         """Open the store, creating what is missing, readable for this user alone.
 
         Args:
             state_dir: The state folder.
             clock: Seconds since the epoch.
-            key_file: `storage.key_file`, see `open_ring`.
+            storage: Where its keys are, see `open_ring`.
 
         Raises:
             VaultLocked: Its key is missing, another one, or not to be used.
@@ -93,9 +93,11 @@ class Store:
                 raise AlreadyRunning(f"{state_dir}: its keys are being rotated: start when that is done") from None
             journal = state_dir / "journal.sqlite"
             if not journal.exists():
-                open_ring(state_dir, key_file)  # first the key: a journal without one is taken for one that lost it
+                open_ring(
+                    state_dir, storage.key_file
+                )  # first the key: a journal without one is taken for one that lost it
             self._journal = opened.enter_context(closing(Database(journal, SCHEMA, VERSION)))
-            self._vault = Vault(open_ring(state_dir, key_file))
+            self._vault = Vault(open_ring(state_dir, storage.key_file))
             self._columns = Columns(self._vault)
             check_key(self._journal, self._vault)
             self._spool = Spool(state_dir / "spool")

@@ -52,7 +52,7 @@ def serve(config: Config) -> int:
     On a box without any account, a first-boot code is shown on standard output (events go to standard error).
     """
     _give_back_freed_memory()
-    Store(config.state_dir, key_file=config.storage.key_file).close()  # what locks it is said once, in one line
+    Store(config.state_dir, storage=config.storage).close()  # what locks it is said once, in one line
     try:
         listener = _listen(config.web.host, config.web.port)
     except OSError as error:
@@ -69,7 +69,7 @@ def serve(config: Config) -> int:
 def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> tuple[Flask, Callable[[], None]]:
     """The app over the box's real parts with its watcher running, and what ends its streams and its watcher."""
     services = ("intake", "inference", "web", *(("sync",) if config.mqtt else ()))
-    store = Store(config.state_dir, clock, key_file=config.storage.key_file)
+    store = Store(config.state_dir, clock, storage=config.storage)
     file, streams = AccountsFile(config.state_dir), Streams()
 
     def condition() -> Condition:

@@ -105,7 +105,7 @@ def test_wrong_use_is_one_line_and_status_2(cache: Path, arguments: list[str], s
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "analyze", "send", "doctor", "model", "user"])
+@pytest.mark.parametrize("command", ["run", "analyze", "send", "doctor", "model", "user", "key"])
 def test_every_subcommand_has_help(cache: Path, command: str) -> None:
     done = _scanside(cache, command, "--help")
     assert done.returncode == 0

@@ -224,8 +224,10 @@ def test_an_outbox_that_fails_is_told_and_heals(watcher: Watcher, sync: SyncProc
 
 
 def test_it_opens_nothing_but_outbox_health_and_doorbells(watcher: Watcher, sync: SyncProcess, tmp_path: Path) -> None:
-    """An audit hook sees each file that the process opens; journal and spool are not even there to be read."""
+    """An audit hook sees each file that the process opens; where journal and key would be, nobody can read anything."""
     (sync.state_dir / "journal.sqlite").mkdir()
+    (sync.state_dir / "keys" / "store.key").mkdir(parents=True)
+    (sync.state_dir / "keys").chmod(0o000)
     hook = (
         "import sys\n"
         "def look(event, arguments):\n"
@@ -246,6 +248,7 @@ def test_it_opens_nothing_but_outbox_health_and_doorbells(watcher: Watcher, sync
     state = f"{sync.state_dir}/"
     rooms = {path.removeprefix(state).split("/")[0] for path in looked if path.startswith(state)}
     assert rooms == {"outbox", "health", "doorbells"}
+    assert "SC302" not in sync.log(), "no key was made"
 
 
 def test_it_loads_nothing_that_it_does_not_need() -> None:
@@ -253,6 +256,9 @@ def test_it_loads_nothing_that_it_does_not_need() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "paho.mqtt.client" in loaded
     assert not {"numpy", "cv2", "pydicom", "pynetdicom", "onnxruntime", "openvino", "flask", "torch"} & set(loaded)
+    assert not {"cryptography", "edge.store.keys", "edge.store.vault", "edge.store.store"} & set(loaded), (
+        "opens nothing"
+    )
 
 
 def test_without_a_broker_in_the_configuration_it_does_not_start(tmp_path: Path) -> None:
