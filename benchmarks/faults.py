@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.system.faults.kinds import KINDS
+from tests.system.faults.kinds import ALL
 from tests.system.faults.programme import Programme, print_line
 
 _PATH = "/usr/bin:/usr/sbin:/usr/local/bin"
@@ -24,7 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Faults under load: nothing is lost, nothing is doubled.")
     parser.add_argument("--rounds", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kind", action="append", choices=list(KINDS), help="only these")
+    parser.add_argument("--kind", action="append", choices=ALL, help="only these")
     options = parser.parse_args()
     programs = {name: shutil.which(name, path=_PATH) for name in ("mosquitto", "storescu")}
     if missing := [name for name, path in programs.items() if path is None]:
@@ -32,8 +32,8 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="scanside-faults-"))
     cache = folder / "cache"
     cache.mkdir()
-    with Programme(folder, cache, options.seed, **programs) as programme:  # type: ignore[arg-type]
-        programme.run(programme.draw(options.rounds, options.kind or list(KINDS)), print_line)
+    with Programme(folder, cache, options.seed, megabytes=128 + 2 * options.rounds, **programs) as programme:  # type: ignore[arg-type]
+        programme.run(programme.draw(options.rounds, options.kind or ALL), print_line)
         print_line(str(programme.counts))
     if programme.counts.good:
         shutil.rmtree(folder)

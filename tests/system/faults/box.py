@@ -11,8 +11,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock
@@ -26,7 +25,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge.device.health import State, read_health
+from edge.demo.broker import ENDS_WITH_US
+from edge.device.health import Health, State, read_health
 from edge.store import Outbox, Store, Tampered, VaultLocked
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
@@ -61,7 +61,7 @@ class Broker:
             f"persistence_location {folder}/\nmax_inflight_messages 0\nmax_queued_messages 0\nuser root\nlog_type none\n",
             encoding="ascii",
         )
-        self._command = [mosquitto, "-c", str(settings)]
+        self._command = [*ENDS_WITH_US, mosquitto, "-c", str(settings)]
         self._lock = Lock()
         self._bodies: dict[str, set[bytes]] = {}
         self._subscribed = False
@@ -116,14 +116,25 @@ class Broker:
 class Box:
     """A `scanside run` on a state folder that outlives it."""
 
-    def __init__(self, folder: Path, cache: Path, broker: Broker, environment: Mapping[str, str] | None = None) -> None:
-        """Start nothing yet. `cache` keeps the choice of the engine and its compiled models."""
-        self.state = folder / "state"
-        self.state.mkdir(mode=0o700)
+    def __init__(
+        self, folder: Path, state: Path, cache: Path, broker: Broker, environment: Mapping[str, str], now: Callable[[], float]
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            folder: For its configuration and its log.
+            state: The state folder.
+            cache: Keeps the choice of the engine and its compiled models.
+            broker: The broker of its fleet.
+            environment: What its processes find there beside ours.
+            now: What time its processes see.
+        """
+        self.state = state
+        self._now = now
         (self.state / "cache").symlink_to(cache)
         self.dicom_port, self._web_port = free_port(), free_port()
         self._folder = folder
-        self._environment = environment or {}
+        self._environment = environment
         self._file = folder / "scanside.yaml"
         document = {
             "site": "test",
@@ -141,7 +152,7 @@ class Box:
         """As systemd starts it."""
         with self.console.open("ab") as console:
             self._process = subprocess.Popen(
-                scanside("run", "--config", str(self._file)),
+                [*ENDS_WITH_US, *scanside("run", "--config", str(self._file))],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -162,9 +173,12 @@ class Box:
 
     def pids(self) -> dict[str, int]:
         """Each service that says that it is up, and lives."""
-        health = read_health(self.state, time.time())
-        up = {name: health[name].pid for name in SERVICES if name in health and health[name].state is State.UP}
-        return {name: pid for name, pid in up.items() if Path(f"/proc/{pid}/cmdline").exists() and _cmdline(pid)}
+        return {name: account.pid for name, account in self._accounts().items() if account.state is State.UP}
+
+    def process(self, name: str) -> int | None:
+        """The living process of a service, however it is."""
+        account = self._accounts().get(name)
+        return account.pid if account else None
 
     def is_up(self) -> bool:
         """Whether all four services are."""
@@ -224,13 +238,18 @@ class Box:
             accounts = Accounts(file)
             account = next((account for account in accounts.list() if account.name == _ACCOUNT), None)
             account = account or accounts.add(_ACCOUNT, _PASSWORD, Role.ADMINISTRATOR)
-            token = Sessions(file, time.time, _SESSION_SECONDS).open(account)
+            token = Sessions(file, self._now, _SESSION_SECONDS).open(account)
         return tuple(self._pages(token))
 
     def memory(self) -> dict[str, float]:
         """Proportional set size of each service in MB with what it has started (proc(5), smaps_rollup), and `all`."""
         sizes = {name: sum(map(_pss, _tree(pid))) for name, pid in self.pids().items()}
         return sizes | {"all": sum(map(_pss, self.tree()))}
+
+    def _accounts(self) -> dict[str, Health]:
+        """What the services that live say of themselves."""
+        accounts = read_health(self.state, self._now())
+        return {name: accounts[name] for name in SERVICES if name in accounts and _cmdline(accounts[name].pid)}
 
     def _pages(self, token: str) -> Iterator[Held]:
         cursor = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -12,10 +14,16 @@ from random import Random
 from threading import Event
 from typing import Self
 
+import pytest
+
+from tests.conftest import ROOT
+from tests.inference.breaking import stand_in
 from tests.system.faults.box import Box, Broker
-from tests.system.faults.kinds import KINDS, Scene
+from tests.system.faults.disk import SmallDisk
+from tests.system.faults.kinds import Scene, possible
 from tests.system.faults.ledger import Seen, Verdict, judge
 from tests.system.faults.senders import Modalities
+from tests.system.faults.shim import Shim
 
 PATIENCE = 90.0
 """Seconds after which what has not happened counts as never happening."""
@@ -59,16 +67,34 @@ class Counts:
 class Programme:
     """One box and what is around it, for as many rounds as wanted."""
 
-    def __init__(self, folder: Path, cache: Path, seed: int, *, mosquitto: str, storescu: str) -> None:
-        """Start everything; returns when the box is up. The seed decides on kinds and moments, as far as load allows."""
+    def __init__(
+        self, folder: Path, cache: Path, seed: int, *, mosquitto: str, storescu: str, megabytes: int = 256
+    ) -> None:
+        """Start everything; entering the context awaits that the box is up.
+
+        Args:
+            folder: An empty one.
+            cache: A folder for the choice of the engine and its compiled models.
+            seed: Decides on kinds and moments, as far as load allows.
+            mosquitto: The program.
+            storescu: DCMTK's.
+            megabytes: How large a disk to mount for the state folder, where that is allowed.
+        """
         self._seed = seed
         self._rng = Random(seed)
         self.counts = Counts()
         broker = Broker(folder / "broker", mosquitto)
-        box = Box(folder, cache, broker)
-        images = folder / "images"
-        images.mkdir()
-        self._scene = Scene(box, broker, Modalities(images, box.dicom_port, storescu))
+        state, images, codecs = (folder / name for name in ("state", "images", "codecs"))
+        for made in (state, images, codecs):
+            made.mkdir(mode=0o700)
+        stand_in(codecs, "imagecodecs")  # breaks on what is marked as poisoned
+        compiler = shutil.which("cc")
+        shim = Shim(folder, compiler, state) if compiler else None
+        environment = {"PYTHONPATH": os.pathsep.join((str(codecs), str(ROOT)))} | (shim.environment if shim else {})
+        disk = SmallDisk.mounted(state, megabytes)
+        box = Box(folder, state, cache, broker, environment, lambda: time.time() + (shim.clock_offset if shim else 0))
+        self._scene = Scene(box, broker, Modalities(images, box.dicom_port, storescu), shim, disk, set())
+        self.kinds = possible(self._scene)
         self._kept: set[str] = set()
         box.start()
 
@@ -81,15 +107,17 @@ class Programme:
         self._scene.modalities.end()
         self._scene.box.stop()
         self._scene.broker.close()
+        if self._scene.disk:
+            self._scene.disk.unmount()
 
     def run(self, kinds: Sequence[str], say: Callable[[str], None] = lambda _: None) -> None:
         """One round for each kind."""
         for kind in kinds:
             self._round(kind, say)
 
-    def draw(self, rounds: int, kinds: Sequence[str]) -> list[str]:
+    def draw(self, rounds: int, among: Sequence[str]) -> list[str]:
         """So many kinds by chance, each as often as the others in the long run."""
-        return self._rng.choices(kinds, k=rounds)
+        return self._rng.choices([kind for kind in among if kind in self.kinds], k=rounds)
 
     def _round(self, kind: str, say: Callable[[str], None]) -> None:
         modalities, counts, number = self._scene.modalities, self.counts, self.counts.faults.total() + 1
@@ -98,9 +126,14 @@ class Programme:
         some = self._rng.randint(0, _IMAGES)
         _within(lambda: len(modalities.accepted) >= before + some)
         Event().wait(self._rng.uniform(0, 0.5))
-        KINDS[kind](self._scene, self._rng)
+        problems = []
+        try:
+            self.kinds[kind](self._scene, self._rng)
+        except pytest.fail.Exception as failure:
+            problems.append(str(failure))
         took = self._recovery()
-        problems = [] if took is not None else ["the box did not come back"]
+        if took is None:
+            problems.append("the box did not come back")
         if not _within(modalities.finish):
             problems.append("images are not accepted")
         counts.faults[kind] += 1
@@ -112,8 +145,9 @@ class Programme:
         counts.doubled += len(verdict.doubled)
         for name, size in self._scene.box.memory().items():
             counts.most_memory[name] = max(size, counts.most_memory.get(name, 0.0))
-        say(f"round {number}, {kind}: {counts.accepted} accepted, back after {counts.slowest[kind]:.1f} s")
-        for problem in (*problems, *(f"LOST {text}" for text in verdict.lost), *(f"DOUBLED {text}" for text in verdict.doubled)):
+        say(f"round {number}, {kind}: {counts.accepted} accepted, back after {'-' if took is None else f'{took:.1f}'} s")
+        problems += [f"LOST {text}" for text in verdict.lost] + [f"DOUBLED {text}" for text in verdict.doubled]
+        for problem in problems:
             say(f"seed {self._seed}, round {number}, {kind}: {problem}")
 
     def _recovery(self) -> float | None:
@@ -128,7 +162,8 @@ class Programme:
         box, broker, accepted = self._scene.box, self._scene.broker, self._scene.modalities.accepted
         _within(box.quiet)
         store = box.held()
-        _within(lambda: {held.id for held in store} <= broker.messages().keys())
+        expected = {held.id for held in store} | self._scene.other_messages
+        _within(lambda: expected <= broker.messages().keys())
         fresh = {uid: tail for uid, tail in accepted.items() if uid not in self._kept}
         self._kept |= box.kept(fresh)
         return judge(
@@ -137,6 +172,7 @@ class Programme:
                 store=store,
                 api=box.shown(),
                 messages=broker.messages(),
+                other_messages=self._scene.other_messages,
                 unreadable=fresh.keys() - self._kept,
             )
         )
