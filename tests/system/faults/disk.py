@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 _PAGE = 4096
@@ -32,14 +33,24 @@ class SmallDisk:
     @contextmanager
     def filled(self, leave_pages: int) -> Iterator[None]:
         """Full while the context lasts, but for some pages of 4096 bytes."""
-        with self._filler.open("wb", buffering=0) as file:
-            free = os.statvfs(self._folder)
-            with suppress(OSError):  # somebody else took the last pages
-                os.posix_fallocate(file.fileno(), 0, max(_PAGE, free.f_bavail * free.f_frsize - leave_pages * _PAGE))
         try:
+            with self._filler.open("wb", buffering=0) as file:
+                while not self._take_all_but(leave_pages, file.fileno()):
+                    pass
             yield
         finally:
             self._filler.unlink()
+
+    def _take_all_but(self, pages: int, descriptor: int) -> bool:
+        """False when somebody else took a page meanwhile: then none was given."""
+        free = os.statvfs(self._folder)
+        try:
+            os.posix_fallocate(descriptor, 0, max(_PAGE, free.f_bavail * free.f_frsize - pages * _PAGE))
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
+        return True
 
     def unmount(self) -> None:
         """Take it away, with what is on it."""
