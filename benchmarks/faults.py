@@ -26,13 +26,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kind", action="append", choices=ALL, help="only these")
     options = parser.parse_args()
-    programs = {name: shutil.which(name, path=_PATH) for name in ("mosquitto", "storescu")}
-    if missing := [name for name, path in programs.items() if path is None]:
-        sys.exit(f"{', '.join(missing)}: not found: run tests/install_system_packages")
+    programs = found_programs()
     folder = Path(tempfile.mkdtemp(prefix="scanside-faults-"))
     cache = folder / "cache"
     cache.mkdir()
-    with Programme(folder, cache, options.seed, megabytes=128 + 2 * options.rounds, **programs) as programme:  # type: ignore[arg-type]
+    with Programme(folder, cache, options.seed, programs, 128 + 2 * options.rounds) as programme:
         programme.run(programme.draw(options.rounds, options.kind or ALL), print_line)
         print_line(str(programme.counts))
     if programme.counts.good:
@@ -40,6 +38,14 @@ def main() -> int:
         return 0
     print_line(f"kept for looking at it: {folder}")
     return 1
+
+
+def found_programs() -> dict[str, str]:
+    """Where the programs are that the programme needs; ends this one where one is missing."""
+    found = {name: shutil.which(name, path=_PATH) for name in ("mosquitto", "storescu")}
+    if missing := [name for name, path in found.items() if path is None]:
+        sys.exit(f"{', '.join(missing)}: not found: run tests/install_system_packages")
+    return {name: path for name, path in found.items() if path}
 
 
 if __name__ == "__main__":

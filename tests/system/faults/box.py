@@ -1,6 +1,6 @@
-"""The whole appliance as it stands in a clinic, with what is around it: a broker that keeps sessions, a manager who listens.
+"""The whole appliance as in a clinic, and what is around it: a broker that keeps sessions, a manager who listens.
 
-Everything here can be killed and started again. Nothing knows of pytest's fixtures, so that the long run is the same code.
+Everything here can be killed and started again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
@@ -57,8 +56,8 @@ class Broker:
         folder.mkdir()
         settings = folder / "mosquitto.conf"
         settings.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
-            f"persistence_location {folder}/\nmax_inflight_messages 0\nmax_queued_messages 0\nuser root\nlog_type none\n",
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_type none\n"
+            f"persistence true\npersistence_location {folder}/\nmax_inflight_messages 0\nmax_queued_messages 0\n",
             encoding="ascii",
         )
         self._command = [*ENDS_WITH_US, mosquitto, "-c", str(settings)]
@@ -117,7 +116,14 @@ class Box:
     """A `scanside run` on a state folder that outlives it."""
 
     def __init__(
-        self, folder: Path, state: Path, cache: Path, broker: Broker, environment: Mapping[str, str], now: Callable[[], float]
+        self,
+        folder: Path,
+        state: Path,
+        cache: Path,
+        broker: Broker,
+        *,
+        environment: Mapping[str, str],
+        now: Callable[[], float],
     ) -> None:
         """Start nothing yet.
 
@@ -222,11 +228,11 @@ class Box:
             )
 
     def kept(self, tails: Mapping[str, bytes]) -> set[str]:
-        """Of some images, by UID with the bytes that they end with, those whose spool file can be read and is theirs."""
-        kept = set()
+        """Of some images, by UID with the bytes at their end: those whose spool file can be read and is theirs."""
+        kept: set[str] = set()
         with closing(Store(self.state)) as store:
             for stored in store.changed_since(0, limit=1_000_000):
-                uid = stored.result.sop_instance_uid
+                uid = stored.result.sop_instance_uid or ""
                 if uid in tails:
                     with suppress(OSError, Tampered, VaultLocked):
                         kept |= {uid} if store.read(stored.instance_id).endswith(tails[uid]) else set()

@@ -62,7 +62,9 @@ def _doubled(seen: Seen) -> Iterator[str]:
     for place, results in (("store", seen.store), ("HTTP API", seen.api)):
         for attribute in Held._fields:
             counts = Counter(getattr(held, attribute) for held in results)
-            yield from _say((value for value in counts if counts[value] > 1), f"twice in the {place} by its {attribute}")
+            yield from _say(
+                (value for value in counts if counts[value] > 1), f"twice in the {place} by its {attribute}"
+            )
         yield from _say(
             {held.sop_instance_uid for held in results} - seen.accepted, f"in the {place}, though never accepted"
         )

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -67,23 +67,20 @@ class Counts:
 class Programme:
     """One box and what is around it, for as many rounds as wanted."""
 
-    def __init__(
-        self, folder: Path, cache: Path, seed: int, *, mosquitto: str, storescu: str, megabytes: int = 256
-    ) -> None:
+    def __init__(self, folder: Path, cache: Path, seed: int, programs: Mapping[str, str], megabytes: int = 256) -> None:
         """Start everything; entering the context awaits that the box is up.
 
         Args:
             folder: An empty one.
             cache: A folder for the choice of the engine and its compiled models.
             seed: Decides on kinds and moments, as far as load allows.
-            mosquitto: The program.
-            storescu: DCMTK's.
+            programs: Where `mosquitto` and DCMTK's `storescu` are.
             megabytes: How large a disk to mount for the state folder, where that is allowed.
         """
         self._seed = seed
         self._rng = Random(seed)
         self.counts = Counts()
-        broker = Broker(folder / "broker", mosquitto)
+        broker = Broker(folder / "broker", programs["mosquitto"])
         state, images, codecs = (folder / name for name in ("state", "images", "codecs"))
         for made in (state, images, codecs):
             made.mkdir(mode=0o700)
@@ -92,8 +89,15 @@ class Programme:
         shim = Shim(folder, compiler, state) if compiler else None
         environment = {"PYTHONPATH": os.pathsep.join((str(codecs), str(ROOT)))} | (shim.environment if shim else {})
         disk = SmallDisk.mounted(state, megabytes)
-        box = Box(folder, state, cache, broker, environment, lambda: time.time() + (shim.clock_offset if shim else 0))
-        self._scene = Scene(box, broker, Modalities(images, box.dicom_port, storescu), shim, disk, set())
+        box = Box(
+            folder,
+            state,
+            cache,
+            broker,
+            environment=environment,
+            now=lambda: time.time() + (shim.clock_offset if shim else 0),
+        )
+        self._scene = Scene(box, broker, Modalities(images, box.dicom_port, programs["storescu"]), shim, disk, set())
         self.kinds = possible(self._scene)
         self._kept: set[str] = set()
         box.start()
@@ -145,7 +149,9 @@ class Programme:
         counts.doubled += len(verdict.doubled)
         for name, size in self._scene.box.memory().items():
             counts.most_memory[name] = max(size, counts.most_memory.get(name, 0.0))
-        say(f"round {number}, {kind}: {counts.accepted} accepted, back after {'-' if took is None else f'{took:.1f}'} s")
+        say(
+            f"round {number}, {kind}: {counts.accepted} accepted, back after {'-' if took is None else f'{took:.1f}'} s"
+        )
         problems += [f"LOST {text}" for text in verdict.lost] + [f"DOUBLED {text}" for text in verdict.doubled]
         for problem in problems:
             say(f"seed {self._seed}, round {number}, {kind}: {problem}")

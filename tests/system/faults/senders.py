@@ -31,9 +31,7 @@ class Modalities:
         self._folder = folder
         self._port = port
         self._storescu = storescu
-        self._chests = [
-            radiograph(list(Kind)[number % 2], number, _ROWS, _COLUMNS) for number in range(_CHESTS)
-        ]
+        self._chests = [radiograph(list(Kind)[number % 2], number, _ROWS, _COLUMNS) for number in range(_CHESTS)]
         self._lock = Lock()
         self._threads: list[Thread] = []
         self._ended = Event()
@@ -46,7 +44,9 @@ class Modalities:
     def begin(self, senders: int, images: int, rng: random.Random) -> None:
         """Start sending: so many at once, each so many images."""
         for _ in range(senders):
-            programs = [rng.choice((self._by_association, self._by_association, self._by_storescu)) for _ in range(images)]
+            programs = [
+                rng.choice((self._by_association, self._by_association, self._by_storescu)) for _ in range(images)
+            ]
             thread = Thread(target=self._run, args=(programs,), daemon=True)
             self._threads.append(thread)
             thread.start()

@@ -30,7 +30,7 @@ CASES = {
         ["1.1: twice in the store by its sop_instance_uid", "1.1: twice in the HTTP API by its sop_instance_uid"],
     ),
     "two results, one shown": (
-        FINE._replace(store=(ONE, TWO, Held("r3", "1.1")), messages=FINE.messages | {"r3": {b"3"}}),
+        FINE._replace(store=(ONE, TWO, Held("r3", "1.1")), messages={**FINE.messages, "r3": {b"3"}}),
         [],
         [
             "1.1: twice in the store by its sop_instance_uid",
@@ -43,12 +43,12 @@ CASES = {
         ["1.2: in the store, though never accepted", "1.2: in the HTTP API, though never accepted"],
     ),
     "a message of nothing": (
-        FINE._replace(messages=FINE.messages | {"r9": {b"9"}}),
+        FINE._replace(messages={**FINE.messages, "r9": {b"9"}}),
         [],
         ["r9: a message without a result"],
     ),
     "another body": (
-        FINE._replace(messages=FINE.messages | {"r1": {b"1", b"one"}}),
+        FINE._replace(messages={**FINE.messages, "r1": {b"1", b"one"}}),
         [],
         ["r1: messages of one id that differ"],
     ),
