@@ -219,12 +219,17 @@ class Box:
         with closing(Store(self.state)) as store, closing(Outbox(self.state)) as outbox:
             return not store.queue().depth and not store.owed("summary") and not outbox.depth()[0]
 
-    def held(self) -> tuple[Held, ...]:
-        """The results in the store."""
+    def last_seq(self) -> int:
+        """The number of the newest change of a result."""
+        with closing(Store(self.state)) as store:
+            return store.last_seq()
+
+    def held(self, after: int = 0) -> tuple[Held, ...]:
+        """The results in the store, those after a change's number."""
         with closing(Store(self.state)) as store:
             return tuple(
                 Held(stored.id, stored.result.sop_instance_uid or "")
-                for stored in store.changed_since(0, limit=1_000_000)
+                for stored in store.changed_since(after, limit=1_000_000)
             )
 
     def kept(self, tails: Mapping[str, bytes]) -> set[str]:

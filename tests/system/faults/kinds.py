@@ -12,6 +12,7 @@ from random import Random
 from threading import Event
 from typing import NamedTuple
 
+from edge import store
 from tests.inference.breaking import CRASH, GROW, HANG
 from tests.inference.breaking import image as poisoned
 from tests.system.conftest import SERVICES, await_until
@@ -29,6 +30,7 @@ class Scene(NamedTuple):
         shim: None where there is no C compiler.
         disk: None where none may be mounted.
         other_messages: Ids of what was put into the outbox by hand; faults add to it.
+        repeated: Ids of results that may have been lost with a torn journal and given again; likewise.
     """
 
     box: Box
@@ -37,6 +39,7 @@ class Scene(NamedTuple):
     shim: Shim | None
     disk: SmallDisk | None
     other_messages: set[str]
+    repeated: set[str]
 
 
 Strike = Callable[[Scene, Random], None]
@@ -57,6 +60,8 @@ def possible(scene: Scene) -> dict[str, Strike]:
         kinds |= WITH_DISK
     if CGROUPS.is_dir() and os.access(CGROUPS, os.W_OK) and os.geteuid() == 0:
         kinds |= WITH_CGROUP
+    if hasattr(store, "Damaged"):
+        kinds |= WITH_REPAIR
     return kinds
 
 
@@ -88,6 +93,21 @@ def _outage(scene: Scene, rng: Random) -> None:
         _kill(pid)
     scene.broker.start()
     scene.broker.await_listener()
+
+
+def _torn_journal(scene: Scene, rng: Random) -> None:
+    """Power goes, and the disk had lied about what it wrote last: the journal's tail is cut off, or zeros."""
+    scene.repeated.update(held.id for held in scene.box.held())
+    scene.box.kill_all(at_once=True)
+    journal = scene.box.state / "journal.sqlite"
+    log = journal.with_name("journal.sqlite-wal")
+    torn = log if log.exists() and log.stat().st_size and rng.random() < 0.7 else journal
+    size = torn.stat().st_size
+    kept = max(0, size - rng.randint(1, 1 << 16))
+    os.truncate(torn, kept)
+    if rng.random() < 0.5:
+        os.truncate(torn, size)
+    scene.box.start()
 
 
 def _sender_dies(scene: Scene, rng: Random) -> None:
@@ -173,4 +193,5 @@ WITH_SHIM: dict[str, Strike] = {
 }
 WITH_DISK: dict[str, Strike] = {"disk full": _full_disk}
 WITH_CGROUP: dict[str, Strike] = {"out of memory": _out_of_memory}
-ALL = (*KINDS, *WITH_SHIM, *WITH_DISK, *WITH_CGROUP)
+WITH_REPAIR: dict[str, Strike] = {"torn journal": _torn_journal}
+ALL = (*KINDS, *WITH_SHIM, *WITH_DISK, *WITH_CGROUP, *WITH_REPAIR)

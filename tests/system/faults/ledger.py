@@ -6,6 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
+import msgspec
+
+from edge.records import Summary
+
 
 class Held(NamedTuple):
     """A result as somebody shows it: its id, and the image that it answers."""
@@ -23,6 +27,8 @@ class Seen(NamedTuple):
         api: The results over HTTP.
         messages: By message id, every different body that came over MQTT under it.
         other_messages: Ids of messages that are no result's: those that were put into the outbox by hand.
+        repeated: Ids of results that may have been lost with a torn journal and were given again: of their messages the
+            answer must be the same, the times need not.
         unreadable: UIDs whose spool file does not hold what was sent.
     """
 
@@ -31,6 +37,7 @@ class Seen(NamedTuple):
     api: tuple[Held, ...]
     messages: Mapping[str, Set[bytes]]
     other_messages: Set[str] = frozenset()
+    repeated: Set[str] = frozenset()
     unreadable: Set[str] = frozenset()
 
 
@@ -71,7 +78,14 @@ def _doubled(seen: Seen) -> Iterator[str]:
     yield from _say({held.id for held in seen.store} ^ {held.id for held in seen.api}, "in one of store and API alone")
     known = {held.id for held in seen.store} | seen.other_messages
     yield from _say(seen.messages.keys() - known, "a message without a result")
-    yield from _say((key for key, bodies in seen.messages.items() if len(bodies) > 1), "messages of one id that differ")
+    for key, bodies in seen.messages.items():
+        if len({_answer(body) for body in bodies} if key in seen.repeated else bodies) > 1:
+            yield from _say([key], "messages of one id that differ")
+
+
+def _answer(body: bytes) -> bytes:
+    """A summary without its times."""
+    return msgspec.json.encode(msgspec.structs.replace(msgspec.json.decode(body, type=Summary), hour="", latency_ms=0))
 
 
 def _say(ids: Iterable[str], what: str) -> Iterator[str]:

@@ -30,6 +30,7 @@ PATIENCE = 90.0
 
 _SENDERS, _IMAGES = 2, 3
 _LOOK_EVERY = 0.1
+_LOST_AT_MOST = 200  # changes that a torn journal may have lost, whose numbers are given again
 
 
 @dataclass
@@ -97,7 +98,9 @@ class Programme:
             environment=environment,
             now=lambda: time.time() + (shim.clock_offset if shim else 0),
         )
-        self._scene = Scene(box, broker, Modalities(images, box.dicom_port, programs["storescu"]), shim, disk, set())
+        self._scene = Scene(
+            box, broker, Modalities(images, box.dicom_port, programs["storescu"]), shim, disk, set(), set()
+        )
         self.kinds = possible(self._scene)
         self._kept: set[str] = set()
         box.start()
@@ -159,8 +162,9 @@ class Programme:
     def _recovery(self) -> float | None:
         """Seconds until an image that is sent now is answered and all services are up; None when that never happens."""
         start, box = time.monotonic(), self._scene.box
+        seen = max(0, box.last_seq() - _LOST_AT_MOST)
         uid = self._scene.modalities.send(self._scene.modalities.new_image())
-        answered = _within(lambda: uid in {held.sop_instance_uid for held in box.held()}) and _within(box.is_up)
+        answered = _within(lambda: uid in {held.sop_instance_uid for held in box.held(seen)}) and _within(box.is_up)
         return time.monotonic() - start if answered else None
 
     def _verdict(self) -> Verdict:
@@ -179,6 +183,7 @@ class Programme:
                 api=box.shown(),
                 messages=broker.messages(),
                 other_messages=self._scene.other_messages,
+                repeated=self._scene.repeated,
                 unreadable=fresh.keys() - self._kept,
             )
         )

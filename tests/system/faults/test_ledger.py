@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from edge.records import Priority, Status, Summary
 from tests.system.faults.ledger import Held, Seen, judge
 
 ONE, TWO = Held("r1", "1.1"), Held("r2", "1.2")
 FINE = Seen(frozenset(("1.1", "1.2")), (ONE, TWO), (TWO, ONE), {"r1": {b"1"}, "r2": {b"2"}})
 
-CASES = {
+
+def _summary(status: Status, latency_ms: int) -> bytes:
+    summary = Summary(
+        message_id="r1",
+        hour="2026-11-25T19",
+        status=status,
+        reason=None,
+        priority=Priority.ROUTINE,
+        findings=(),
+        quality=(),
+        model=None,
+        latency_ms=latency_ms,
+    )
+    return msgspec.json.encode(summary)
+
+
+CASES: dict[str, tuple[Seen, list[str], list[str]]] = {
     "nothing": (FINE, [], []),
     "accepted and never answered": (
         FINE._replace(accepted=frozenset(("1.1", "1.2", "1.3"))),
@@ -54,7 +72,20 @@ CASES = {
     ),
 }
 
+AGAIN: dict[str, tuple[Seen, list[str], list[str]]] = {
+    f"{what}, {'a repeated' if repeated else 'any other'} result": (
+        FINE._replace(messages={**FINE.messages, "r1": bodies}, repeated={"r1"} if repeated else set()),
+        [],
+        [] if same else ["r1: messages of one id that differ"],
+    )
+    for what, bodies, repeated, same in (
+        ("later", {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)}, True, True),
+        ("later", {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)}, False, False),
+        ("another answer", {_summary(Status.CLEAR, 10), _summary(Status.FLAGGED, 10)}, True, False),
+    )
+}
 
-@pytest.mark.parametrize(("seen", "lost", "doubled"), CASES.values(), ids=CASES)
+
+@pytest.mark.parametrize(("seen", "lost", "doubled"), (CASES | AGAIN).values(), ids=CASES | AGAIN)
 def test_judge(seen: Seen, lost: list[str], doubled: list[str]) -> None:
     assert judge(seen) == (tuple(lost), tuple(doubled))
