@@ -181,10 +181,13 @@ class Box:
         """Each service that says that it is up, and lives."""
         return {name: account.pid for name, account in self._accounts().items() if account.state is State.UP}
 
-    def process(self, name: str) -> int | None:
-        """The living process of a service, however it is."""
+    def processes(self, name: str) -> list[int]:
+        """A service's own processes, however it is: the one that works, and the master that has started it, if any."""
         account = self._accounts().get(name)
-        return account.pid if account else None
+        if account is None:
+            return []
+        master = _parent(account.pid)
+        return [account.pid] if master is None or master == self.supervisor else [account.pid, master]
 
     def is_up(self) -> bool:
         """Whether all four services are."""
@@ -301,6 +304,13 @@ def _cmdline(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def _pss(pid: int) -> float:

@@ -65,8 +65,8 @@ def possible(scene: Scene) -> dict[str, Strike]:
     return kinds
 
 
-def _kill_service(name: str, scene: Scene, _rng: Random) -> None:
-    _kill(await_until(lambda: scene.box.pids().get(name), f"{name} up"))
+def _kill_service(name: str, scene: Scene, rng: Random) -> None:
+    _kill(rng.choice(await_until(lambda: scene.box.processes(name), f"{name} running")))
 
 
 def _kill_analyst(scene: Scene, _rng: Random) -> None:
@@ -89,8 +89,8 @@ def _outage(scene: Scene, rng: Random) -> None:
     """A day without the broker: what the box would have said in that time waits; `sync` is killed meanwhile, too."""
     scene.broker.kill()
     scene.other_messages.update(a_day_of_summaries(scene.box.state, rng))
-    if rng.random() < 0.5 and (pid := scene.box.process("sync")):
-        _kill(pid)
+    if rng.random() < 0.5:
+        _kill_service("sync", scene, rng)
     scene.broker.start()
     scene.broker.await_listener()
 
@@ -138,9 +138,8 @@ def _full_disk(scene: Scene, rng: Random) -> None:
     with scene.disk.filled(rng.randint(0, 12)):
         scene.modalities.begin(1, 1, rng)
         await_until(lambda: scene.modalities.refusals >= refusals + _REFUSALS, "senders are refused")
-        name = rng.choice((*SERVICES, None, None, None, None))
-        if name in scene.box.pids():
-            _kill(scene.box.pids()[name])
+        if rng.random() < 0.5:
+            _kill_service(rng.choice(SERVICES), scene, rng)
             Event().wait(rng.uniform(0, 1.5))
 
 
