@@ -10,11 +10,11 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -40,6 +40,19 @@ _ACCOUNT, _PASSWORD = "checker", "a long enough password"
 _SESSION_SECONDS = 1800.0
 _PAGE = 200
 _ANALYST = "edge.inference.analyst"
+_PSS = re.compile(r"^Pss(_Anon|_Shmem|):\s+(\d+) kB", re.MULTILINE)
+
+
+class Memory(NamedTuple):
+    """Of some processes, in MB (proc(5), smaps_rollup).
+
+    Attributes:
+        pss: Proportional set size. What is shared of files counts the less, the more programs of this machine map it.
+        own: What of it is not of files: that a leak grows, and no other program changes.
+    """
+
+    pss: float
+    own: float
 
 
 class Broker:
@@ -255,10 +268,10 @@ class Box:
             token = Sessions(file, self._now, _SESSION_SECONDS).open(account)
         return tuple(self._pages(token))
 
-    def memory(self) -> dict[str, float]:
-        """Proportional set size of each service in MB with what it has started (proc(5), smaps_rollup), and `all`."""
-        sizes = {name: sum(map(_pss, _tree(pid))) for name, pid in self.pids().items()}
-        return sizes | {"all": sum(map(_pss, self.tree()))}
+    def memory(self) -> dict[str, Memory]:
+        """Of each service with its master and what it has started, and of `all`."""
+        sizes = {name: _memory(_tree(self.processes(name)[-1])) for name in self.pids()}
+        return sizes | {"all": _memory(self.tree())}
 
     def _accounts(self) -> dict[str, Health]:
         """What the services that live say of themselves."""
@@ -313,10 +326,12 @@ def _parent(pid: int) -> int | None:
         return None
 
 
-def _pss(pid: int) -> float:
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
-    except (FileNotFoundError, ProcessLookupError):
-        return 0.0
-    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
-    return int(found[1]) / 1024 if found else 0.0
+def _memory(pids: Iterable[int]) -> Memory:
+    total = Memory(0.0, 0.0)
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+            sizes = dict(_PSS.findall(rollup))
+            own = int(sizes.get("_Anon", 0)) + int(sizes.get("_Shmem", 0))
+            total = Memory(total.pss + int(sizes.get("", 0)) / 1024, total.own + own / 1024)
+    return total

@@ -61,7 +61,8 @@ class Counts:
             f"rounds: {self.faults.total()}\n{kinds}\n"
             f"images accepted: {self.accepted} (after {self.refusals} failures, each sent again)\n"
             f"lost: {self.lost}, doubled: {self.doubled}, stuck: {self.stuck}\n"
-            f"slowest recovery: {max(self.slowest.values(), default=0):.1f} s; most memory (PSS): {memory}"
+            f"slowest recovery: {max(self.slowest.values(), default=0):.1f} s (load {os.getloadavg()[2]:.1f} on"
+            f" {len(os.sched_getaffinity(0))} cores); most memory (PSS): {memory}"
         )
 
 
@@ -151,7 +152,7 @@ class Programme:
         counts.lost += len(verdict.lost)
         counts.doubled += len(verdict.doubled)
         for name, size in self._scene.box.memory().items():
-            counts.most_memory[name] = max(size, counts.most_memory.get(name, 0.0))
+            counts.most_memory[name] = max(size.pss, counts.most_memory.get(name, 0.0))
         say(
             f"round {number}, {kind}: {counts.accepted} accepted, back after {'-' if took is None else f'{took:.1f}'} s"
         )
