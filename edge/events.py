@@ -104,6 +104,7 @@ IMAGE_TOOK_TOO_LONG = Event(
 IMAGE_TOO_LARGE = Event(
     412, logging.ERROR, "instance {instance}: needs more than {megabytes} MB (inference.image_megabytes)"
 )
+JOURNAL_FAILED = Event(430, logging.ERROR, "the journal cannot be used: {error}; trying again every {delay:.0f} s")
 
 LINK_UP = Event(
     500, logging.INFO, "connected to {host}:{port} with MQTT {protocol}, session {session}, {waiting} messages wait"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import select
+import sqlite3
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from threading import Event
 
@@ -39,14 +41,23 @@ class Worker:
         self._guard = guard
         self._outbox = outbox
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
+        self._uncommitted: tuple[Instance, Answer] | None = None
 
     def work(self) -> bool:
-        """Answer the next image, if one waits; False when none does."""
-        instance = self._store.claim()
-        if instance is None:
-            return False
-        answer = self._analyse(instance)
+        """Answer the next image, if one waits; False when none does.
+
+        Raises:
+            sqlite3.OperationalError: The journal cannot be written. Nothing is lost: an answer is committed by a later
+                call, and a full disk is not counted as an attempt at its image.
+        """
+        if self._uncommitted is None:
+            instance = self._store.claim()
+            if instance is None:
+                return False
+            self._uncommitted = instance, self._analyse(instance)
+        instance, answer = self._uncommitted
         self._commit(instance, answer)
+        self._uncommitted = None
         self.relay()
         self._draw(instance.id, answer.result, answer.explanation)
         return True
@@ -68,12 +79,14 @@ class Worker:
                 self._draw(item.instance_id, stored.result, self._store.explanation(item.result_id))
 
     def figures(self) -> dict[str, Figure]:
-        """For the health file: the queue, and percentiles of milliseconds from arrival to committed result."""
-        queue = self._store.queue()
-        figures: dict[str, Figure] = {
-            "queue_depth": queue.depth,
-            "oldest_received_at": queue.oldest_received_at,
-        }
+        """For the health file: the queue, and percentiles of milliseconds from arrival to committed result.
+
+        The queue is not among them while the journal cannot be read.
+        """
+        figures: dict[str, Figure] = {}
+        with suppress(sqlite3.OperationalError):
+            queue = self._store.queue()
+            figures |= {"queue_depth": queue.depth, "oldest_received_at": queue.oldest_received_at}
         if self._latencies:
             figures |= {f"p{percent}_ms": round(percentile(self._latencies, percent), 1) for percent in (50, 95, 99)}
         return figures
@@ -195,13 +208,14 @@ class _Stopped(Exception):  # noqa: N818 - a signal has come, nothing failed
 def _work(config: Config, store: Store, health: HealthFile, stopping: Event) -> None:
     """Answer images for ever. Raises `_Stopped`, `ModelsError`."""
     told: tuple[State, str] | None = None
+    trouble = ""
 
     def breathe() -> None:
         """Between images and while one is waited for: see whether to stop, and renew the health file when it is due."""
         nonlocal told
         if stopping.is_set():
             raise _Stopped
-        condition = guard.condition()
+        condition = (State.DEGRADED, "the journal cannot be written") if trouble else guard.condition()
         if condition != told or health.due():
             told = condition
             health.list_models(guard.models)
@@ -213,8 +227,18 @@ def _work(config: Config, store: Store, health: HealthFile, stopping: Event) -> 
         while True:
             guard.await_ready()
             breathe()
-            if not worker.work():
-                worker.relay()
-                worker.draw_leftovers()
+            try:
+                busy = worker.work()
+                if not busy:
+                    worker.relay()
+                    worker.draw_leftovers()
+            except sqlite3.OperationalError as error:  # a full or failing disk: models stay loaded until it is well
+                if not trouble:
+                    emit(events.JOURNAL_FAILED, error=error, delay=_LOOK_EVERY)
+                trouble = str(error)
+                select.select([guard.await_ready()], [], [], _LOOK_EVERY)
+                continue
+            trouble = ""
+            if not busy:
                 select.select([bell.fileno(), guard.await_ready()], [], [], _LOOK_EVERY)
                 bell.wait(0)

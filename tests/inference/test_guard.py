@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from tests.inference.breaking import CRASH, GROW, HANG, image, stand_in
 from tests.inference.bundles import Shelf
 from tests.running import RunningProgram, scanside
 from tests.system.conftest import await_until
+from tests.system.faults.shim import EIO, ENOSPC, Shim
 
 MEGABYTES, SECONDS = 256, 4
 
@@ -56,22 +57,22 @@ class Box:
         self.config.write_text(yaml.safe_dump({"state_dir": str(self.state), "inference": inference | limits}))
         self.codecs = folder / "codecs"
         self.codecs.mkdir()
+        self.environment = {"PYTHONPATH": os.pathsep.join((str(self.codecs), str(ROOT)))}
 
     def accept(self, *images: bytes) -> None:
         for data in images:
             self.store.accept(data, Arrival(source="folder", peer=""))
 
     def start(self) -> RunningProgram:
-        environment = {"PYTHONPATH": os.pathsep.join((str(self.codecs), str(ROOT)))}
-        return RunningProgram(scanside("run", "inference", "--config", str(self.config)), environment)
+        return RunningProgram(scanside("run", "inference", "--config", str(self.config)), self.environment)
 
     def results(self) -> list[StoredResult]:
         return self.store.changed_since(0)
 
     def attempts(self) -> int:
-        """How often the service has claimed its one image."""
+        """How often the service has claimed the image that it has claimed most often."""
         with closing(sqlite3.connect(self.state / "journal.sqlite")) as journal:
-            return int(journal.execute("SELECT attempts FROM instances").fetchone()[0])
+            return int(journal.execute("SELECT max(attempts) FROM instances").fetchone()[0])
 
     def account(self) -> Health:
         return read_health(self.state, time.time())["inference"]
@@ -137,6 +138,27 @@ def test_what_breaks_only_its_drawing_is_answered_and_has_no_picture(box: Box) -
     shown = [box.store.picture(stored.instance_id, "preview.jpg") is not None for stored in box.results()]
     assert shown == [False, True]
     assert len(program.found("SC406")) == 1
+
+
+@pytest.mark.parametrize("error", [ENOSPC, EIO])
+def test_a_disk_that_is_full_or_fails_costs_neither_the_service_nor_an_attempt(
+    box: Box, program: Callable[[str], str], tmp_path: Path, error: int
+) -> None:
+    """The models stay loaded, an answer waits for its commit, and no image is parked for what was not its fault."""
+    shim = Shim(tmp_path, program("cc"), box.state)
+    box.environment |= shim.environment
+    with box.start() as service:
+        service.wait_for("SC408")
+        with shim.failing_disk(error, 3, seed=1):
+            box.accept(*map(image, range(5)))
+            service.wait_for("SC430")
+            await_until(lambda: box.account().state is State.DEGRADED, "health says so")
+        service.wait_for("SC403", 5)
+        await_until(lambda: box.account().state is State.UP, "it is well again")
+        assert service.stop() == 0
+    assert [stored.result.reason for stored in box.results()] == [None] * 5
+    assert box.attempts() == 1
+    assert len(service.found("SC408")) == 1
 
 
 def test_an_analyst_that_dies_at_rest_is_replaced_and_health_says_so(box: Box) -> None:
