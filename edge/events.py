@@ -99,6 +99,9 @@ IMAGE_TOOK_TOO_LONG = Event(
 IMAGE_TOO_LARGE = Event(
     412, logging.ERROR, "instance {instance}: needs more than {megabytes} MB (inference.image_megabytes)"
 )
+ENGINE_REPLACED = Event(
+    413, logging.ERROR, "engine {engine} ended {count} times in a row: {other} serves until this service starts anew"
+)
 
 LINK_UP = Event(
     500, logging.INFO, "connected to {host}:{port} with MQTT {protocol}, session {session}, {waiting} messages wait"
