@@ -18,7 +18,7 @@ from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
 from edge.intake.upper_layer import remember_valid_uids
 from edge.intake.watch_folder import WatchFolder
-from edge.store import Keeper, Store, hold_lock
+from edge.store import Damaged, Keeper, Store, hold_lock, repaired_lately
 from edge.store import audit_actions as actions
 from edge.store.audit import AuditTrail, open_trail
 
@@ -42,8 +42,7 @@ def serve(config: Config) -> int:
     store = Store(config.state_dir, storage=config.storage)
     keeper = Keeper(store, config.storage)
     trail = open_trail(config, "intake")
-    if swept := store.sweep():
-        emit(events.LEFTOVER_REMOVED, count=swept)
+    store.sweep()
     reception = Reception(store)
     dicom = config.intake.dicom
     try:
@@ -60,37 +59,42 @@ def serve(config: Config) -> int:
     certificate = ExpiryWatch(dicom.tls.certificate_file if dicom.tls else None, time.time)
     trail.record(actions.application(trail.source, starts=True, ae_titles=[dicom.ae_title]))
     retire_at = float("-inf")
-    buffers_of = 0
-    while True:
-        more = keeper.tend() | (folder.look() if folder else False)
-        certificate.look()
-        _record_receipts(trail, reception, dicom.ae_title)
-        if time.monotonic() >= retire_at:
-            retire_at = time.monotonic() + RETIRE_EVERY
-            _retire(trail, config)
-        trouble = keeper.trouble or reception.trouble or (folder.trouble if folder else "") or trail.trouble
-        health.report(
-            State.DEGRADED if trouble else State.UP,
-            trouble,
-            dicom_port=listener.port,
-            dicom_tls_port=listener.tls_port,
-            associations=listener.associations,
-            accepted=reception.accepted,
-            refused=reception.refused,
-            **keeper.figures,
-        )
-        if reception.accepted != buffers_of and not listener.associations:
-            buffers_of = reception.accepted
-            _give_buffers_back()
-        if signals.wait(0.0 if more else LOOK_EVERY):
-            break
+    buffers_of, status, last_words = 0, 0, "stopped"
+    try:
+        while True:
+            store.check()
+            more = keeper.tend() | (folder.look() if folder else False)
+            certificate.look()
+            _record_receipts(trail, reception, dicom.ae_title)
+            if time.monotonic() >= retire_at:
+                retire_at = time.monotonic() + RETIRE_EVERY
+                _retire(trail, config)
+            troubles = (keeper.trouble, reception.trouble, folder.trouble if folder else "", trail.trouble)
+            trouble = next(filter(None, troubles), "") or repaired_lately(config.state_dir)
+            health.report(
+                State.DEGRADED if trouble else State.UP,
+                trouble,
+                dicom_port=listener.port,
+                dicom_tls_port=listener.tls_port,
+                associations=listener.associations,
+                accepted=reception.accepted,
+                refused=reception.refused,
+                **keeper.figures,
+            )
+            if reception.accepted != buffers_of and not listener.associations:
+                buffers_of = reception.accepted
+                _give_buffers_back()
+            if signals.wait(0.0 if more else LOOK_EVERY):
+                break
+    except Damaged as error:
+        status, last_words = 1, str(error)
     listener.stop(FINISH_WITHIN)
     _record_receipts(trail, reception, dicom.ae_title, stopping=True)
     trail.record(actions.application(trail.source, starts=False, ae_titles=[dicom.ae_title]))
     trail.close()
-    health.report(State.DOWN, "stopped")
+    health.report(State.DOWN, last_words)
     store.close()
-    return 0
+    return status
 
 
 def _record_receipts(trail: AuditTrail, reception: Reception, ae_title: str, *, stopping: bool = False) -> None:

@@ -9,10 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from edge.store.damage import Damaged
 from edge.store.doorbell import Doorbell, ring
 from edge.store.lock import AlreadyRunning, hold_lock
 from edge.store.machine import Machine, Room
 from edge.store.outbox import Outbox, OutboxMessage
+from edge.store.repair import repaired_lately, repairs
 
 if TYPE_CHECKING:
     from edge.store.delivery import Delivery
@@ -27,6 +29,7 @@ __all__ = [
     "Accepted",
     "AlreadyRunning",
     "Band",
+    "Damaged",
     "Delivery",
     "Doorbell",
     "Keeper",
@@ -43,6 +46,8 @@ __all__ = [
     "VaultLocked",
     "hold_lock",
     "read_sealed",
+    "repaired_lately",
+    "repairs",
     "ring",
 ]
 

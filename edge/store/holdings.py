@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 
 from edge.records import Kept
@@ -83,17 +84,16 @@ class Holdings:
             row = sql.execute("SELECT kept FROM instances WHERE id = ?", (instance_id,)).fetchone()
         return Kept(row["kept"]) if row else Kept.NOTHING
 
-    def sweep(self) -> int:
-        """Remove files that the journal does not know, or knows as removed; how many.
+    def sweep(self, sql: sqlite3.Connection) -> int:
+        """Remove the files of what the journal knows as removed; how many. While nobody accepts.
 
-        While nobody accepts. What is being drawn at the moment stays: its object has its pictures.
+        What is being drawn at the moment stays: its object has its pictures.
         """
-        with self._journal.reading() as sql:
-            rows = sql.execute("SELECT id, kept FROM instances WHERE kept != 'nothing'").fetchall()
-        swept = self._spool.sweep(row["id"] for row in rows)
-        drawn = {row["id"] for row in rows if row["kept"] == Kept.ALL}
-        strays = [path for path in self._derived.folder.iterdir() if path.is_file()]
-        strays = [path for path in strays if path.name.partition(".")[0] not in drawn]
-        for path in strays:
-            path.unlink(missing_ok=True)
-        return swept + len(strays)
+        kept = {row["id"]: row["kept"] for row in sql.execute("SELECT id, kept FROM instances")}
+        gone = [name for name in self._spool.names() if kept.get(name) == Kept.NOTHING]
+        strays = [name for name in self._derived.names() if kept.get(name.partition(".")[0]) != Kept.ALL]
+        for name in gone:
+            self._spool.remove(name)
+        for name in strays:
+            self._derived.remove(name)
+        return len(gone) + len(strays)

@@ -95,13 +95,15 @@ class Lifetime:
             if row and row["boot_id"] == boot_id:
                 return float(row["boot"])
             uptime, wall = self._machine.uptime(), self._wall()
-            boot = at_boot(_seen(sql, row) if row else None, uptime, wall)
+            boot = at_boot(_seen(sql, row, wall), uptime, wall)
             sql.execute("DELETE FROM lifetime")
             sql.execute("INSERT INTO lifetime VALUES (?, ?, ?, ?)", (boot_id, boot, boot + uptime, wall))
         return boot
 
 
-def _seen(sql: sqlite3.Connection, row: sqlite3.Row) -> Seen:
+def _seen(sql: sqlite3.Connection, row: sqlite3.Row | None, wall: float) -> Seen | None:
     """What was last seen, and not before the newest image: the lifetime never goes back behind one."""
     newest = sql.execute("SELECT received_lifetime FROM instances ORDER BY number DESC LIMIT 1").fetchone()
+    if row is None:  # a new box, or one whose journal was made again
+        return Seen(newest[0], wall) if newest else None
     return Seen(max(row["seen"], newest[0] if newest else 0.0), row["seen_at"])

@@ -16,6 +16,7 @@ import yaml
 
 from edge.records import Subject
 from edge.store import AlreadyRunning, Outbox, Store, VaultLocked, hold_lock
+from edge.store.adoption import Swept
 from edge.store.backup import BackupError, back_up, restore
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
@@ -72,7 +73,7 @@ def test_a_bare_box_has_all_of_it_again(backup: Path, tmp_path: Path, planted: P
         assert [item.result_id for item in store.owed("summary")] == [stored.id]
         kept = {store.read(stored.instance_id)} | {store.read(claimed(store).id) for _ in range(IMAGES - 1)}
         assert kept == {_object(planted, number) for number in range(IMAGES)}
-        assert store.sweep() == 0
+        assert store.sweep() == Swept(0, 0, 0, 0)
         assert not store.accept(_object(planted, 1), arrival("1.2.1")).new
     with closing(AccountsFile(folder)) as file:
         assert Accounts(file).verify("technician1", "a long enough password")
@@ -130,7 +131,7 @@ def test_a_backup_is_consistent_while_the_box_works(state: Path, tmp_path: Path,
         with closing(Store(folder)) as restored:
             for stored in restored.results(limit=1000):
                 assert restored.read(stored.instance_id)
-            assert restored.sweep() == 0
+            assert restored.sweep() == Swept(0, 0, 0, 0)
         with closing(sqlite3.connect(folder / "journal.sqlite")) as journal:
             assert journal.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             assert journal.execute("SELECT count(*) FROM instances").fetchone() == (content.images,)
