@@ -57,7 +57,9 @@ def main() -> None:
             (damaged / "journal.sqlite.standing").write_text("suspect".ljust(127) + "\n")
             _timed(f"repair: {name}", lambda damaged=damaged: Store(damaged).close())  # type: ignore[misc]
             with closing(Store(damaged)) as store:
-                print(f"  then {len(store.changed_since(0, count + 1))} results, {store.queue().depth} images to analyse")
+                print(
+                    f"  then {len(store.changed_since(0, count + 1))} results, {store.queue().depth} images to analyse"
+                )
             shutil.rmtree(damaged)
 
 
