@@ -1,4 +1,4 @@
-"""What looking at the journal costs at a start, and how long a repair takes: with 100,000 results, beside plain reading.
+"""What a look at the journal costs at a start, and how long a repair takes: 100,000 results, beside plain reading.
 
 `python -m benchmarks.healing [--results 100000]`: makes a journal as large as years of work leave it, then in one run:
 reading the file once (the peer: no look can be cheaper), `PRAGMA quick_check`, `PRAGMA integrity_check`, the thorough

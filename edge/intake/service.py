@@ -8,7 +8,7 @@ import sqlite3
 import time
 
 from edge import events
-from edge.config import Config
+from edge.config import Config, Dicom
 from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State
 from edge.device.signals import Signals
@@ -45,15 +45,8 @@ def serve(config: Config) -> int:
     store.sweep()
     reception = Reception(store)
     dicom = config.intake.dicom
-    try:
-        listener = DicomListener(dicom, reception)
-    except OSError as error:
-        emit(events.LISTEN_REFUSED, host=dicom.host, port=error.filename, error=error.strerror or error)
-        health.report(State.DOWN, f"the DICOM listener cannot listen on port {error.filename}: {error.strerror}")
-        return 1
-    except TlsUnusable as error:
-        emit(events.TLS_UNUSABLE, file=error.file, error=error)
-        health.report(State.DOWN, f"DICOM over TLS cannot start: {error}")
+    listener = _listening(dicom, reception, health)
+    if listener is None:
         return 1
     folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
     certificate = ExpiryWatch(dicom.tls.certificate_file if dicom.tls else None, time.time)
@@ -95,6 +88,19 @@ def serve(config: Config) -> int:
     health.report(State.DOWN, last_words)
     store.close()
     return status
+
+
+def _listening(dicom: Dicom, reception: Reception, health: HealthFile) -> DicomListener | None:
+    """The listener; None, told where people look, when its address or its certificate cannot be had."""
+    try:
+        return DicomListener(dicom, reception)
+    except OSError as error:
+        emit(events.LISTEN_REFUSED, host=dicom.host, port=error.filename, error=error.strerror or error)
+        health.report(State.DOWN, f"the DICOM listener cannot listen on port {error.filename}: {error.strerror}")
+    except TlsUnusable as error:
+        emit(events.TLS_UNUSABLE, file=error.file, error=error)
+        health.report(State.DOWN, f"DICOM over TLS cannot start: {error}")
+    return None
 
 
 def _record_receipts(trail: AuditTrail, reception: Reception, ae_title: str, *, stopping: bool = False) -> None:

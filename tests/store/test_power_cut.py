@@ -139,14 +139,13 @@ def left(request: pytest.FixtureRequest, memory: Path) -> Left:
 @settings(max_examples=25, deadline=None)
 @given(
     kind=st.sampled_from(["cut", "zeros", "zero tail", "noise"]),
-    share=st.floats(0, 1),
-    sectors=st.integers(1, 40),
+    place=st.tuples(st.floats(0, 1), st.integers(1, 40)),
     noise=st.randoms(use_true_random=False),
 )
-def test_a_torn_journal_or_log_costs_no_accepted_image(
-    left: Left, memory: Path, name: str, kind: str, share: float, sectors: int, noise: object
+def test_a_torn_journal_or_log_costs_no_accepted_image(  # noqa: PLR0917 - pytest and hypothesis name them
+    left: Left, memory: Path, name: str, kind: str, place: tuple[float, int], noise: object
 ) -> None:
-    state = left.copy(memory / "copy")
+    (share, sectors), state = place, left.copy(memory / "copy")
     file = state / name
     data = bytearray(file.read_bytes())
     start = int(share * len(data)) // SECTOR * SECTOR
