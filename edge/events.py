@@ -65,6 +65,16 @@ KEY_CREATED = Event(
     "key {key} created in {file}: beside the data it protects no stolen box; edge/store/README.md says what does",
 )
 SPOOL_FILE_LOCKED = Event(303, logging.ERROR, "the spool file of instance {instance} does not open: {error}")
+DATABASE_SUSPECT = Event(
+    320, logging.ERROR, "{file}: {error}: the services that use it end, and the next start looks at it and repairs it"
+)
+DATABASE_BROKEN = Event(321, logging.ERROR, "{file} is damaged ({found}): set aside in {folder}")
+DATABASE_REPLACED = Event(322, logging.WARNING, "{file} made anew: {carried}")
+ADOPTED = Event(323, logging.WARNING, "{count} images put back of which the journal knew nothing")
+SPOOL_FILES_BROKEN = Event(324, logging.ERROR, "{count} spool files are not what was written: set aside in {folder}")
+SPOOL_FILES_LOCKED = Event(
+    325, logging.ERROR, "{count} spool files were sealed with a key that is not in the ring: left where they are"
+)
 
 BUNDLE_LOADED = Event(
     400, logging.INFO, "model {model} {version} loaded on {engine} with {threads} threads in {ms:.0f} ms"
@@ -88,6 +98,9 @@ IMAGE_TOOK_TOO_LONG = Event(
 )
 IMAGE_TOO_LARGE = Event(
     412, logging.ERROR, "instance {instance}: needs more than {megabytes} MB (inference.image_megabytes)"
+)
+ENGINE_REPLACED = Event(
+    413, logging.ERROR, "engine {engine} ended {count} times in a row: {other} serves until this service starts anew"
 )
 JOURNAL_FAILED = Event(430, logging.ERROR, "the journal cannot be used: {error}; trying again every {delay:.0f} s")
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import msgspec
 
@@ -44,12 +44,16 @@ LONGEST_DELAY = 30.0
 RESET_AFTER = 60.0
 """Seconds that an analyst must live before the ends of those before it are forgotten; an answer does it too."""
 
+ENDS_PER_ENGINE = 3
+"""After how many ends in a row, without an answer between them, the other engine serves, until the service ends."""
+
 LOST = frozenset({Reason.CRASHED, Reason.TOOK_TOO_LONG, Reason.TOO_LARGE})
 """What is said of images that an analyst cannot bear: they are not shown to another one."""
 
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """Keep a large radiograph's memory for the next one: taking 25 MB anew each time costs 10 ms (mallopt(3))."""
 
+_OTHER: dict[str, Literal["openvino", "onnxruntime"]] = {"openvino": "onnxruntime", "onnxruntime": "openvino"}
 _READY_WITHIN = 600.0
 _LOOK_EVERY = 0.5
 _ENDS_WITHIN = 0.2
@@ -83,11 +87,14 @@ class Guard:
             meanwhile: Called about every half second of waiting; what it raises ends the waiting.
         """
         self._limits = config.inference
-        text = msgspec.json.encode(config, enc_hook=str).decode()
-        self._begin = Begin(config=text, cache=str(cache), service=service, level=level)
+        self._config = config
+        self._begin = Begin(config="", cache=str(cache), service=service, level=level)
+        self._use(config.inference.engine)
         self._meanwhile = meanwhile
         self._analyst: _Analyst | None = None
         self._failures = 0
+        self._ends = 0
+        self._replaced = ""
         self._start_due = 0.0
 
     def __enter__(self) -> Self:
@@ -120,7 +127,7 @@ class Guard:
             blamed = not analyst.asked
             answer = self._ask(analyst, request, descriptor, Answer)
             if isinstance(answer, Answer) and answer.result.reason is not Reason.TOO_LARGE:
-                self._failures = 0
+                self._failures = self._ends = 0
                 return answer
             self._tell(answer if isinstance(answer, Reason) else Reason.TOO_LARGE, request.key)
             if blamed:
@@ -139,7 +146,7 @@ class Guard:
     def condition(self) -> tuple[State, str]:
         """How it stands, for the health file."""
         lived = time.monotonic() - self._analyst.started_at if self._analyst else 0.0
-        return judge(ready=bool(self.models), failures=self._failures, lived=lived)
+        return judge(ready=bool(self.models), failures=self._failures, lived=lived, replaced=self._replaced)
 
     def _ready(self) -> _Analyst:
         """An analyst that can be asked, once there is one."""
@@ -172,9 +179,14 @@ class Guard:
             self._lose(analyst)
             return False
         if isinstance(said, Refused):
-            raise ModelsError(said.error)
+            if not self._replaced:
+                raise ModelsError(said.error)
+            self._lose(analyst)  # the other engine cannot serve here: back to the one that sometimes can
+            self._replace_engine()
+            return False
         if isinstance(said, Serving) and not analyst.models:
             analyst.models = said.models
+            self._engine = said.models[0].engine
             emit(events.ANALYST_STARTED, pid=analyst.process.pid)
         elif said is not None or overdue:  # it speaks without being asked, or hangs before its first word
             self._lose(analyst)
@@ -208,6 +220,24 @@ class Guard:
         delay = backoff(self._failures - 1, LONGEST_DELAY)
         self._start_due = time.monotonic() + delay
         emit(events.ANALYST_ENDED, pid=pid, status=status, delay=delay)
+        self._ends += 1
+        if self._ends == ENDS_PER_ENGINE:
+            self._replace_engine()
+
+    def _replace_engine(self) -> None:
+        """Go on with the other engine. One image alone does not come to this: it is asked about twice at most."""
+        failing = self._engine
+        self._use(_OTHER[failing])
+        self._replaced = f"{failing} ended {ENDS_PER_ENGINE} times in a row: {self._engine} serves instead"
+        emit(events.ENGINE_REPLACED, engine=failing, count=ENDS_PER_ENGINE, other=self._engine)
+
+    def _use(self, engine: Literal["auto", "openvino", "onnxruntime"]) -> None:
+        """The engine of the next analyst; until an analyst says which one `auto` became, the first in order."""
+        self._ends = 0
+        inference = msgspec.structs.replace(self._config.inference, engine=engine)
+        config = msgspec.structs.replace(self._config, inference=inference)
+        self._begin = msgspec.structs.replace(self._begin, config=msgspec.json.encode(config, enc_hook=str).decode())
+        self._engine: str = "openvino" if engine == "auto" else engine
 
     def _tell(self, reason: Reason, key: str) -> None:
         if reason is Reason.TOOK_TOO_LONG:
@@ -218,14 +248,17 @@ class Guard:
             emit(events.IMAGE_CRASHED, instance=key)
 
 
-def judge(*, ready: bool, failures: int, lived: float) -> tuple[State, str]:
+def judge(*, ready: bool, failures: int, lived: float, replaced: str = "") -> tuple[State, str]:
     """How the analysis stands, and why it is not `up`. Pure.
 
     Args:
         ready: An analyst waits for images.
         failures: How many ended in a row without an answer between them.
         lived: Seconds since the present one was started.
+        replaced: Which engine serves in place of which; empty when it is the one that was wanted.
     """
+    if ready and replaced:
+        return State.DEGRADED, replaced
     if not failures or (ready and lived >= RESET_AFTER):
         return (State.UP, "") if ready else (State.STARTING, "loading the models")
     reason = f"the analysing process ended {failures} times in a row" if failures > 1 else "the analysing process ended"

@@ -24,12 +24,13 @@ from edge.events import emit
 from edge.inference.channel import Analyse, Answer, Draw, unanswered
 from edge.inference.guard import LOST, Guard, ModelsError
 from edge.messages.summary import summarise
-from edge.records import Instance, Reason, Result
-from edge.store import Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
+from edge.records import Instance, Reason, Result, StoredResult
+from edge.store import Damaged, Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
 _LATENCIES_KEPT = 200
+_RESENT_AT_ONCE = 100
 
 
 class Worker:
@@ -40,6 +41,8 @@ class Worker:
         self._store = store
         self._guard = guard
         self._outbox = outbox
+        lost = outbox is not None and (outbox.is_incomplete() or store.must_resend())
+        self._resend_after = 0 if lost else None
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._uncommitted: tuple[Instance, Answer] | None = None
 
@@ -66,10 +69,36 @@ class Worker:
         """Copy owed summaries to the outbox, under ids that a repetition leaves as they are, then strike them out."""
         if self._outbox is None:
             return
+        self._outbox.check()
         owed = self._store.owed("summary")
         if owed:
             self._outbox.put((item.result_id, "summary", item.body.encode()) for item in owed)
             self._store.settle([item.number for item in owed])
+
+    def resend(self) -> bool:
+        """After a repair in which summaries may have been lost, put the next ones in the outbox again; False when done.
+
+        Their ids are those of before: who has them already drops them.
+        """
+        if self._outbox is None or self._resend_after is None:
+            return False
+        changed = self._store.changed_since(self._resend_after, _RESENT_AT_ONCE)
+        if changed:
+            self._outbox.put((stored.id, "summary", _summary(stored)) for stored in changed)
+            self._resend_after = changed[-1].seq
+            return True
+        self._outbox.completed()
+        self._store.resent()
+        self._resend_after = None
+        return False
+
+    def tidy(self) -> bool:
+        """Do what a crash or a repair has left; True when there is more of it. Raises as `work`."""
+        self.relay()
+        if self.resend():
+            return True
+        self.draw_leftovers()
+        return False
 
     def draw_leftovers(self) -> None:
         """Draw the pictures that a crash left owed."""
@@ -175,19 +204,28 @@ def serve(config: Config) -> int:
     hold_lock(config.state_dir, "inference")
     health = HealthFile(config.state_dir, "inference")
     store = Store(config.state_dir, storage=config.storage)
-    store.recover()
     status, last_words = 0, "stopped"
     try:
+        store.recover()
         _work(config, store, health, stopping)
     except _Stopped:
         pass
     except ModelsError as error:
         emit(events.BUNDLE_REFUSED, error=error)
         status, last_words = 1, "no model passed its checks"
+    except Damaged as error:
+        status, last_words = 1, str(error)
     health.list_models(())
     health.report(State.DOWN, last_words)
     store.close()
     return status
+
+
+def _summary(stored: StoredResult) -> bytes:
+    summary = summarise(
+        stored.result, message_id=stored.id, received_at=stored.received_at, committed_at=stored.committed_at
+    )
+    return msgspec.json.encode(summary)
 
 
 def percentile(values: Sequence[float] | deque[float], percent: int) -> float:
@@ -223,10 +261,7 @@ def _work(config: Config, store: Store, health: HealthFile, stopping: Event) -> 
             guard.await_ready()
             breathe()
             try:
-                busy = worker.work()
-                if not busy:
-                    worker.relay()
-                    worker.draw_leftovers()
+                busy = worker.work() or worker.tidy()
             except sqlite3.OperationalError as error:  # a full or failing disk: models stay loaded until it is well
                 if not trouble:
                     emit(events.JOURNAL_FAILED, error=error, delay=_LOOK_EVERY)

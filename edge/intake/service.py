@@ -15,7 +15,7 @@ from edge.intake.dicom_listener import DicomListener, report_thread_failure, sil
 from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
 from edge.intake.watch_folder import WatchFolder
-from edge.store import Store, hold_lock
+from edge.store import Damaged, Store, hold_lock, repaired_lately
 
 LOOK_EVERY = 1.0
 FINISH_WITHIN = 2.0
@@ -34,8 +34,7 @@ def serve(config: Config) -> int:
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
     store = Store(config.state_dir, storage=config.storage)
-    if swept := store.sweep():
-        emit(events.LEFTOVER_REMOVED, count=swept)
+    store.sweep()
     reception = Reception(store)
     dicom = config.intake.dicom
     try:
@@ -49,28 +48,32 @@ def serve(config: Config) -> int:
         health.report(State.DOWN, f"DICOM over TLS cannot start: {error}")
         return 1
     folder = WatchFolder(config.intake.watch_folder, reception) if config.intake.watch_folder else None
-    buffers_of = 0
-    while True:
-        more = folder.look() if folder else False
-        trouble = reception.trouble or (folder.trouble if folder else "")
-        health.report(
-            State.DEGRADED if trouble else State.UP,
-            trouble,
-            dicom_port=listener.port,
-            dicom_tls_port=listener.tls_port,
-            associations=listener.associations,
-            accepted=reception.accepted,
-            refused=reception.refused,
-        )
-        if reception.accepted != buffers_of and not listener.associations:
-            buffers_of = reception.accepted
-            _give_buffers_back()
-        if signals.wait(0.0 if more else LOOK_EVERY):
-            break
+    buffers_of, status, last_words = 0, 0, "stopped"
+    try:
+        while True:
+            store.check()
+            more = folder.look() if folder else False
+            trouble = reception.trouble or (folder.trouble if folder else "") or repaired_lately(config.state_dir)
+            health.report(
+                State.DEGRADED if trouble else State.UP,
+                trouble,
+                dicom_port=listener.port,
+                dicom_tls_port=listener.tls_port,
+                associations=listener.associations,
+                accepted=reception.accepted,
+                refused=reception.refused,
+            )
+            if reception.accepted != buffers_of and not listener.associations:
+                buffers_of = reception.accepted
+                _give_buffers_back()
+            if signals.wait(0.0 if more else LOOK_EVERY):
+                break
+    except Damaged as error:
+        status, last_words = 1, str(error)
     listener.stop(FINISH_WITHIN)
-    health.report(State.DOWN, "stopped")
+    health.report(State.DOWN, last_words)
     store.close()
-    return 0
+    return status
 
 
 def _give_buffers_back() -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from edge.store.damage import Damaged
 from edge.store.doorbell import Doorbell, ring
 from edge.store.lock import AlreadyRunning, hold_lock
 from edge.store.outbox import Outbox, OutboxMessage
+from edge.store.repair import repaired_lately, repairs
 
 if TYPE_CHECKING:
     from edge.store.delivery import Delivery
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Accepted",
     "AlreadyRunning",
+    "Damaged",
     "Delivery",
     "Doorbell",
     "Outbox",
@@ -36,6 +39,8 @@ __all__ = [
     "VaultLocked",
     "hold_lock",
     "read_sealed",
+    "repaired_lately",
+    "repairs",
     "ring",
 ]
 

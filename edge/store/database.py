@@ -8,67 +8,104 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import RLock
 
+from edge import events
 from edge.errors import ScansideError
+from edge.events import emit
+from edge.store.damage import Damaged, is_suspicion
 from edge.store.lock import folder_lock
+from edge.store.repair import Contents, repair
+from edge.store.standing import Line, Standing, Word
 
 
 class OtherVersion(ScansideError):  # noqa: N818 - what was found, not what failed
     """The file was made by another version of the software, with another schema."""
 
 
+_UNKNOWN = Contents()
+
+
 class Database:
     """One connection, shared by a process's threads one at a time; other processes may have others meanwhile."""
 
-    def __init__(self, path: Path, schema: str, version: int = 0) -> None:
+    def __init__(self, path: Path, schema: str, version: int = 0, contents: Contents = _UNKNOWN) -> None:
         """Open the file, or create it with its schema: statements that change nothing where they have been run.
 
+        One that is damaged or gone is replaced first, see `repair`.
+
+        Args:
+            path: The file; its folder is made.
+            schema: Statements, each with `;` at its line's end.
+            version: Of the schema (`PRAGMA user_version`).
+            contents: What the file should hold, and what of a damaged one is carried over.
+
         Raises:
-            OtherVersion: Its schema has another `version` (`PRAGMA user_version`).
+            OtherVersion: Its schema has another version.
+            Damaged: It waits for its repair, and others do not let go of it.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = path
         self._lock = RLock()
-        self._connection = _connect(path)
-        with self.transaction() as sql:
-            (found,) = sql.execute("PRAGMA user_version").fetchone()
-            if found != version and sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-                raise OtherVersion(
-                    f"{path}: schema version {found}, this software reads {version}: start anew with another state_dir"
-                )
-            sql.execute(f"PRAGMA user_version = {version}")
-            for statement in schema.split(";\n"):
-                sql.execute(statement)
+        try:
+            self._enter(schema, version, contents)
+        except Damaged:  # found only now: the look before has not seen it
+            self._enter(schema, version, contents)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, on the disk when it returns.
 
         Also when the COMMIT itself finds no room: the connection is free for the next. After some errors SQLite has
-        rolled back by itself (https://www.sqlite.org/lang_transaction.html#immediate).
+        rolled back by itself (https://www.sqlite.org/lang_transaction.html#immediate). Raises `Damaged` as `check`.
         """
-        with self._lock:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
+        with self._lock, self._watched(), _transaction(self._connection) as sql:
+            yield sql
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """For queries; never waits for writers of other processes (WAL)."""
-        with self._lock:
+        """For queries; never waits for writers of other processes (WAL). Raises `Damaged` as `check`."""
+        with self._lock, self._watched():
             yield self._connection
+
+    def check(self) -> None:
+        """Raise `Damaged` when some process has found the file damaged: let go of it, so that it can be repaired."""
+        if self._standing.is_suspect():
+            raise Damaged(f"{self._path}: waits for its repair: every service that has it open ends and starts again")
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            self._connection.close()
+            self._opened.close()
+
+    def _enter(self, schema: str, version: int, contents: Contents) -> None:
+        with ExitStack() as opened:
+            self._standing = opened.enter_context(closing(Standing(self._path)))
+            self._standing.enter(
+                lambda: repair(
+                    self._path, self._standing, version, contents, lambda: _open(self._path, schema, version)
+                )
+            )
+            with self._watched():
+                self._connection = opened.enter_context(closing(_open(self._path, schema, version)))
+            self._standing.begin()
+            self._opened = opened.pop_all()
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Tell all who have the file open when an error says that it should not be used any more."""
+        self.check()
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if not is_suspicion(error):
+                raise
+            if not self._standing.is_suspect():
+                emit(events.DATABASE_SUSPECT, file=self._path.name, error=error)
+                self._standing.say(Line(Word.SUSPECT))
+            raise Damaged(f"{self._path}: damaged ({error}): waits for its repair, which the next start does") from error
 
 
 def is_full(error: OSError | sqlite3.Error) -> bool:
@@ -76,6 +113,41 @@ def is_full(error: OSError | sqlite3.Error) -> bool:
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+@contextmanager
+def _transaction(sql: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    sql.execute("BEGIN IMMEDIATE")
+    try:
+        yield sql
+        sql.execute("COMMIT")
+    except BaseException:
+        if sql.in_transaction:
+            sql.execute("ROLLBACK")
+        raise
+
+
+def _open(path: Path, schema: str, version: int) -> sqlite3.Connection:
+    """With its schema, of this version."""
+    connection = _connect(path)
+    try:
+        with _transaction(connection) as sql:
+            _check_version(sql, path, version)
+            sql.execute(f"PRAGMA user_version = {version}")
+            for statement in schema.split(";\n"):
+                sql.execute(statement)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_version(sql: sqlite3.Connection, path: Path, version: int) -> None:
+    (found,) = sql.execute("PRAGMA user_version").fetchone()
+    if found != version and sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise OtherVersion(
+            f"{path}: schema version {found}, this software reads {version}: start anew with another state_dir"
+        )
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from edge.records import Arrival, Instance, Result, StoredResult, Subject
+from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject
+from edge.store.damage import Damaged
 from edge.store.database import Database
 from edge.store.keys import VaultLocked
 from edge.store.vault import Tampered, Vault
@@ -66,6 +67,15 @@ INSERT OR IGNORE INTO counter VALUES ('seq', 0);
 """
 
 
+SEALED = {
+    "instances": ("record",),
+    "results": ("subject", "result", "explanation", "acknowledged_by"),
+}
+"""The sealed columns of each table whose rows are named by `id`."""
+
+_ORDER = {priority: order for order, priority in enumerate(Priority)}
+
+
 class Marks(NamedTuple):
     """By what an object is found again.
 
@@ -85,12 +95,42 @@ def check_key(journal: Database, vault: Vault) -> None:
 
     Raises:
         VaultLocked: The ring lacks the key.
-        Tampered: The journal's proof is not what was sealed.
+        Damaged: The journal's proof is not what was sealed.
     """
     with journal.transaction() as sql:
         sql.execute("INSERT OR IGNORE INTO vault VALUES (1, ?)", (vault.seal(b"", "journal"),))
         (sealed,) = sql.execute("SELECT sealed FROM vault").fetchone()
-    vault.unseal(sealed, "journal")
+        try:
+            vault.unseal(sealed, "journal")
+        except Tampered as error:
+            raise Damaged(str(error)) from error
+
+
+def insert_instance(sql: sqlite3.Connection, instance: Instance, columns: Columns) -> str | None:
+    """Add an object that is not known yet; another one that has its UID but other bytes, where there is one.
+
+    Raises:
+        sqlite3.IntegrityError: The object is known.
+    """
+    every = columns.marks(instance.arrival, instance.sha256)
+    conflict = None
+    for marks in every:
+        others = "SELECT id FROM instances WHERE uid_mark = ? AND bytes_mark != ? LIMIT 1"
+        other = sql.execute(others, (marks.uid, marks.bytes)).fetchone()
+        conflict = other["id"] if other else conflict
+    sql.execute(
+        "INSERT INTO instances (id, object_mark, uid_mark, bytes_mark, size, priority, received_at, record)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            instance.id,
+            *every[0],
+            instance.size,
+            _ORDER[instance.arrival.priority],
+            instance.received_at,
+            columns.seal("instances.record", instance.id, instance),
+        ),
+    )
+    return conflict
 
 
 def next_seq(sql: sqlite3.Connection) -> int:
@@ -126,24 +166,38 @@ class Columns:
         plain = plain if isinstance(plain, bytes) else msgspec.json.encode(plain)
         return self._vault.seal(plain, f"{column}:{row_id}")
 
-    def unseal(self, column: str, row_id: str, sealed: bytes) -> bytes:
-        """What `seal` was given. Raises `sqlite3.DatabaseError` for a value that is not what was sealed there."""
+    def unseal(self, column: str, row_id: str, sealed: object) -> bytes:
+        """What `seal` was given. Raises `Damaged` for a value that is not what was sealed there."""
+        if not isinstance(sealed, bytes):
+            raise Damaged(f"{column}:{row_id}: not a sealed value")
         try:
             return self._vault.unseal(sealed, f"{column}:{row_id}")
         except (Tampered, VaultLocked) as error:
-            raise sqlite3.DatabaseError(f"the journal is damaged: {error}") from error
+            raise Damaged(str(error)) from error
+
+    def opens(self, table: str, row: sqlite3.Row) -> bool:
+        """Whether every sealed value of a row is what was sealed there."""
+        try:
+            for name in SEALED[table]:
+                if row[name] is not None:
+                    self.unseal(f"{table}.{name}", row["id"], row[name])
+        except Damaged:
+            return False
+        return True
 
     def is_current(self, sealed: bytes) -> bool:
         """Whether the ring's first key has sealed it."""
         return sealed.startswith(self._vault.prefix)
 
     def instance(self, row: sqlite3.Row) -> Instance:
-        """A row of `instances`."""
+        """A row of `instances`. Raises `Damaged`."""
+        _check(row, "received_at", "attempts")
         record = msgspec.json.decode(self.unseal("instances.record", row["id"], row["record"]), type=Instance)
         return msgspec.structs.replace(record, received_at=row["received_at"], attempts=row["attempts"])
 
     def stored_result(self, row: sqlite3.Row) -> StoredResult:
-        """A row of `results`, with its instance's `received_at`."""
+        """A row of `results`, with its instance's `received_at`. Raises `Damaged`."""
+        _check(row, "received_at", "committed_at", "seq")
         result_id, person = row["id"], row["acknowledged_by"]
         subject = self.unseal("results.subject", result_id, row["subject"])
         result = self.unseal("results.result", result_id, row["result"])
@@ -159,3 +213,10 @@ class Columns:
             subject=msgspec.json.decode(subject, type=Subject),
             result=msgspec.json.decode(result, type=Result),
         )
+
+
+def _check(row: sqlite3.Row, *names: str) -> None:
+    """What stands in clear has a form at least: SQLite reads a page of zeros as rows without values."""
+    for name in ("id", *names):
+        if row[name] is None:
+            raise Damaged(f"a row without its {name}")

@@ -6,6 +6,7 @@ message's id is the same each time.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from edge.store.database import Database
 from edge.store.doorbell import ring
+from edge.store.repair import Contents, copy_row, rows
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
@@ -21,7 +23,8 @@ CREATE TABLE IF NOT EXISTS messages (
     kind TEXT NOT NULL,
     body BLOB NOT NULL,
     created_at REAL NOT NULL
-)
+);
+CREATE TABLE IF NOT EXISTS incomplete (id INTEGER PRIMARY KEY CHECK (id = 1))
 """
 
 
@@ -42,7 +45,9 @@ class Outbox:
         """Open the file, or create it."""
         self._state_dir = state_dir
         self._clock = clock
-        self._file = Database(state_dir / "outbox" / "outbox.sqlite", _SCHEMA)
+        self._file = Database(
+            state_dir / "outbox" / "outbox.sqlite", _SCHEMA, contents=Contents(carry_over=_carry_over)
+        )
 
     def put(self, messages: Iterable[tuple[str, str, bytes]]) -> None:
         """Add (message id, kind, body) durably, all of them or none; ids that wait already are left as they are."""
@@ -71,6 +76,31 @@ class Outbox:
             row = sql.execute("SELECT count(*), min(created_at) FROM messages").fetchone()
         return int(row[0]), row[1]
 
+    def check(self) -> None:
+        """Raise `Damaged` when some service has found the file damaged: end, so that the next start repairs it."""
+        self._file.check()
+
+    def is_incomplete(self) -> bool:
+        """Whether messages may have been lost with a broken file, until `completed`."""
+        with self._file.reading() as sql:
+            return sql.execute("SELECT 1 FROM incomplete").fetchone() is not None
+
+    def completed(self) -> None:
+        """All that may have been lost has been put again."""
+        with self._file.transaction() as sql:
+            sql.execute("DELETE FROM incomplete")
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _carry_over(broken: sqlite3.Connection | None, new: sqlite3.Connection) -> str:
+    """Messages that can be read, and a mark that there were more.
+
+    Who repairs it may have no key to the journal, as `sync`: inference, which has, fills it again.
+    """
+    new.execute("INSERT INTO incomplete VALUES (1)")
+    read = rows(broken, "SELECT * FROM messages ORDER BY number") if broken else ()
+    count = sum(copy_row(new, "messages", row, leave_out=("number",)) for row in read)
+    return f"{count} messages carried over, those of all results are owed again"

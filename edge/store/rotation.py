@@ -16,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge.records import Instance
+from edge.store.damage import Damaged
 from edge.store.database import Database
 from edge.store.journal import SCHEMA, VERSION, Columns
 from edge.store.keys import KeyRing, VaultLocked, find_ring, new_key, write_ring
@@ -137,9 +138,7 @@ def _journal(state_dir: Path, vault: Vault, told: Callable[[str], None]) -> Iter
                     for row in batch:
                         try:
                             reseal(sql, row, columns)
-                        except sqlite3.DatabaseError as error:
-                            if not isinstance(error.__cause__, Tampered | VaultLocked):
-                                raise
+                        except Damaged as error:
                             yield str(error)
                 after = batch[-1]["id"]
                 told(f"{table} up to {after}")

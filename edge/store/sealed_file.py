@@ -146,6 +146,30 @@ def read_sealed(descriptor: int, secret: bytes) -> Unsealed:
         number += 1
 
 
+def read_record(descriptor: int, secret: bytes) -> bytes:
+    """The record of a sealed file, without reading the object: a file that was cut or never completed has none.
+
+    Raises:
+        Tampered: The last frame does not open under this key.
+        OSError: It cannot be read.
+    """
+    size = os.fstat(descriptor).st_size
+    number, start = 0, HEADER_BYTES
+    while True:
+        length = _frame_length(descriptor, start, size)
+        start += _LENGTH.size
+        if start + length == size:
+            break
+        start += length
+        number += 1
+    frame = bytearray(length)
+    _read_into(descriptor, memoryview(frame), start)
+    try:
+        return AESGCM(secret).decrypt(_nonce(number, last=True), bytes(frame), None)
+    except InvalidTag:
+        raise _tampered("its record does not open") from None
+
+
 def _nonce(number: int, last: bool) -> bytes:
     return number.to_bytes(11, "big") + bytes([last])
 

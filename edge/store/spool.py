@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -47,14 +46,13 @@ class Spool:
         """Remove a file, if it is there."""
         (self.folder / name).unlink(missing_ok=True)
 
-    def sweep(self, kept: Iterable[str]) -> int:
-        """Remove every file that is not in `kept` and all half-written ones; how many they were.
+    def names(self) -> list[str]:
+        """The names of the whole files."""
+        return [path.name for path in self.folder.iterdir() if path.is_file()]
 
-        Only for the one process that writes here, before it starts to write.
-        """
-        keep = set(kept)
+    def discard_incoming(self) -> int:
+        """Remove what is half-written; how many files. While nobody writes here."""
         leftovers = [path for path in self._incoming.iterdir() if path.is_file()]
-        leftovers += [path for path in self.folder.iterdir() if path.is_file() and path.name not in keep]
         for path in leftovers:
             path.unlink(missing_ok=True)
         return len(leftovers)

@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -15,18 +16,21 @@ import msgspec
 from edge import events
 from edge.config import Storage
 from edge.events import emit
-from edge.records import Arrival, Instance, Priority, Result, StoredResult, Subject, Summary
+from edge.records import Arrival, Instance, Result, StoredResult, Subject, Summary
+from edge.store.adoption import Swept, adopt, tell
+from edge.store.damage import Damaged
 from edge.store.database import Database, is_full
 from edge.store.delivery import Delivery
 from edge.store.doorbell import ring
-from edge.store.journal import SCHEMA, VERSION, Columns, check_key, next_seq, owe
+from edge.store.journal import SCHEMA, VERSION, Columns, check_key, insert_instance, next_seq, owe
 from edge.store.keys import open_ring
 from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
+from edge.store.repair import Contents
+from edge.store.salvage import JournalContents
 from edge.store.sealed_file import SealedFile, read_header, read_sealed
 from edge.store.spool import Spool
 from edge.store.vault import Vault
 
-_ORDER = {priority: order for order, priority in enumerate(Priority)}
 _RESULT_COLUMNS = "r.*, i.received_at FROM results r JOIN instances i ON i.id = r.instance_id"
 _STORAGE = Storage()
 
@@ -71,7 +75,7 @@ class Store:
     """The journal and the spool under one state folder. Safe to share between threads; each process opens its own."""
 
     def __init__(self, state_dir: Path, clock: Callable[[], float] = time.time, *, storage: Storage = _STORAGE) -> None:
-        """Open the store, creating what is missing, readable for this user alone.
+        """Open the store, creating what is missing, readable for this user alone, and repairing what is damaged.
 
         Args:
             state_dir: The state folder.
@@ -81,6 +85,7 @@ class Store:
         Raises:
             VaultLocked: Its key is missing, another one, or not to be used.
             OtherVersion: Its journal was made by another version of the software.
+            Damaged: Its journal waits for its repair, and others do not let go of it.
             AlreadyRunning: Its keys are being rotated.
         """
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -92,17 +97,26 @@ class Store:
             except AlreadyRunning:
                 raise AlreadyRunning(f"{state_dir}: its keys are being rotated: start when that is done") from None
             journal = state_dir / "journal.sqlite"
+
+            @cache
+            def vault() -> Vault:
+                return Vault(open_ring(state_dir, storage.key_file))
+
             if not journal.exists():
-                open_ring(
-                    state_dir, storage.key_file
-                )  # first the key: a journal without one is taken for one that lost it
-            self._journal = opened.enter_context(closing(Database(journal, SCHEMA, VERSION)))
-            self._vault = Vault(open_ring(state_dir, storage.key_file))
-            self._columns = Columns(self._vault)
-            check_key(self._journal, self._vault)
+                vault()  # first the key: a journal without one is taken for one that lost it
             self._spool = Spool(state_dir / "spool")
             self._derived = Spool(state_dir / "derived")
+            known = JournalContents(vault, self._spool, self._derived)
+            contents = Contents(known.look, known.carry_over)
+            self._journal = opened.enter_context(closing(Database(journal, SCHEMA, VERSION, contents)))
+            self._vault = vault()
+            self._columns = Columns(self._vault)
+            check_key(self._journal, self._vault)
             self._opened = opened.pop_all()
+
+    def check(self) -> None:
+        """Raise `Damaged` when some service has found the journal damaged: end, so that the next start repairs it."""
+        self._journal.check()
 
     def accept(self, data: bytes | memoryview, arrival: Arrival) -> Accepted:
         """Take an object durably: when this returns, bytes and journal row are on the disk (DESIGN rule 1).
@@ -142,13 +156,19 @@ class Store:
             emit(events.UID_CONFLICT, instance=instance.id, other=accepted.conflicts_with)
         return accepted
 
-    def sweep(self) -> int:
-        """Remove what a killed writer left half-written; how many files. For the intake service, before it listens.
+    def sweep(self) -> Swept:
+        """See to what a crash left in the spool. For the intake service, before it listens.
 
         Waits for what other services are just accepting.
         """
-        with folder_lock(self._spool.folder), self._journal.reading() as sql:
-            return self._spool.sweep(row["id"] for row in sql.execute("SELECT id FROM instances"))
+        with folder_lock(self._spool.folder), self._journal.transaction() as sql:
+            removed = self._spool.discard_incoming()
+            adoption = adopt(sql, self._spool, self._vault, self._columns)
+        swept = Swept(removed + adoption.doubles, adoption.adopted, adoption.broken, adoption.locked)
+        tell(swept)
+        if swept.adopted:
+            ring(self.state_dir, "inference")
+        return swept
 
     def recover(self) -> int:
         """Put back what a killed worker had claimed; how many. For the inference service, before its first claim."""
@@ -162,7 +182,7 @@ class Store:
                 "UPDATE instances SET state = 'processing', attempts = attempts + 1 WHERE number = ("
                 "SELECT number FROM instances WHERE state = 'accepted' ORDER BY priority, number LIMIT 1) RETURNING *"
             ).fetchone()
-        return self._columns.instance(row) if row else None
+            return self._columns.instance(row) if row else None
 
     def read(self, instance_id: str) -> bytes:
         """The accepted object's bytes.
@@ -190,7 +210,7 @@ class Store:
         """One accepted object, or None."""
         with self._journal.reading() as sql:
             row = sql.execute("SELECT * FROM instances WHERE id = ?", (instance_id,)).fetchone()
-        return self._columns.instance(row) if row else None
+            return self._columns.instance(row) if row else None
 
     def commit(
         self,
@@ -234,8 +254,9 @@ class Store:
                     said = summary(message_id=result_id, committed_at=now)
                     owe(sql, "summary", result_id, msgspec.json.encode(said).decode())
             row = sql.execute(f"SELECT {_RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
+            stored = self._columns.stored_result(row)
         ring(self.state_dir, "web")
-        return self._columns.stored_result(row)
+        return stored
 
     def result(self, result_id: str) -> StoredResult | None:
         """One result, or None."""
@@ -282,9 +303,9 @@ class Store:
         """What `commit` was given to draw the explanation."""
         with self._journal.reading() as sql:
             row = sql.execute("SELECT explanation FROM results WHERE id = ?", (result_id,)).fetchone()
-        if row is None or row["explanation"] is None:
-            return None
-        return self._columns.unseal("results.explanation", result_id, row["explanation"]).decode()
+            if row is None or row["explanation"] is None:
+                return None
+            return self._columns.unseal("results.explanation", result_id, row["explanation"]).decode()
 
     def owed(self, kind: str, limit: int = 100, *, instance_id: str | None = None) -> list[Owed]:
         """What is owed of one kind (`preview`, `summary`), by one instance or by all, oldest first."""
@@ -301,6 +322,16 @@ class Store:
         """Strike out what was delivered."""
         with self._journal.transaction() as sql:
             sql.executemany("DELETE FROM owed WHERE number = ?", [(number,) for number in numbers])
+
+    def must_resend(self) -> bool:
+        """Whether summaries may have been lost with a journal, so that all are owed again, until `resent`."""
+        with self._journal.reading() as sql:
+            return sql.execute("SELECT 1 FROM counter WHERE name = 'resend'").fetchone() is not None
+
+    def resent(self) -> None:
+        """All summaries are in the outbox again."""
+        with self._journal.transaction() as sql:
+            sql.execute("DELETE FROM counter WHERE name = 'resend'")
 
     def queue(self) -> Queue:
         """How much waits."""
@@ -356,7 +387,8 @@ class Store:
                 raise
             return Accepted(known, new=False, conflicts_with=None)
         except (OSError, sqlite3.Error) as error:
-            self._spool.remove(instance.id)
+            if not isinstance(error, Damaged):  # else the row may be there, or the sweep adopts the file
+                self._spool.remove(instance.id)
             if is_full(error):
                 raise StorageFull(f"no room for {delivery.size} bytes: free space on {self.state_dir}") from error
             raise
@@ -372,24 +404,11 @@ class Store:
         return None
 
     def _insert(self, instance: Instance) -> str | None:
-        every = self._columns.marks(instance.arrival, instance.sha256)
-        record = self._columns.seal("instances.record", instance.id, instance)
-        priority = _ORDER[instance.arrival.priority]
-        conflict = None
         with self._journal.transaction() as sql:
-            for marks in every:
-                others = "SELECT id FROM instances WHERE uid_mark = ? AND bytes_mark != ? LIMIT 1"
-                other = sql.execute(others, (marks.uid, marks.bytes)).fetchone()
-                conflict = other["id"] if other else conflict
-            sql.execute(
-                "INSERT INTO instances (id, object_mark, uid_mark, bytes_mark, size, priority, received_at, record)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (instance.id, *every[0], instance.size, priority, instance.received_at, record),
-            )
-        return conflict
+            return insert_instance(sql, instance, self._columns)
 
     def _results(self, condition: str, values: tuple[object, ...], limit: int) -> list[StoredResult]:
         query = f"SELECT {_RESULT_COLUMNS} WHERE {condition} LIMIT ?"
         with self._journal.reading() as sql:
             rows = sql.execute(query, (*values, limit)).fetchall()
-        return [self._columns.stored_result(row) for row in rows]
+            return [self._columns.stored_result(row) for row in rows]

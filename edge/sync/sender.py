@@ -14,7 +14,7 @@ from edge import events
 from edge.events import emit
 from edge.messages.topics import Channel, Topic
 from edge.records import Summary
-from edge.store import Outbox, OutboxMessage
+from edge.store import Damaged, Outbox, OutboxMessage
 from edge.sync.drain import Drain, message_expiry
 from edge.sync.link import Acknowledged, Link, Outgoing
 
@@ -103,10 +103,16 @@ class Sender:
 
     @contextmanager
     def _using_outbox(self) -> Iterator[None]:
-        """A file that fails is left alone for a while; then what is still in it is sent, from the oldest on."""
+        """A file that fails is left alone for a while; then what is still in it is sent, from the oldest on.
+
+        Raises:
+            Damaged: It has to be repaired, which the next start does.
+        """
         try:
             yield
             self.trouble = ""
+        except Damaged:
+            raise
         except sqlite3.Error as error:
             if not self.trouble:
                 emit(events.OUTBOX_FAILED, error=error, delay=AGAIN_AFTER)

@@ -12,7 +12,6 @@ import sqlite3
 import time
 import unicodedata
 from collections.abc import Callable
-from enum import StrEnum
 from threading import Lock
 
 from argon2 import PasswordHasher
@@ -21,6 +20,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from edge.errors import ScansideError
 from edge.records import Record
 from edge.web.accounts_file import AccountsFile
+from edge.web.accounts_file import Role as Role  # noqa: PLC0414 - for those who import it from here
 
 MIN_PASSWORD = 12
 MAX_PASSWORD = 256
@@ -32,16 +32,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 # OWASP's minimum for argon2id (Password Storage Cheat Sheet): 19 MiB, because the whole box has 450 MB.
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _WAIT_FOR_TURN = 2.0
-
-
-class Role(StrEnum):
-    """What somebody is here for. `service` looks after the box and never sees patient data; `sender` is a program."""
-
-    TECHNICIAN = "technician"
-    CLINICIAN = "clinician"
-    ADMINISTRATOR = "administrator"
-    SERVICE = "service"
-    SENDER = "sender"
 
 
 class AccountError(ScansideError):

@@ -15,10 +15,11 @@ from concurrent.futures import Future
 from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -46,6 +47,14 @@ _LARGEST_REST = 1 << 16
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # from malloc.h
 
 
+class Parts(NamedTuple):
+    """The app, what ends its streams and its watcher, and what closes its files."""
+
+    app: Flask
+    end: Callable[[], None]
+    close: Callable[[], None]
+
+
 def serve(config: Config) -> int:
     """Serve the status page until SIGTERM; the exit status, 1 when the address cannot be listened on.
 
@@ -66,18 +75,19 @@ def serve(config: Config) -> int:
     return 0
 
 
-def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> tuple[Flask, Callable[[], None]]:
-    """The app over the box's real parts with its watcher running, and what ends its streams and its watcher."""
+def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> Parts:
+    """The app over the box's real parts, its watcher running."""
     services = ("intake", "inference", "web", *(("sync",) if config.mqtt else ()))
     store = Store(config.state_dir, clock, storage=config.storage)
     file, streams = AccountsFile(config.state_dir), Streams()
 
     def condition() -> Condition:
+        file.check()
         return read_condition(store, config.state_dir, services, clock())
 
     bell, health = Doorbell(config.state_dir, "web"), HealthFile(config.state_dir, "web", clock)
     health.report(State.UP, port=port, streams=0)
-    watcher = Watcher(store, streams, condition, bell, health, port=port)
+    watcher = Watcher(store, streams, condition, bell, health, give_up=_end_service, port=port)
     dependencies = Dependencies(
         site=config.site,
         box=config.box,
@@ -97,8 +107,18 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
         streams.end()
         watcher.stop()
 
+    def close() -> None:
+        """Else the next start takes the stop for a power cut, and looks at every page of the files."""
+        store.close()
+        file.close()
+
     watcher.start()
-    return create_app(dependencies), end
+    return Parts(create_app(dependencies), end, close)
+
+
+def _end_service() -> NoReturn:
+    """End worker and master, with the one exit status after which gunicorn does not start another worker."""
+    os._exit(Arbiter.WORKER_BOOT_ERROR)
 
 
 def _give_back_freed_memory() -> None:
@@ -145,6 +165,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self._port = int(listener.getsockname()[1])
         self._descriptor = listener.detach()  # gunicorn owns it from here on
         self.end_streams: Callable[[], None] = lambda: None
+        self.close_files: Callable[[], None] = lambda: None
         super().__init__()
 
     def load_config(self) -> None:
@@ -172,7 +193,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """Called in the worker: databases, threads and the doorbell must not cross the fork."""
         self.cfg.set("graceful_timeout", _GRACE_SECONDS)
-        app, self.end_streams = build(self._config, self._port)
+        app, self.end_streams, self.close_files = build(self._config, self._port)
         return app
 
     def _say_ready(self, _worker: object) -> None:
@@ -185,6 +206,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def run(self) -> None:
         """Until told to stop; threads that still wait for a stalled client do not hold up the end."""
         super().run()
+        self.app.close_files()
         os._exit(0)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from edge import events
 from edge.device.health import HealthFile, State
 from edge.events import emit
-from edge.store import Doorbell, Store, ring
+from edge.store import Damaged, Doorbell, Store, ring
 from edge.web.condition import Condition, glance
 from edge.web.views import view_of
 
@@ -122,15 +122,18 @@ class Watcher(Thread):
         condition: Callable[[], Condition],
         bell: Doorbell,
         health: HealthFile,
+        *,
+        give_up: Callable[[], None],
         **figures: int,
     ) -> None:
-        """`figures` stand in the health file (the port)."""
+        """`give_up` ends the service when a file waits for its repair; `figures` (the port) stand in the health file."""
         super().__init__(name="watcher", daemon=True)
         self._store = store
         self._streams = streams
         self._condition = condition
         self._bell = bell
         self._health = health
+        self._give_up = give_up
         self._figures = figures
         self._stopping = Event()
         self._seq = store.last_seq()
@@ -145,6 +148,11 @@ class Watcher(Thread):
             try:
                 self._look()
                 self._report(State.UP)
+            except Damaged as error:
+                with suppress(OSError):
+                    self._report(State.DOWN, str(error))
+                self._give_up()
+                return
             except (sqlite3.Error, OSError) as error:
                 if not failed:
                     emit(events.WEB_STORE_FAILED, error=type(error).__name__)

@@ -28,8 +28,23 @@ sys.modules[__name__] = this
 if os.path.exists(__file__ + ".crash"):
     ctypes.string_at(0)
 
+def testing():
+    frame = sys._getframe()
+    while frame and frame.f_code.co_name != "self_test":
+        frame = frame.f_back
+    return frame is not None
+
+class Hangs:
+    def __init__(self, *arguments, **options):
+        self.session = real.InferenceSession(*arguments, **options)
+
+    def run(self, *arguments):
+        if os.path.exists(__file__ + ".hang") and not testing():
+            ctypes.PyDLL(None).pause()
+        return self.session.run(*arguments)
+
 def __getattr__(name):
-    function = getattr(real, name)
+    function = Hangs if name == "InferenceSession" else getattr(real, name)
     if not name.endswith("_decode"):
         return function
     def decode(frame, *arguments, **options):
@@ -48,7 +63,8 @@ def __getattr__(name):
 
 
 def stand_in(folder: Path, module: str) -> Path:
-    """Write a stand-in into a folder for PYTHONPATH; while `<it>.crash` lies beside it, importing it crashes."""
+    """Write a stand-in into a folder for PYTHONPATH; while `<it>.crash` lies beside it, importing it crashes,
+    and while `<it>.hang` does, passes of its `InferenceSession` hang but for those of the self-test."""
     path = folder / f"{module}.py"
     path.write_text(_STAND_IN, encoding="utf-8")
     return path

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from edge.device.health import Health, State, read_health
 from edge.inference.channel import MOST_BYTES, Analyse, Answer, Channel, Draw, Reply, Request, unanswered
-from edge.inference.guard import RESET_AFTER, Guard, ModelsError, judge
+from edge.inference.guard import ENDS_PER_ENGINE, RESET_AFTER, Guard, ModelsError, judge
 from edge.records import Arrival, Reason, StoredResult
 from edge.store import Store
 from tests.conftest import ROOT
@@ -30,7 +30,7 @@ from tests.inference.breaking import CRASH, GROW, HANG, image, stand_in
 from tests.inference.bundles import Shelf
 from tests.running import RunningProgram, scanside
 from tests.system.conftest import await_until
-from tests.system.faults.shim import EIO, ENOSPC, Shim
+from tests.system.faults.shim import ENOSPC, Shim
 
 MEGABYTES, SECONDS = 256, 4
 
@@ -70,9 +70,9 @@ class Box:
         return self.store.changed_since(0)
 
     def attempts(self) -> int:
-        """How often the service has claimed the image that it has claimed most often."""
+        """How often the service has claimed its first image."""
         with closing(sqlite3.connect(self.state / "journal.sqlite")) as journal:
-            return int(journal.execute("SELECT max(attempts) FROM instances").fetchone()[0])
+            return int(journal.execute("SELECT attempts FROM instances ORDER BY number").fetchone()[0])
 
     def account(self) -> Health:
         return read_health(self.state, time.time())["inference"]
@@ -140,16 +140,15 @@ def test_what_breaks_only_its_drawing_is_answered_and_has_no_picture(box: Box) -
     assert len(program.found("SC406")) == 1
 
 
-@pytest.mark.parametrize("error", [ENOSPC, EIO])
-def test_a_disk_that_is_full_or_fails_costs_neither_the_service_nor_an_attempt(
-    box: Box, program: Callable[[str], str], tmp_path: Path, error: int
+def test_a_full_disk_costs_neither_the_service_nor_an_attempt(
+    box: Box, program: Callable[[str], str], tmp_path: Path
 ) -> None:
     """The models stay loaded, an answer waits for its commit, and no image is parked for what was not its fault."""
     shim = Shim(tmp_path, program("cc"), box.state)
     box.environment |= shim.environment
     with box.start() as service:
         service.wait_for("SC408")
-        with shim.failing_disk(error, 3, seed=1):
+        with shim.failing_disk(ENOSPC, 3, seed=1):
             box.accept(*map(image, range(5)))
             service.wait_for("SC430")
             await_until(lambda: box.account().state is State.DEGRADED, "health says so")
@@ -191,6 +190,54 @@ def test_an_analyst_that_cannot_start_is_waited_for_and_images_are_kept(box: Box
         program.wait_for("SC403")
         assert program.stop() == 0
     assert [stored.result.reason for stored in box.results()] == [None]
+
+
+def test_an_engine_that_crashes_again_and_again_is_replaced_by_the_other_one_until_the_next_start(box: Box) -> None:
+    crash = Path(f"{stand_in(box.codecs, 'onnxruntime')}.crash")
+    crash.touch()
+    box.accept(image(0))
+    with box.start() as program:
+        program.wait_for("SC403")
+        account = await_until(lambda: box.account().models and box.account(), "the models are listed")
+        assert (account.state, account.models[0].engine) == (State.DEGRADED, "openvino")
+        assert account.reason == "onnxruntime ended 3 times in a row: openvino serves instead"
+        assert (len(program.found("SC409")), len(program.found("SC413"))) == (ENDS_PER_ENGINE, 1)
+        assert program.stop() == 0
+    crash.unlink()
+    box.accept(image(1))
+    with box.start() as program:
+        program.wait_for("SC403")
+        await_until(lambda: box.account().state is State.UP, "the wanted engine is back")
+        assert program.stop() == 0
+    used = [stored.result.model.engine for stored in box.results() if stored.result.model]
+    assert used == ["openvino", "onnxruntime"]
+
+
+def test_an_engine_that_hangs_in_its_work_is_replaced_too(box: Box) -> None:
+    """Its first images are given up, one after the other, as if each of them were to blame."""
+    hang = Path(f"{stand_in(box.codecs, 'onnxruntime')}.hang")
+    with box.start() as program:
+        program.wait_for("SC408")
+        hang.touch()
+        box.accept(*map(image, range(4)))
+        program.wait_for("SC403", 4)
+        assert program.stop() == 0
+    assert len(program.found("SC413")) == 1
+    assert [stored.result.reason for stored in box.results()] == [Reason.TOOK_TOO_LONG] * ENDS_PER_ENGINE + [None]
+    assert box.results()[-1].result.model.engine == "openvino"  # type: ignore[union-attr]
+
+
+def test_an_image_in_whose_middle_the_service_dies_three_times_is_parked_with_its_reason(box: Box) -> None:
+    box.accept(image(0, HANG), image(1))
+    for attempt in (1, 2, 3):
+        with box.start() as program:
+            await_until(lambda: box.attempts() == attempt, "the image is in work")  # noqa: B023 - asked at once
+            assert program.stop(signal.SIGKILL) == -signal.SIGKILL
+    with box.start() as program:
+        program.wait_for("SC403", 2)
+        assert program.stop() == 0
+    assert len(program.found("SC405")) == 1
+    assert [stored.result.reason for stored in box.results()] == [Reason.PROCESSING_FAILED, None]
 
 
 def test_the_analyst_ends_with_its_service_however_that_ends(box: Box) -> None:
@@ -276,6 +323,19 @@ def test_a_run_over_files_goes_on_after_a_crash(box: Box, tmp_path: Path) -> Non
 )
 def test_judge(ready: bool, failures: int, lived: float, state: State, said: str) -> None:
     assert judge(ready=ready, failures=failures, lived=lived) == (state, said)
+
+
+@pytest.mark.parametrize(
+    ("ready", "failures", "state", "said"),
+    [
+        (True, 0, State.DEGRADED, "a serves for b"),
+        (True, 3, State.DEGRADED, "a serves for b"),
+        (False, 0, State.STARTING, "loading the models"),
+        (False, 3, State.DOWN, "the analysing process ended 3 times in a row"),
+    ],
+)
+def test_judge_with_another_engine_than_the_wanted_one(ready: bool, failures: int, state: State, said: str) -> None:
+    assert judge(ready=ready, failures=failures, lived=RESET_AFTER, replaced="a serves for b") == (state, said)
 
 
 @settings(deadline=None)

@@ -18,10 +18,12 @@ import msgspec
 
 from edge.records import Instance, Subject
 from edge.store import Outbox, Store
+from edge.store.adoption import Swept
 from tests.running import ROOT, with_tmpfs
 from tests.store.samples import arrival, claimed, flagged, spooled, summary
 
 ROUNDS = 50
+NOTHING = Swept(0, 0, 0, 0)
 
 
 def test_a_killed_writer_loses_nothing_that_it_accepted(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_the_same_object_from_many_senders_at_once_is_one_instance(tmp_path: Pat
     with ThreadPoolExecutor(8) as senders:
         list(senders.map(accept, range(8)))
     assert store.queue().depth == len(spooled(tmp_path)) == 40
-    assert store.sweep() == 0
+    assert store.sweep() == NOTHING
     store.close()
 
 
@@ -95,14 +97,14 @@ def test_two_processes_accept_the_same_object_once(tmp_path: Path) -> None:
 def test_the_first_start_of_all_services_at_once_makes_one_store(tmp_path: Path) -> None:
     for number in range(10):
         folder = tmp_path / str(number)
-        children = [_forked(lambda _report, folder=folder: _open_both(folder))[0] for _ in range(4)]  # type: ignore[misc]
+        children = [forked(lambda _report, folder=folder: _open_both(folder))[0] for _ in range(4)]  # type: ignore[misc]
         assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
 
 
 def test_a_sweep_waits_for_what_another_service_is_just_accepting(tmp_path: Path) -> None:
     """Intake sweeps at its start while the page takes an upload whose file is there and its journal row not yet."""
     web, intake = Store(tmp_path), Store(tmp_path)
-    swept: list[int] = []
+    swept: list[Swept] = []
     sweeping = Thread(target=lambda: swept.append(intake.sweep()))
     insert = web._insert
 
@@ -115,7 +117,7 @@ def test_a_sweep_waits_for_what_another_service_is_just_accepting(tmp_path: Path
     web._insert = insert_during_a_sweep  # type: ignore[method-assign]
     accepted = web.accept(b"image", arrival()).instance
     sweeping.join()
-    assert swept == [0]
+    assert swept == [NOTHING]
     assert intake.read(accepted.id) == b"image"
     web.close()
     intake.close()
@@ -167,7 +169,7 @@ def _open_both(folder: Path) -> None:
 
 def _killed_at_some_moment(work: Callable[[Callable[[str], None]], None], randomness: random.Random) -> list[str]:
     """Let a child work, kill it a random while after its first report, and give its reports."""
-    child, reports = _forked(work)
+    child, reports = forked(work)
     with os.fdopen(reports, "rb") as pipe:
         first = pipe.readline()
         time.sleep(randomness.uniform(0, 0.03))  # the random moment is what is tested
@@ -178,7 +180,7 @@ def _killed_at_some_moment(work: Callable[[Callable[[str], None]], None], random
     return [line.decode() for line in (first + rest).split(b"\n")[:-1]]
 
 
-def _forked(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
+def forked(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
     """A child that does the work and reports lines into a pipe: its process id and the pipe's reading end."""
     reading, writing = os.pipe()
     child = os.fork()

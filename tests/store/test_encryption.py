@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from edge.records import Arrival, Instance, Subject
-from edge.store import Store, Tampered, VaultLocked, read_sealed
+from edge.store import Damaged, Store, Tampered, VaultLocked, read_sealed
 from edge.store.keys import KeyRing, new_key, open_ring, write_ring
 from tests.running import ROOT, scanside
 from tests.store.samples import arrival, claimed, flagged, spooled, summary
@@ -123,7 +123,7 @@ def test_a_moved_file_or_row_does_not_open(store: Store) -> None:
     with closing(sqlite3.connect(store.state_dir / "journal.sqlite", isolation_level=None)) as sql:
         sql.execute("UPDATE results SET subject = (SELECT subject FROM results WHERE id = ?)", (answers[0].id,))
     assert store.result(answers[0].id) == answers[0]
-    with pytest.raises(sqlite3.DatabaseError, match="damaged"):
+    with pytest.raises(Damaged, match="not what was sealed"):
         store.result(answers[1].id)
     assert spooled(store.state_dir) == {two.id}
 

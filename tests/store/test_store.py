@@ -15,6 +15,7 @@ import pytest
 from edge.errors import ScansideError
 from edge.records import Priority, Summary
 from edge.store import Store, Tampered, read_sealed
+from edge.store.adoption import Swept
 from edge.store.journal import VERSION
 from tests.store.conftest import Clock
 from tests.store.samples import MODEL, SUBJECT, arrival, claimed, flagged, refused, spooled, summary
@@ -254,14 +255,15 @@ def test_pictures_are_kept_and_replaced(store: Store) -> None:
     assert store.picture(instance.id, "overlay.png") is None
 
 
-def test_sweep_removes_what_was_never_accepted_and_nothing_else(store: Store) -> None:
+def test_sweep_removes_what_is_half_written_sets_aside_what_does_not_open_and_nothing_else(store: Store) -> None:
     kept = store.accept(b"image", arrival()).instance
     store.write_picture(kept.id, "preview.jpg", b"picture")
     spool = store.state_dir / "spool"
     (spool / "incoming" / "half").write_bytes(b"x")
     (spool / "whole").write_bytes(b"x")
-    assert store.sweep() == 2
-    assert store.sweep() == 0
+    assert store.sweep() == Swept(removed=1, adopted=0, broken=1, locked=0)
+    assert store.sweep() == Swept(0, 0, 0, 0)
+    assert (store.state_dir / "broken" / "spool" / "whole").read_bytes() == b"x"
     assert store.read(kept.id) == b"image"
     assert store.picture(kept.id, "preview.jpg") == b"picture"
 

@@ -1,0 +1,125 @@
+"""Salvage: what is known of a journal's contents by who opens it, and what of a broken one goes into the new one.
+
+Rows are read one by one, each under its own key, so that a damaged page costs what stands on it and nothing else. A row
+is believed when all its sealed values open. What was lost of it comes from the spool, or is owed again: an image
+without its row is accepted once more, one without its result is analysed again under the same result id.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from edge.store.adoption import adopt
+from edge.store.journal import SEALED, Columns
+from edge.store.keys import VaultLocked
+from edge.store.repair import copy_row, rows
+from edge.store.spool import Spool
+from edge.store.vault import Tampered, Vault
+
+SEQ_GAP = 1_000_000
+"""How far the numbers of changes leap: those that open pages know must not come again, readable or not."""
+
+MOST_FAILURES = 100_000
+"""After how many rows in a row that cannot be read the rest is given up."""
+
+_NEXT = "SELECT * FROM instances WHERE number > ? ORDER BY number LIMIT 1"
+
+
+class JournalContents:
+    """Knows the journal's rows. The vault is made when it is first needed: a journal of another version has no key."""
+
+    def __init__(self, vault: Callable[[], Vault], spool: Spool, derived: Spool) -> None:
+        self._vault = vault
+        self._spool = spool
+        self._derived = derived
+
+    def look(self, sql: sqlite3.Connection, thorough: bool) -> str:
+        """Whether the ring's proof opens; `thorough` tries each sealed value. Another ring's journal is not damaged."""
+        vault = self._vault()
+        for (sealed,) in sql.execute("SELECT sealed FROM vault"):
+            try:
+                vault.unseal(sealed, "journal")
+            except VaultLocked:
+                return ""  # whoever opens it says so
+            except Tampered:
+                return "what proves its key does not open"
+        if thorough:
+            columns = Columns(vault)
+            for table in SEALED:
+                for row in sql.execute(f"SELECT * FROM {table}"):  # noqa: S608 - our own words
+                    if not columns.opens(table, row):
+                        return f"a row of {table} does not open"
+        return ""
+
+    def carry_over(self, broken: sqlite3.Connection | None, new: sqlite3.Connection) -> str:
+        """All that can be read, the spool's files of which nothing could be read, and what of both is owed again."""
+        vault, spool = self._vault(), self._spool
+        columns = Columns(vault)
+        old = _Broken(broken, columns) if broken else None
+        instances = sum(copy_row(new, "instances", row) for row in old.instances()) if old else 0
+        adoption = adopt(new, spool, vault, columns)
+        results = 0
+        if old:
+            ids = [row["id"] for row in new.execute("SELECT id FROM instances")]
+            results = sum(copy_row(new, "results", row) for row in old.results(ids))
+            for row in rows(old.sql, "SELECT * FROM owed ORDER BY number"):
+                copy_row(new, "owed", row, leave_out=("number",))
+        self._settle(new)
+        return (
+            f"{instances} images and {results} results carried over, {adoption.adopted} images put back from the spool;"
+            f" {adoption.broken} spool files set aside, {adoption.locked} under another key"
+        )
+
+    def _settle(self, new: sqlite3.Connection) -> None:
+        """Make states and debts fit what is there now."""
+        answered = "EXISTS (SELECT 1 FROM results r WHERE r.instance_id = instances.id)"
+        new.execute(f"UPDATE instances SET state = iif({answered}, 'done', 'accepted')")  # noqa: S608 - our own words
+        drawn = {name.partition(".")[0] for name in self._derived.names()}
+        undrawn = [(row[0],) for row in new.execute("SELECT id, instance_id FROM results") if row[1] not in drawn]
+        new.executemany("INSERT OR IGNORE INTO owed (kind, result_id, body) VALUES ('preview', ?, '')", undrawn)
+        new.execute(
+            "UPDATE counter SET value = max(value, (SELECT ifnull(max(seq), 0) FROM results)) + ? WHERE name = 'seq'",
+            (SEQ_GAP,),
+        )
+        new.execute("INSERT OR REPLACE INTO counter VALUES ('resend', 1)")
+
+
+class _Broken(NamedTuple):
+    """A broken journal, of which any query may fail. Debts that cannot be read are owed again as a whole."""
+
+    sql: sqlite3.Connection
+    columns: Columns
+
+    def instances(self) -> Iterator[sqlite3.Row]:
+        """Those that can be read, in their order."""
+        number, failures = 0, 0
+        while failures < MOST_FAILURES:
+            try:
+                row = self.sql.execute(_NEXT, (number,)).fetchone()
+            except sqlite3.Error:
+                row, failures, number = None, failures + 1, number + 1
+                continue
+            if row is None:
+                return
+            if row["number"] <= number:  # a damaged page leads back
+                failures, number = failures + 1, number + 1
+                continue
+            failures, number = 0, row["number"]
+            if self.columns.opens("instances", row):
+                yield row
+
+    def results(self, instance_ids: Sequence[str]) -> Iterator[sqlite3.Row]:
+        """The results of these instances that can be read."""
+        for instance_id in instance_ids:
+            row = self._first("SELECT * FROM results WHERE id > ? AND id < ?", f"{instance_id}-", f"{instance_id}.")
+            if row and self.columns.opens("results", row):
+                yield row
+
+    def _first(self, query: str, *values: object) -> sqlite3.Row | None:
+        with suppress(sqlite3.Error):
+            row: sqlite3.Row | None = self.sql.execute(query, values).fetchone()
+            return row
+        return None
