@@ -28,6 +28,7 @@ from tests.system.faults.shim import Shim
 PATIENCE = 90.0
 """Seconds after which what has not happened counts as never happening."""
 
+_FIRST_START = 300.0  # models are compiled and engines compared
 _SENDERS, _IMAGES = 2, 3
 _LOOK_EVERY = 0.1
 _LOST_AT_MOST = 200  # changes that a torn journal may have lost, whose numbers are given again
@@ -107,7 +108,8 @@ class Programme:
         box.start()
 
     def __enter__(self) -> Self:
-        if not _within(self.scene.box.is_up):
+        if not _within(self.scene.box.is_up, _FIRST_START):
+            self.__exit__()
             raise RuntimeError(f"the box did not start: see {self.scene.box.console}")
         return self
 
@@ -190,9 +192,9 @@ class Programme:
         )
 
 
-def _within(happened: Callable[[], bool]) -> bool:
+def _within(happened: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Wait for an event that can only be looked for; False when it does not come while patience lasts."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > deadline:
             return False
