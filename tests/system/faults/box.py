@@ -191,8 +191,9 @@ class Box:
         return self._process.pid
 
     def pids(self) -> dict[str, int]:
-        """Each service that says that it is up, and lives."""
-        return {name: account.pid for name, account in self._accounts().items() if account.state is State.UP}
+        """Each service that lives and works: it is up, or degraded, as after a repair; `sync` has its broker, too."""
+        working = {name: (State.UP, State.DEGRADED) for name in SERVICES} | {"sync": (State.UP,)}
+        return {name: account.pid for name, account in self._accounts().items() if account.state in working[name]}
 
     def processes(self, name: str) -> list[int]:
         """A service's own processes, however it is: the one that works, and the master that has started it, if any."""

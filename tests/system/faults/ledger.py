@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-import msgspec
-
-from edge.records import Summary
+_TIMES = frozenset({"hour", "latency_ms"})
 
 
 class Held(NamedTuple):
@@ -79,13 +78,16 @@ def _doubled(seen: Seen) -> Iterator[str]:
     known = {held.id for held in seen.store} | seen.other_messages
     yield from _say(seen.messages.keys() - known, "a message without a result")
     for key, bodies in seen.messages.items():
-        if len({_answer(body) for body in bodies} if key in seen.repeated else bodies) > 1:
-            yield from _say([key], "messages of one id that differ")
+        if differing := _differing(bodies) - (_TIMES if key in seen.repeated else set()):
+            yield f"{key}: messages of one id that differ in {', '.join(sorted(differing))}"
 
 
-def _answer(body: bytes) -> bytes:
-    """A summary without its times."""
-    return msgspec.json.encode(msgspec.structs.replace(msgspec.json.decode(body, type=Summary), hour="", latency_ms=0))
+def _differing(bodies: Set[bytes]) -> set[str]:
+    """In which members some JSON objects differ; `bytes` where only their writing does."""
+    if len(bodies) < 2:
+        return set()
+    first, *others = map(json.loads, bodies)
+    return {key for other in others for key in first | other if first.get(key) != other.get(key)} or {"bytes"}
 
 
 def _say(ids: Iterable[str], what: str) -> Iterator[str]:
