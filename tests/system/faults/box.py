@@ -192,7 +192,7 @@ class Box:
 
     def pids(self) -> dict[str, int]:
         """Each service that lives and works: it is up, or degraded, as after a repair; `sync` has its broker, too."""
-        working = {name: (State.UP, State.DEGRADED) for name in SERVICES} | {"sync": (State.UP,)}
+        working = dict.fromkeys(SERVICES, (State.UP, State.DEGRADED)) | {"sync": (State.UP,)}
         return {name: account.pid for name, account in self._accounts().items() if account.state in working[name]}
 
     def processes(self, name: str) -> list[int]:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-_TIMES = frozenset({"hour", "latency_ms"})
+_OF_ITS_MOMENT = frozenset({"hour", "latency_ms", "quality"})
+"""What of a summary depends on when the image was analysed: some checks of quality compare it with those before."""
 
 
 class Held(NamedTuple):
@@ -26,8 +27,8 @@ class Seen(NamedTuple):
         api: The results over HTTP.
         messages: By message id, every different body that came over MQTT under it.
         other_messages: Ids of messages that are no result's: those that were put into the outbox by hand.
-        repeated: Ids of results that may have been lost with a torn journal and were given again: of their messages the
-            answer must be the same, the times need not.
+        repeated: Ids of results that may have been lost with a torn journal and were given again: their messages must
+            give the same answer, but not the same times.
         unreadable: UIDs whose spool file does not hold what was sent.
     """
 
@@ -78,8 +79,9 @@ def _doubled(seen: Seen) -> Iterator[str]:
     known = {held.id for held in seen.store} | seen.other_messages
     yield from _say(seen.messages.keys() - known, "a message without a result")
     for key, bodies in seen.messages.items():
-        if differing := _differing(bodies) - (_TIMES if key in seen.repeated else set()):
-            yield f"{key}: messages of one id that differ in {', '.join(sorted(differing))}"
+        if differing := _differing(bodies) - (_OF_ITS_MOMENT if key in seen.repeated else set()):
+            names = ", ".join(sorted(differing))
+            yield f"{key}: messages of one id that differ in {names}: {_shown(bodies, differing)}"
 
 
 def _differing(bodies: Set[bytes]) -> set[str]:
@@ -88,6 +90,12 @@ def _differing(bodies: Set[bytes]) -> set[str]:
         return set()
     first, *others = map(json.loads, bodies)
     return {key for other in others for key in first | other if first.get(key) != other.get(key)} or {"bytes"}
+
+
+def _shown(bodies: Set[bytes], members: Set[str]) -> str:
+    """The members in which they differ; summaries say nothing about a patient."""
+    parts = ({key: value for key, value in json.loads(body).items() if key in members} for body in sorted(bodies))
+    return " and ".join(json.dumps(part, sort_keys=True) for part in parts)
 
 
 def _say(ids: Iterable[str], what: str) -> Iterator[str]:

@@ -105,6 +105,7 @@ class Programme:
         )
         self.kinds = possible(self.scene)
         self._kept: set[str] = set()
+        self._told: set[str] = set()
         box.start()
 
     def __enter__(self) -> Self:
@@ -151,6 +152,8 @@ class Programme:
         counts.slowest[kind] = max(counts.slowest.get(kind, 0.0), PATIENCE if took is None else took)
         verdict = self._verdict()
         counts.accepted, counts.refusals = len(modalities.accepted), modalities.refusals
+        verdict = Verdict(*(tuple(text for text in texts if text not in self._told) for texts in verdict))
+        self._told.update(verdict.lost, verdict.doubled)
         counts.lost += len(verdict.lost)
         counts.doubled += len(verdict.doubled)
         for name, size in self.scene.box.memory().items():

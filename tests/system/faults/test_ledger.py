@@ -68,12 +68,12 @@ CASES: dict[str, tuple[Seen, list[str], list[str]]] = {
     "another body": (
         FINE._replace(messages={**FINE.messages, "r1": {b'{"a": 1}', b'{"a": 2}'}}),
         [],
-        ["r1: messages of one id that differ in a"],
+        ['r1: messages of one id that differ in a: {"a": 1} and {"a": 2}'],
     ),
     "another writing": (
         FINE._replace(messages={**FINE.messages, "r1": {b'{"a": 1}', b'{"a":1}'}}),
         [],
-        ["r1: messages of one id that differ in bytes"],
+        ["r1: messages of one id that differ in bytes: {} and {}"],
     ),
 }
 
@@ -85,8 +85,18 @@ AGAIN: dict[str, tuple[Seen, list[str], list[str]]] = {
     )
     for what, bodies, repeated, differing in (
         ("later", {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)}, True, ""),
-        ("later", {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)}, False, "latency_ms"),
-        ("another answer", {_summary(Status.CLEAR, 10), _summary(Status.FLAGGED, 10)}, True, "status"),
+        (
+            "later",
+            {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)},
+            False,
+            "latency_ms",
+        ),
+        (
+            "another answer",
+            {_summary(Status.CLEAR, 10), _summary(Status.FLAGGED, 10)},
+            True,
+            "status",
+        ),
     )
 }
 
