@@ -89,13 +89,13 @@ AGAIN: dict[str, tuple[Seen, list[str], list[str]]] = {
             "later",
             {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)},
             False,
-            "latency_ms",
+            'latency_ms: {"latency_ms": 10} and {"latency_ms": 99}',
         ),
         (
             "another answer",
             {_summary(Status.CLEAR, 10), _summary(Status.FLAGGED, 10)},
             True,
-            "status",
+            'status: {"status": "clear"} and {"status": "flagged"}',
         ),
     )
 }
