@@ -144,7 +144,7 @@ def test_accounts_that_can_be_read_outlive_a_broken_file(box: Box) -> None:
     box.file.close()
     _overwrite(path, 4096 * (page - 1), 4096)
     with closing(AccountsFile(box.state_dir)) as file, pytest.raises(Damaged):
-        Sessions(file, box.clock, 60.0).open("ada")
+        Sessions(file, box.clock, 60.0).open(before[0])
     with closing(AccountsFile(box.state_dir)) as file:
         assert Accounts(file).list() == before
         assert Accounts(file).verify(Role.CLINICIAN.value, PASSWORD)
