@@ -149,13 +149,11 @@ def _key(options: argparse.Namespace) -> int:
     settings = _config(options)
     where = settings.state_dir, settings.storage.key_file
     if options.action == "rotate":
-        done = rotate(*where)
+        done = rotate(*where, told=_show_progress)
         for left in done.left:
             sys.stderr.write(f"scanside: {left}\n")
-        print(
-            f"key {done.key} seals from now on"
-            + ("; what is named above does not open: old keys are kept" * bool(done.left))
-        )
+        kept = "; what is named above does not open: old keys are kept" if done.left else ""
+        print(f"key {done.key} seals from now on{kept}")
         return 1 if done.left else 0
     ring = find_ring(*where)
     if ring is None:
@@ -163,10 +161,16 @@ def _key(options: argparse.Namespace) -> int:
         return 0
     print(ring.file)
     for number, key in enumerate(ring.ids):
-        print(
-            f"  {key} {'opens only: complete the rotation with `scanside key rotate`' if number else 'seals and opens'}"
-        )
+        does = "opens only: complete the rotation with `scanside key rotate`" if number else "seals and opens"
+        print(f"  {key} {does}")
     return 0
+
+
+def _show_progress(step: str) -> None:
+    """On a terminal, in place of the step before."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{step}\r")
+        sys.stderr.flush()
 
 
 def _config(options: argparse.Namespace) -> config.Config:

@@ -17,7 +17,7 @@ from edge.inference.bundle import BundleError, find_bundles, open_bundle
 from edge.inference.engines import ENGINES, EngineError, open_engine
 from edge.inference.familiarity import read_gate
 from edge.inference.self_test import self_test
-from edge.store import Store
+from edge.store import Store, repairs
 from edge.store.keys import find_ring, ring_file
 
 _LOW_DISK_SHARE = 0.9
@@ -51,6 +51,11 @@ def _state_folder(config: Config) -> Iterator[Check]:
     full = vitals.disk_used_share > _LOW_DISK_SHARE
     yield Check("disk", not full, f"{said}: free some" if full else said)
     yield _key(config)
+    for place in (folder, folder / "outbox", folder / "accounts"):
+        for repair in repairs(place):
+            when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(repair.at))
+            said = f"damaged and made again on {when}: keep {repair.folder} for its maker, or remove it"
+            yield Check(f"file {repair.file}", False, said)
 
 
 def _key(config: Config) -> Check:

@@ -88,6 +88,7 @@ class Guard:
         """
         self._limits = config.inference
         self._config = config
+        self._engine = ""
         self._begin = Begin(config="", cache=str(cache), service=service, level=level)
         self._use(config.inference.engine)
         self._meanwhile = meanwhile
@@ -237,7 +238,7 @@ class Guard:
         inference = msgspec.structs.replace(self._config.inference, engine=engine)
         config = msgspec.structs.replace(self._config, inference=inference)
         self._begin = msgspec.structs.replace(self._begin, config=msgspec.json.encode(config, enc_hook=str).decode())
-        self._engine: str = "openvino" if engine == "auto" else engine
+        self._engine = "openvino" if engine == "auto" else engine
 
     def _tell(self, reason: Reason, key: str) -> None:
         if reason is Reason.TOOK_TOO_LONG:

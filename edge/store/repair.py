@@ -200,7 +200,9 @@ def _carry_over(broken: Path, new: sqlite3.Connection, contents: Contents, *, re
         old = None
         if readable and _size(broken):
             with suppress(sqlite3.DatabaseError):  # then nothing of it can be read
-                old = opened.enter_context(closing(_reading(broken)))
+                sql = opened.enter_context(closing(_reading(broken)))
+                sql.execute("SELECT name FROM sqlite_master").fetchall()
+                old = sql
         new.execute("BEGIN IMMEDIATE")
         carried = contents.carry_over(old, new)
         new.execute("COMMIT")

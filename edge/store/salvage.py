@@ -22,7 +22,7 @@ from edge.store.vault import Tampered, Vault
 SEQ_GAP = 1_000_000
 """How far the numbers of changes leap: those that open pages know must not come again, readable or not."""
 
-MOST_FAILURES = 100_000
+MOST_FAILURES = 20_000
 """After how many rows in a row that cannot be read the rest is given up."""
 
 _NEXT = "SELECT * FROM instances WHERE number > ? ORDER BY number LIMIT 1"

@@ -35,7 +35,8 @@ class PowerCut:
         self._written: dict[str, int] = {}
         self._renamed: list[tuple[str, str]] = []
         self._fsync, self._rename, self._unlink, self._pwrite = os.fsync, os.rename, os.unlink, os.pwrite
-        os.fsync, os.rename, os.unlink, os.pwrite = self.fsync, self.rename, self.unlink, self.pwrite
+        for function in (self.fsync, self.rename, self.unlink, self.pwrite):
+            setattr(os, function.__name__, function)
         edge.store.spool.open = self.open  # type: ignore[attr-defined]
         connect = sqlite3.connect
         cut = self
@@ -71,9 +72,9 @@ class PowerCut:
     def fsync(self, descriptor: int) -> None:
         self.tick()
         self._fsync(descriptor)
-        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        path = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         self._written.pop(path, None)
-        self._renamed = [(old, new) for old, new in self._renamed if os.path.dirname(new) != path]
+        self._renamed = [(old, new) for old, new in self._renamed if str(Path(new).parent) != path]
 
     def rename(self, old: Any, new: Any) -> None:
         self.tick()
@@ -94,7 +95,7 @@ class PowerCut:
 
     def open(self, path: Any, *given: Any, **named: Any) -> Any:
         cut = self
-        file = builtins.open(path, *given, **named)  # noqa: SIM115 - its user closes it
+        file = builtins.open(path, *given, **named)  # noqa: SIM115, PTH123 - its user closes it
         self._written[str(path)] = 0
 
         class File:

@@ -56,7 +56,7 @@ def gone_with_its_log_left(journal: Path) -> None:
     journal.with_name("journal.sqlite-wal").write_bytes(b"log")
 
 
-DAMAGES: dict[str, Callable[[Path], None]] = {
+DAMAGES: dict[str, Callable[[Path], object]] = {
     "first page of zeros": overwritten(0, bytes(4096)),
     "another format": overwritten(0, b"PK\x03\x04" * 1024),
     "all zeros": lambda journal: journal.write_bytes(bytes(journal.stat().st_size)),
@@ -69,7 +69,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_broken_journal_is_made_again_from_the_spool(state: Path, damage: Callable[[Path], None]) -> None:
+def test_a_broken_journal_is_made_again_from_the_spool(state: Path, damage: Callable[[Path], object]) -> None:
     journal = state / "journal.sqlite"
     damage(journal)
     left = journal.read_bytes() if journal.exists() else None

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 
+from edge.store import Damaged
 from edge.web.accounts import CODE_ALPHABET, AccountError, Accounts, Role, check_name, check_password
+from edge.web.accounts_file import AccountsFile
+from edge.web.sessions import Sessions
 from tests.web.conftest import PASSWORD, Box
 
 
@@ -126,3 +132,36 @@ def test_nothing_secret_is_readable_on_the_disk(box: Box) -> None:
         assert secret.encode() not in written
     assert b"$argon2id$" in written
     assert (box.state_dir / "accounts").stat().st_mode & 0o077 == 0
+
+
+def test_accounts_that_can_be_read_outlive_a_broken_file(box: Box) -> None:
+    """An index of another table is damaged: the accounts stay, everybody signs in again."""
+    for role in Role:
+        box.account(role)
+    before, path = box.accounts.list(), box.state_dir / "accounts" / "accounts.sqlite"
+    with box.file.reading() as sql:
+        (page,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sessions'").fetchone()
+    box.file.close()
+    _overwrite(path, 4096 * (page - 1), 4096)
+    with closing(AccountsFile(box.state_dir)) as file, pytest.raises(Damaged):
+        Sessions(file, box.clock, 60.0).open(before[0])
+    with closing(AccountsFile(box.state_dir)) as file:
+        assert Accounts(file).list() == before
+        assert Accounts(file).verify(Role.CLINICIAN.value, PASSWORD)
+        assert Accounts(file).first_boot_code() is None
+
+
+def test_when_no_account_can_be_read_the_console_shows_a_code_again(box: Box) -> None:
+    box.account(Role.ADMINISTRATOR)
+    box.file.close()
+    _overwrite(box.state_dir / "accounts" / "accounts.sqlite", 0, 1 << 20)
+    with closing(AccountsFile(box.state_dir)) as file:
+        assert Accounts(file).list() == []
+        assert Accounts(file).first_boot_code()
+
+
+def _overwrite(path: Path, start: int, length: int) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(bytes(min(length, size - start)))
