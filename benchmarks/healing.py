@@ -1,4 +1,4 @@
-"""What a look at the journal costs at a start, and how long a repair takes: 100,000 results, beside plain reading.
+"""What looking at a journal of 100,000 results costs at a start, and how long a repair takes, beside plain reading.
 
 `python -m benchmarks.healing [--results 100000]`: makes a journal as large as years of work leave it, then in one run:
 reading the file once (the peer: no look can be cheaper), `PRAGMA quick_check`, `PRAGMA integrity_check`, the thorough
@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+
+import msgspec
 
 from edge.config import Storage
 from edge.records import Arrival, Finding, Instance, Priority, Result, Status, Subject, Timings
@@ -77,17 +79,10 @@ def _fill(state: Path, count: int) -> None:
                 )
                 insert_instance(sql, instance, columns, Received(float(number), unsynchronised=False))
                 with (state / "spool" / name).open("wb") as file:
-                    SealedWriter(vault.new_file(name), file.write, 1024).finish(columns_record(instance))
+                    SealedWriter(vault.new_file(name), file.write, 1024).finish(msgspec.json.encode(instance))
                 _add_result(sql, instance, number, columns)
             sql.execute("UPDATE instances SET state = 'done'")
             sql.execute("UPDATE counter SET value = ?", (count,))
-
-
-def columns_record(instance: Instance) -> bytes:
-    """What the last frame of its file says."""
-    import msgspec  # noqa: PLC0415
-
-    return msgspec.json.encode(instance)
 
 
 def _add_result(sql: sqlite3.Connection, instance: Instance, number: int, columns: Columns) -> None:

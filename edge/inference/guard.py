@@ -88,6 +88,7 @@ class Guard:
         """
         self._limits = config.inference
         self._config = config
+        self._engine = ""
         self._begin = Begin(config="", cache=str(cache), service=service, level=level)
         self._use(config.inference.engine)
         self._meanwhile = meanwhile

@@ -92,6 +92,14 @@ class Worker:
         self._resend_after = None
         return False
 
+    def tidy(self) -> bool:
+        """Do what a crash or a repair has left; True when there is more of it. Raises as `work`."""
+        self.relay()
+        if self.resend():
+            return True
+        self.draw_leftovers()
+        return False
+
     def draw_leftovers(self) -> None:
         """Draw the pictures that a crash left owed."""
         for item in self._store.owed("preview", limit=1):
@@ -258,12 +266,7 @@ def _work(config: Config, store: Store, health: HealthFile, stopping: Event) -> 
             guard.await_ready()
             breathe()
             try:
-                busy = worker.work()
-                if not busy:
-                    worker.relay()
-                    busy = worker.resend()
-                if not busy:
-                    worker.draw_leftovers()
+                busy = worker.work() or worker.tidy()
             except sqlite3.OperationalError as error:  # a full or failing disk: models stay loaded until it is well
                 if not trouble:
                     emit(events.JOURNAL_FAILED, error=error, delay=_LOOK_EVERY)

@@ -107,9 +107,7 @@ class Database:
             if not self._standing.is_suspect():
                 emit(events.DATABASE_SUSPECT, file=self._path.name, error=error)
                 self._standing.say(Line(Word.SUSPECT))
-            raise Damaged(
-                f"{self._path}: damaged ({error}): waits for its repair, which the next start does"
-            ) from error
+            raise Damaged(f"{self._path}: damaged ({error}): the next start repairs it") from error
 
 
 def is_full(error: OSError | sqlite3.Error) -> bool:

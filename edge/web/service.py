@@ -69,7 +69,6 @@ def serve(config: Config) -> int:
     except OSError as error:
         emit(events.WEB_ADDRESS_REFUSED, host=config.web.host, port=config.web.port, error=error.strerror)
         return 1
-    _show_first_boot_code(config.state_dir)
     try:
         _Server(config, listener).run()
     except SystemExit as ending:  # how gunicorn ends, master and worker alike
@@ -202,6 +201,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """Called in the worker: databases, threads and the doorbell must not cross the fork."""
         self.cfg.set("graceful_timeout", _GRACE_SECONDS)
+        _show_first_boot_code(self._config.state_dir)
         app, self.end_streams, self.close_files = build(self._config, self._port)
         return app
 

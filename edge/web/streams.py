@@ -126,7 +126,7 @@ class Watcher(Thread):
         give_up: Callable[[], None],
         **figures: int,
     ) -> None:
-        """`give_up` ends the service when a file waits for its repair; `figures` (a port) stand in the health file."""
+        """`give_up` ends the service when a file must be repaired; `figures` (the port) stand in the health file."""
         super().__init__(name="watcher", daemon=True)
         self._store = store
         self._streams = streams

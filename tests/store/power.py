@@ -35,8 +35,8 @@ class PowerCut:
         self._written: dict[str, int] = {}
         self._renamed: list[tuple[str, str]] = []
         self._fsync, self._rename, self._unlink, self._pwrite = os.fsync, os.rename, os.unlink, os.pwrite
-        for name in ("fsync", "rename", "unlink", "pwrite"):
-            setattr(os, name, getattr(self, name))
+        for function in (self.fsync, self.rename, self.unlink, self.pwrite):
+            setattr(os, function.__name__, function)
         edge.store.spool.open = self.open  # type: ignore[attr-defined]
         connect = sqlite3.connect
         cut = self

@@ -102,4 +102,3 @@ def test_a_file_of_another_key_stays_until_that_key_is_back(store: Store) -> Non
     with closing(Store(store.state_dir)) as again:
         assert again.sweep() == Swept(removed=0, adopted=1, broken=0, locked=0)
         assert again.read(instance.id) == b"image"
-    (store.state_dir / "spool" / instance.id).unlink()

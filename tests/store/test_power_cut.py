@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -21,7 +24,7 @@ from tests.store.power import PowerCut, Unflushed
 from tests.store.samples import SUBJECT, arrival, claimed, flagged, spooled, summary
 from tests.store.test_durability import forked
 
-SECTOR = 512
+SECTOR, PAGE = 512, 4096
 
 
 def work(state: Path, report: Callable[[str], None]) -> None:
@@ -135,45 +138,54 @@ def left(request: pytest.FixtureRequest, memory: Path) -> Left:
     return Left(memory / str(request.param), checkpointed=request.param)
 
 
+class Kind(Enum):
+    """What a file's end, or a part of it, is after a power cut."""
+
+    CUT = "cut"
+    ZEROS = "zeros"
+    ZERO_TAIL = "zero tail"
+    NOISE = "noise"
+
+
+class Tear(NamedTuple):
+    """Where a file is torn, as a share of it, and over how many sectors."""
+
+    kind: Kind
+    share: float
+    sectors: int
+    seed: int
+
+    def of(self, whole: bytes) -> bytes:
+        """The file torn."""
+        if self.kind is Kind.CUT:
+            return whole[: int(self.share * len(whole))]
+        start = int(self.share * len(whole)) // SECTOR * SECTOR
+        end = len(whole) if self.kind is Kind.ZERO_TAIL else min(len(whole), start + self.sectors * SECTOR)
+        torn = random.Random(self.seed).randbytes(end - start) if self.kind is Kind.NOISE else bytes(end - start)
+        return whole[:start] + torn + whole[end:]
+
+
 @pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal"])
 @settings(max_examples=25, deadline=None)
-@given(
-    kind=st.sampled_from(["cut", "zeros", "zero tail", "noise"]),
-    place=st.tuples(st.floats(0, 1), st.integers(1, 40)),
-    noise=st.randoms(use_true_random=False),
-)
-def test_a_torn_journal_or_log_costs_no_accepted_image(  # noqa: PLR0917 - pytest and hypothesis name them
-    left: Left, memory: Path, name: str, kind: str, place: tuple[float, int], noise: object
-) -> None:
-    (share, sectors), state = place, left.copy(memory / "copy")
-    file = state / name
-    data = bytearray(file.read_bytes())
-    start = int(share * len(data)) // SECTOR * SECTOR
-    length = min(len(data), start + sectors * SECTOR) - start
-    if kind == "cut":
-        del data[int(share * len(data)) :]
-    elif kind == "zero tail":
-        data[start:] = bytes(len(data) - start)
-    elif kind == "zeros":
-        data[start : start + length] = bytes(length)
-    else:
-        data[start : start + length] = noise.randbytes(length)  # type: ignore[attr-defined]
-    file.write_bytes(data)
+@given(tear=st.builds(Tear, st.sampled_from(Kind), st.floats(0, 1), st.integers(1, 40), st.integers(0, 1 << 32)))
+def test_a_torn_journal_or_log_costs_no_accepted_image(left: Left, memory: Path, name: str, tear: Tear) -> None:
+    state = left.copy(memory / "copy")
+    (state / name).write_bytes(tear.of((state / name).read_bytes()))
     check(state, left.promises)
 
 
 @settings(max_examples=25, deadline=None)
-@given(page=st.integers(1, 40), noise=st.one_of(st.none(), st.randoms(use_true_random=False)))
+@given(page=st.integers(0, 40), seed=st.one_of(st.none(), st.integers(0, 1 << 32)))
 def test_what_rots_in_a_closed_journal_is_found_when_it_is_used_and_then_repaired(
-    left: Left, memory: Path, page: int, noise: object
+    left: Left, memory: Path, page: int, seed: int | None
 ) -> None:
     """Nothing says at the start that something is wrong."""
     state = left.copy(memory / "copy")
     Store(state).close()
     file = state / "journal.sqlite"
     data = bytearray(file.read_bytes())
-    place = slice((page - 1) * 4096 % len(data), (page - 1) * 4096 % len(data) + 4096)
-    data[place] = noise.randbytes(4096) if noise else bytes(4096)  # type: ignore[attr-defined]
+    start = page * PAGE % len(data)
+    data[start : start + PAGE] = bytes(PAGE) if seed is None else random.Random(seed).randbytes(PAGE)
     file.write_bytes(data)
     for _ in range(3):
         try:

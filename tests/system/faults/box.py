@@ -26,6 +26,7 @@ from paho.mqtt.properties import Properties
 
 from edge.demo.broker import ENDS_WITH_US
 from edge.device.health import Health, State, read_health
+from edge.records import Kept
 from edge.store import Outbox, Store, Tampered, VaultLocked
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
@@ -191,8 +192,9 @@ class Box:
         return self._process.pid
 
     def pids(self) -> dict[str, int]:
-        """Each service that says that it is up, and lives."""
-        return {name: account.pid for name, account in self._accounts().items() if account.state is State.UP}
+        """Each service that lives and works: it is up, or degraded, as after a repair; `sync` has its broker, too."""
+        working = dict.fromkeys(SERVICES, (State.UP, State.DEGRADED)) | {"sync": (State.UP,)}
+        return {name: account.pid for name, account in self._accounts().items() if account.state in working[name]}
 
     def processes(self, name: str) -> list[int]:
         """A service's own processes, however it is: the one that works, and the master that has started it, if any."""
@@ -249,12 +251,17 @@ class Box:
             )
 
     def kept(self, tails: Mapping[str, bytes]) -> set[str]:
-        """Of some images, by UID with the bytes at their end: those whose spool file can be read and is theirs."""
+        """Of some images, by UID with the bytes at their end: those whose spool file can be read and is theirs.
+
+        An image that the keeper has removed to make room, answered and delivered, counts as kept: its result is there.
+        """
         kept: set[str] = set()
         with closing(Store(self.state)) as store:
             for stored in store.changed_since(0, limit=1_000_000):
                 uid = stored.result.sop_instance_uid or ""
-                if uid in tails:
+                if uid in tails and stored.kept is Kept.NOTHING:
+                    kept.add(uid)
+                elif uid in tails:
                     with suppress(OSError, Tampered, VaultLocked):
                         kept |= {uid} if store.read(stored.instance_id).endswith(tails[uid]) else set()
         return kept

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import NamedTuple
 
-import msgspec
-
-from edge.records import Summary
+_OF_ITS_MOMENT = frozenset({"hour", "latency_ms", "quality"})
+"""What of a summary depends on when the image was analysed: some checks of quality compare it with those before."""
 
 
 class Held(NamedTuple):
@@ -27,8 +27,8 @@ class Seen(NamedTuple):
         api: The results over HTTP.
         messages: By message id, every different body that came over MQTT under it.
         other_messages: Ids of messages that are no result's: those that were put into the outbox by hand.
-        repeated: Ids of results that may have been lost with a torn journal and were given again: of their messages the
-            answer must be the same, the times need not.
+        repeated: Ids of results that may have been lost with a torn journal and were given again: their messages must
+            give the same answer, but not the same times.
         unreadable: UIDs whose spool file does not hold what was sent.
     """
 
@@ -79,13 +79,23 @@ def _doubled(seen: Seen) -> Iterator[str]:
     known = {held.id for held in seen.store} | seen.other_messages
     yield from _say(seen.messages.keys() - known, "a message without a result")
     for key, bodies in seen.messages.items():
-        if len({_answer(body) for body in bodies} if key in seen.repeated else bodies) > 1:
-            yield from _say([key], "messages of one id that differ")
+        if differing := _differing(bodies) - (_OF_ITS_MOMENT if key in seen.repeated else set()):
+            names = ", ".join(sorted(differing))
+            yield f"{key}: messages of one id that differ in {names}: {_shown(bodies, differing)}"
 
 
-def _answer(body: bytes) -> bytes:
-    """A summary without its times."""
-    return msgspec.json.encode(msgspec.structs.replace(msgspec.json.decode(body, type=Summary), hour="", latency_ms=0))
+def _differing(bodies: Set[bytes]) -> set[str]:
+    """In which members some JSON objects differ; `bytes` where only their writing does."""
+    if len(bodies) < 2:
+        return set()
+    first, *others = map(json.loads, bodies)
+    return {key for other in others for key in first | other if first.get(key) != other.get(key)} or {"bytes"}
+
+
+def _shown(bodies: Set[bytes], members: Set[str]) -> str:
+    """The members in which they differ; summaries say nothing about a patient."""
+    parts = ({key: value for key, value in json.loads(body).items() if key in members} for body in sorted(bodies))
+    return " and ".join(json.dumps(part, sort_keys=True) for part in parts)
 
 
 def _say(ids: Iterable[str], what: str) -> Iterator[str]:

@@ -28,6 +28,7 @@ from tests.system.faults.shim import Shim
 PATIENCE = 90.0
 """Seconds after which what has not happened counts as never happening."""
 
+_FIRST_START = 300.0  # models are compiled and engines compared
 _SENDERS, _IMAGES = 2, 3
 _LOOK_EVERY = 0.1
 _LOST_AT_MOST = 200  # changes that a torn journal may have lost, whose numbers are given again
@@ -99,24 +100,26 @@ class Programme:
             environment=environment,
             now=lambda: time.time() + (shim.clock_offset if shim else 0),
         )
-        self._scene = Scene(
+        self.scene = Scene(
             box, broker, Modalities(images, box.dicom_port, programs["storescu"]), shim, disk, set(), set()
         )
-        self.kinds = possible(self._scene)
+        self.kinds = possible(self.scene)
         self._kept: set[str] = set()
+        self._told: set[str] = set()
         box.start()
 
     def __enter__(self) -> Self:
-        if not _within(self._scene.box.is_up):
-            raise RuntimeError(f"the box did not start: see {self._scene.box.console}")
+        if not _within(self.scene.box.is_up, _FIRST_START):
+            self.__exit__()
+            raise RuntimeError(f"the box did not start: see {self.scene.box.console}")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._scene.modalities.end()
-        self._scene.box.stop()
-        self._scene.broker.close()
-        if self._scene.disk:
-            self._scene.disk.unmount()
+        self.scene.modalities.end()
+        self.scene.box.stop()
+        self.scene.broker.close()
+        if self.scene.disk:
+            self.scene.disk.unmount()
 
     def run(self, kinds: Sequence[str], say: Callable[[str], None] = lambda _: None) -> None:
         """One round for each kind."""
@@ -128,7 +131,7 @@ class Programme:
         return self._rng.choices([kind for kind in among if kind in self.kinds], k=rounds)
 
     def _round(self, kind: str, say: Callable[[str], None]) -> None:
-        modalities, counts, number = self._scene.modalities, self.counts, self.counts.faults.total() + 1
+        modalities, counts, number = self.scene.modalities, self.counts, self.counts.faults.total() + 1
         before = len(modalities.accepted)
         modalities.begin(_SENDERS, _IMAGES, self._rng)
         some = self._rng.randint(0, _IMAGES)
@@ -136,7 +139,7 @@ class Programme:
         Event().wait(self._rng.uniform(0, 0.5))
         problems = []
         try:
-            self.kinds[kind](self._scene, self._rng)
+            self.kinds[kind](self.scene, self._rng)
         except pytest.fail.Exception as failure:
             problems.append(str(failure))
         took = self._recovery()
@@ -149,9 +152,11 @@ class Programme:
         counts.slowest[kind] = max(counts.slowest.get(kind, 0.0), PATIENCE if took is None else took)
         verdict = self._verdict()
         counts.accepted, counts.refusals = len(modalities.accepted), modalities.refusals
+        verdict = Verdict(*(tuple(text for text in texts if text not in self._told) for texts in verdict))
+        self._told.update(verdict.lost, verdict.doubled)
         counts.lost += len(verdict.lost)
         counts.doubled += len(verdict.doubled)
-        for name, size in self._scene.box.memory().items():
+        for name, size in self.scene.box.memory().items():
             counts.most_memory[name] = max(size.pss, counts.most_memory.get(name, 0.0))
         say(
             f"round {number}, {kind}: {counts.accepted} accepted, back after {'-' if took is None else f'{took:.1f}'} s"
@@ -162,18 +167,18 @@ class Programme:
 
     def _recovery(self) -> float | None:
         """Seconds until an image that is sent now is answered and all services are up; None when that never happens."""
-        start, box = time.monotonic(), self._scene.box
+        start, box = time.monotonic(), self.scene.box
         seen = max(0, box.last_seq() - _LOST_AT_MOST)
-        uid = self._scene.modalities.send(self._scene.modalities.new_image())
+        uid = self.scene.modalities.send(self.scene.modalities.new_image())
         answered = _within(lambda: uid in {held.sop_instance_uid for held in box.held(seen)}) and _within(box.is_up)
         return time.monotonic() - start if answered else None
 
     def _verdict(self) -> Verdict:
         """After all is done that is to be done, or patience is over."""
-        box, broker, accepted = self._scene.box, self._scene.broker, self._scene.modalities.accepted
+        box, broker, accepted = self.scene.box, self.scene.broker, self.scene.modalities.accepted
         _within(box.quiet)
         store = box.held()
-        expected = {held.id for held in store} | self._scene.other_messages
+        expected = {held.id for held in store} | self.scene.other_messages
         _within(lambda: expected <= broker.messages().keys())
         fresh = {uid: tail for uid, tail in accepted.items() if uid not in self._kept}
         self._kept |= box.kept(fresh)
@@ -183,16 +188,16 @@ class Programme:
                 store=store,
                 api=box.shown(),
                 messages=broker.messages(),
-                other_messages=self._scene.other_messages,
-                repeated=self._scene.repeated,
+                other_messages=self.scene.other_messages,
+                repeated=self.scene.repeated,
                 unreadable=fresh.keys() - self._kept,
             )
         )
 
 
-def _within(happened: Callable[[], bool]) -> bool:
+def _within(happened: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     """Wait for an event that can only be looked for; False when it does not come while patience lasts."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not happened():
         if time.monotonic() > deadline:
             return False

@@ -9,6 +9,7 @@ from io import StringIO
 from pathlib import Path
 from threading import Event, Lock, Thread
 
+import numpy as np
 from pydicom import dcmread
 
 from edge.errors import ScansideError
@@ -65,7 +66,9 @@ class Modalities:
         with self._lock:
             self._made += 1
             number = self._made
-        return dx_file(self._chests[number % _CHESTS], seed=number)
+        chest = self._chests[number % _CHESTS].copy()
+        chest[-1] = np.random.default_rng(number).random(_COLUMNS)  # the same pixels twice are warned about
+        return dx_file(chest, seed=number)
 
     def send(self, data: bytes, send: Callable[[Path], bool] | None = None) -> str | None:
         """Send a file until it is answered with success; its SOP Instance UID. None when the programme ends."""

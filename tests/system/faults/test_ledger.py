@@ -9,7 +9,7 @@ from edge.records import Priority, Status, Summary
 from tests.system.faults.ledger import Held, Seen, judge
 
 ONE, TWO = Held("r1", "1.1"), Held("r2", "1.2")
-FINE = Seen(frozenset(("1.1", "1.2")), (ONE, TWO), (TWO, ONE), {"r1": {b"1"}, "r2": {b"2"}})
+FINE = Seen(frozenset(("1.1", "1.2")), (ONE, TWO), (TWO, ONE), {"r1": {b'{"a": 1}'}, "r2": {b"2"}})
 
 
 def _summary(status: Status, latency_ms: int) -> bytes:
@@ -39,7 +39,7 @@ CASES: dict[str, tuple[Seen, list[str], list[str]]] = {
         ["1.2: no result in the HTTP API"],
         ["r2: in one of store and API alone"],
     ),
-    "not heard of": (FINE._replace(messages={"r1": {b"1"}}), ["r2: no message about the result"], []),
+    "not heard of": (FINE._replace(messages={"r1": {b'{"a": 1}'}}), ["r2: no message about the result"], []),
     "a message of the outage": (FINE._replace(other_messages={"m"}), ["m: the message never came"], []),
     "a spoilt file": (FINE._replace(unreadable={"1.1"}), ["1.1: the spool does not hold what was sent"], []),
     "answered twice": (
@@ -66,9 +66,14 @@ CASES: dict[str, tuple[Seen, list[str], list[str]]] = {
         ["r9: a message without a result"],
     ),
     "another body": (
-        FINE._replace(messages={**FINE.messages, "r1": {b"1", b"one"}}),
+        FINE._replace(messages={**FINE.messages, "r1": {b'{"a": 1}', b'{"a": 2}'}}),
         [],
-        ["r1: messages of one id that differ"],
+        ['r1: messages of one id that differ in a: {"a": 1} and {"a": 2}'],
+    ),
+    "another writing": (
+        FINE._replace(messages={**FINE.messages, "r1": {b'{"a": 1}', b'{"a":1}'}}),
+        [],
+        ["r1: messages of one id that differ in bytes: {} and {}"],
     ),
 }
 
@@ -76,12 +81,22 @@ AGAIN: dict[str, tuple[Seen, list[str], list[str]]] = {
     f"{what}, {'a repeated' if repeated else 'any other'} result": (
         FINE._replace(messages={**FINE.messages, "r1": bodies}, repeated={"r1"} if repeated else set()),
         [],
-        [] if same else ["r1: messages of one id that differ"],
+        [f"r1: messages of one id that differ in {differing}"] if differing else [],
     )
-    for what, bodies, repeated, same in (
-        ("later", {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)}, True, True),
-        ("later", {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)}, False, False),
-        ("another answer", {_summary(Status.CLEAR, 10), _summary(Status.FLAGGED, 10)}, True, False),
+    for what, bodies, repeated, differing in (
+        ("later", {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)}, True, ""),
+        (
+            "later",
+            {_summary(Status.CLEAR, 10), _summary(Status.CLEAR, 99)},
+            False,
+            'latency_ms: {"latency_ms": 10} and {"latency_ms": 99}',
+        ),
+        (
+            "another answer",
+            {_summary(Status.CLEAR, 10), _summary(Status.FLAGGED, 10)},
+            True,
+            'status: {"status": "clear"} and {"status": "flagged"}',
+        ),
     )
 }
 
