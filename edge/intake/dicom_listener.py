@@ -158,8 +158,9 @@ class DicomListener:
 
     def _begin(self, command: Dataset, transfer_syntax: UID) -> Delivery:
         """Start a DICOM file (PS3.10 7.1) with file meta information of our own."""
+        meta = file_meta(command.AffectedSOPClassUID, command.AffectedSOPInstanceUID, transfer_syntax)
         delivery = self._reception.begin()
-        delivery.write(file_meta(command.AffectedSOPClassUID, command.AffectedSOPInstanceUID, transfer_syntax))
+        delivery.write(meta)
         return delivery
 
     def _on_store(self, event: Any) -> int | Dataset:

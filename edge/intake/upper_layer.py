@@ -57,6 +57,7 @@ _LINGER_SECONDS = 1.0
 _ASSOCIATE_RQ, _P_DATA, _LONGEST_KNOWN = 0x01, 0x04, 0x07
 _LONGEST_UID = 64  # PS3.5 9.1
 _SHORTEST_PDV = 2  # a presentation context's number and a message control header
+_NAMED_BY = ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
 _REST_SECONDS = 0.1
 _NO_BELL = -1
 _P_DATA_RECEIVED, _CLOSED, _INVALID_PDU = "Evt10", "Evt17", "Evt19"
@@ -457,6 +458,8 @@ class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]
     def _begin(self, message: Any) -> Delivery:
         if not isinstance(message, C_STORE_RQ):
             raise Violation("a data set without the command of a C-STORE-RQ")
+        if not all(keyword in message.command_set for keyword in _NAMED_BY):
+            raise Violation("a C-STORE-RQ message without its mandatory parameters")
         context = self.assoc._accepted_cx.get(message.context_id)
         if context is None:
             raise Violation("a presentation context that was not accepted")

@@ -199,6 +199,15 @@ AGAINST_THE_PROTOCOL = {
         True,
         wire.p_data(wire.STORE_CONTEXT, wire.LAST_COMMAND, wire.command(wire.C_STORE_RQ, sop_class="")),
     ),
+    "a data set behind a C-STORE without the object's UID": (  # found by fuzzing: what had begun was not removed
+        True,
+        wire.p_data(
+            wire.STORE_CONTEXT,
+            wire.LAST_COMMAND,
+            wire.command(wire.C_STORE_RQ, sop_class=OBJECT.SOPClassUID, data_set=True),
+        )
+        + wire.p_data(wire.STORE_CONTEXT, wire.LAST_DATA, bytes(100)),
+    ),
     "a context that was not agreed on": (
         True,
         wire.p_data(99, wire.LAST_COMMAND, wire.command(wire.C_ECHO_RQ, sop_class=wire.VERIFICATION)),
@@ -215,6 +224,7 @@ def test_what_is_against_the_protocol_is_aborted(listening: Listening, store: St
             peer.associated()
         peer.send(sent)
         assert [pdu.kind for pdu in peer.read_all()] == [wire.ABORT]
+    assert list((store.state_dir / "spool" / "incoming").iterdir()) == []
     _is_well(port)
     assert store.queue().depth == 1
 
