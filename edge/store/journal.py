@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS results (
     acknowledged_by BLOB,
     acknowledged_as TEXT
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS of_instance ON results (instance_id);
 CREATE INDEX IF NOT EXISTS newest ON results (committed_at, id);
 CREATE INDEX IF NOT EXISTS unacknowledged_flags ON results (committed_at, id)
     WHERE acknowledged_at IS NULL AND status = 'flagged';

@@ -18,6 +18,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from threading import ExceptHookArgs
 from typing import NamedTuple
@@ -211,7 +212,7 @@ class ListenerUnderTest:
             for leftover in incoming.iterdir():  # else every conversation after a finding would look like one
                 leftover.unlink()
         while instance := self.store.claim():
-            dataset = dcmread(spool / instance.id, specific_tags=["SOPClassUID", "SOPInstanceUID"])
+            dataset = dcmread(BytesIO(self.store.read(instance.id)), specific_tags=["SOPClassUID", "SOPInstanceUID"])
             arrival = instance.arrival
             kept = (dataset.file_meta.MediaStorageSOPInstanceUID, dataset.file_meta.MediaStorageSOPClassUID)
             assert kept == (arrival.sop_instance_uid, arrival.sop_class_uid)
