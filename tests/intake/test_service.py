@@ -90,7 +90,8 @@ def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     (incoming / "half").write_bytes(b"half")
     (incoming.parent / "never-journalled").write_bytes(b"whole")
     with IntakeProcess(tmp_path) as intake:
-        assert "2 half-written" in intake.wait_for("SC300")
+        assert "1 half-written" in intake.wait_for("SC300")
+        assert "1 spool files are not what was written" in intake.wait_for("SC324")
         assert list(incoming.parent.rglob("*")) == [incoming]
 
 

@@ -32,13 +32,12 @@ def work(state: Path, report: Callable[[str], None]) -> None:
     with closing(Store(state)) as store:
         store.sweep()
         store.recover()
-        for number in range(2):
-            data = bytes([number]) * 300_000
-            instance = store.accept(data, arrival(f"1.2.{number}")).instance
-            report(f"accepted {instance.id} {hashlib.sha256(data).hexdigest()}")
-            result = store.commit(claimed(store), flagged(), SUBJECT, summary=summary)
-            report(f"answered {result.id}")
-            store.write_picture(result.instance_id, "preview.jpg", b"picture")
+        data = b"x" * 300_000
+        instance = store.accept(data, arrival("1.2.3")).instance
+        report(f"accepted {instance.id} {hashlib.sha256(data).hexdigest()}")
+        result = store.commit(claimed(store), flagged(), SUBJECT, summary=summary)
+        report(f"answered {result.id}")
+        store.write_picture(result.instance_id, "preview.jpg", b"picture")
         store.acknowledge(result.id, "ada", "agree")
         report(f"acknowledged {result.id}")
 
@@ -78,8 +77,8 @@ def test_the_power_goes_at_every_operation_on_the_disk(memory: Path, unflushed: 
         check(state, promises)
         shutil.rmtree(state)
         cuts += 1
-    assert len(promises) == 5
-    assert cuts > 50, "the layer sees the operations"
+    assert len(promises) == 3
+    assert cuts > 30, "the layer sees the operations"
 
 
 def _cut(state: Path, at: int, unflushed: Unflushed) -> tuple[list[str], int]:

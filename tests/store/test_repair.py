@@ -198,12 +198,12 @@ def test_the_newest_broken_ones_are_kept(state: Path) -> None:
 
 def test_a_file_whose_reading_kills_is_given_up(tmp_path: Path) -> None:
     path = tmp_path / "file.sqlite"
-    schema = "CREATE TABLE IF NOT EXISTS things (name TEXT)"
-    Database(path, schema).close()
-    overwritten(0, b"x")(path)
-    with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"x" * 4096)
+    schema = "CREATE TABLE IF NOT EXISTS things (data BLOB)"
+    with closing(Database(path, schema)) as file, file.transaction() as sql:
+        sql.executemany("INSERT INTO things VALUES (?)", [(bytes(3000),)] * 10)
+    overwritten(4096 * 4, bytes(4096))(path)
+    with closing(Database(path, schema)) as file, pytest.raises(Damaged), file.reading() as sql:
+        sql.execute("SELECT max(data) FROM things").fetchall()
     seen: list[bool] = []
 
     def carry_over(broken: sqlite3.Connection | None, _new: sqlite3.Connection) -> str:
@@ -213,7 +213,6 @@ def test_a_file_whose_reading_kills_is_given_up(tmp_path: Path) -> None:
         return "nothing"
 
     contents = Contents(carry_over=carry_over)
-    path.write_bytes(b"SQLite format 3\0" + path.read_bytes()[16:4096])
     for _ in range(MOST_TRIES):
         child, _ = forked(lambda _report: Database(path, schema, contents=contents).close())
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge.records import Instance
-from edge.store import AlreadyRunning, Store, VaultLocked
+from edge.store import AlreadyRunning, Damaged, Store, VaultLocked
 from edge.store.keys import KeyRing, open_ring, write_ring
 from edge.store.rotation import rotate
 from tests.running import ROOT, scanside
@@ -128,7 +128,7 @@ def test_what_does_not_open_is_named_and_keeps_its_key(state: Path) -> None:
     assert open_ring(state).ids[1:] == before
     with closing(Store(state)) as store:
         assert store.result(damaged.id) == damaged
-        with pytest.raises(sqlite3.DatabaseError, match="the journal is damaged"):
+        with pytest.raises(Damaged, match="not a sealed value"):
             store.result(other.id)
 
 
