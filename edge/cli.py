@@ -141,6 +141,8 @@ def _require(paths: Sequence[Path]) -> None:
 def _export(options: argparse.Namespace) -> int:
     from edge.imaging.deidentify import NotExportable, deidentify  # noqa: PLC0415
     from edge.store import Store  # noqa: PLC0415
+    from edge.store import audit_actions as actions  # noqa: PLC0415
+    from edge.store.audit import open_trail  # noqa: PLC0415
 
     settings = _config(options)
     if not settings.state_dir.is_dir():
@@ -156,6 +158,9 @@ def _export(options: argparse.Namespace) -> int:
         except FileNotFoundError:
             raise NotExportable(f"{stored.id}: the box no longer has this image") from None
     exported = deidentify(data)
+    with closing(open_trail(settings, "cli")) as trail:  # first: what cannot be recorded is not done
+        who = actions.Person(getpass.getuser())
+        trail.record(actions.exported(trail.source, who, stored, options.output.absolute().as_uri()))
     with open(options.output, "xb", opener=partial(os.open, mode=0o600)) as file:
         file.write(exported.data)
     if exported.caution:

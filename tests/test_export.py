@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import stat
 import subprocess
+from base64 import b64encode
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -65,6 +67,17 @@ def test_an_image_is_written_without_identifiers(tmp_path: Path) -> None:
     assert dcmread(box.output).PatientIdentityRemoved == "YES"
     assert find(box.planted, box.output) == []
     assert stat.S_IMODE(box.output.stat().st_mode) == 0o600
+
+
+def test_who_took_an_image_off_the_box_stands_in_the_audit_trail(tmp_path: Path) -> None:
+    box = Box(tmp_path, "NO")
+    assert box.export(box.result).returncode == 0
+    command = scanside("audit", "export", "--config", str(box.config))
+    told = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout.splitlines()
+    (message,) = [line for line in told if 'csd-code="110106"' in line]
+    assert box.output.as_uri() in message
+    assert b64encode(box.result.encode()).decode() in message
+    assert getpass.getuser() in message
 
 
 def test_what_a_person_must_look_at_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 | --- | --- |
 | a service starts or stops | Application Activity (A.5.3.1) |
 | somebody reads the audit trail | Audit Log Used (A.5.3.2) |
+| somebody takes a result's image off the box | Export (A.5.3.4) |
 | a file comes by upload or through the watch folder | Import (A.5.3.5) |
 | somebody sees, or answers to, a result and its image | DICOM Instances Accessed (A.5.3.6) |
 | images come by C-STORE or STOW-RS | DICOM Instances Transferred (A.5.3.7) |
@@ -31,6 +32,7 @@ _PERSON, _SYSTEM = 1, 2
 _PATIENT, _REPORT, _SECURITY_RESOURCE = 1, 3, 13
 _DESTINATION = Code("110152", "DCM", "Destination Role ID")
 _SOURCE = Code("110153", "DCM", "Source Role ID")
+_DESTINATION_MEDIA = Code("110154", "DCM", "Destination Media")
 _SOURCE_MEDIA = Code("110155", "DCM", "Source Media")
 _APPLICATION = Code("110150", "DCM", "Application")
 _URI_MEDIA = Code("110037", "DCM", "URI")
@@ -44,6 +46,7 @@ _LOGIN = Code("110122", "DCM", "Login")
 _LOGOUT = Code("110123", "DCM", "Logout")
 _ACCESSED = Code("110103", "DCM", "DICOM Instances Accessed")
 _TRANSFERRED = Code("110104", "DCM", "DICOM Instances Transferred")
+_EXPORT = Code("110106", "DCM", "Export")
 _IMPORT = Code("110107", "DCM", "Import")
 _ALERT = Code("110113", "DCM", "Security Alert")
 
@@ -116,6 +119,13 @@ def acknowledged(source: AuditSource, who: Person, stored: StoredResult, answer:
     outcome, why = (Outcome.SUCCESS, "") if stands else (Outcome.MINOR_FAILURE, "acknowledged before")
     people = (_person(who), _process(source))
     return AuditMessage(_ACCESSED, "U", people, (kind,), outcome, why, _of(stored))
+
+
+def exported(source: AuditSource, who: Person, stored: StoredResult, medium: str) -> AuditMessage:
+    """Somebody takes a result's image off the box, without identifiers; `medium` is where it goes."""
+    media = Participant(medium, requestor=False, role=_DESTINATION_MEDIA, media=_URI_MEDIA)
+    people = (_person(who, role=_SOURCE), _process(source, role=_SOURCE), media)
+    return AuditMessage(_EXPORT, "R", people, objects=_of(stored))
 
 
 def imported(source: AuditSource, who: Person | None, received: Counter[Received], medium: str) -> AuditMessage:

@@ -118,6 +118,13 @@ TABLE: dict[str, tuple[AuditSource, AuditMessage, str]] = {
         " | ada@xray-1.clinic-12* 192.0.2.7, scanside-web"
         f" | {STUDY} 2.25.3 result=r1 | {PATIENT} PAT-000417",
     ),
+    "an image is taken off the box": (
+        WEB,
+        actions.exported(WEB, ADA, stored(), "file:///media/stick/a.dcm"),
+        "Export R 0 | ada@xray-1.clinic-12* [Source Role ID] 192.0.2.7, scanside-web [Source Role ID],"
+        " file:///media/stick/a.dcm [Destination Media] on URI"
+        f" | {STUDY} 2.25.3 result=r1 | {PATIENT} PAT-000417",
+    ),
     "an upload": (
         WEB,
         actions.imported(WEB, ADA, received((DX, "2.25.3", "P1", True)), "upload"),
