@@ -43,7 +43,7 @@ def test_the_notes_tell_what_the_shares_hide(data: Path, recipe: Recipe) -> None
     (data / "1.png").write_bytes(picture)
     rewrite(data, lambda n, line: line.update(path=f"{n}.png", patient_id=f"p{n // 2}"))
     write_masks(data)
-    of_lungs = msgspec.structs.replace(recipe, task="segmentation", findings=(), structure=STRUCTURE)
+    of_lungs = msgspec.structs.replace(recipe, task="segmentation", familiarity=None, findings=(), structure=STRUCTURE)
     text = markdown("report", [data_section(load(data, findings=[], structure=STRUCTURE), of_lungs)])
     assert "- Left out: 1 of 80 images" in text
     assert "With the pixels of another image, and in its split: 1 of 80" in text
@@ -66,7 +66,7 @@ def test_pictures_are_in_the_page_and_nothing_is_fetched(data: Path, recipe: Rec
 
 def test_a_segmentation_shows_what_is_inside_and_outside(data: Path, recipe: Recipe) -> None:
     write_masks(data)
-    of_lungs = msgspec.structs.replace(recipe, task="segmentation", findings=(), structure=STRUCTURE)
+    of_lungs = msgspec.structs.replace(recipe, task="segmentation", familiarity=None, findings=(), structure=STRUCTURE)
     made = page("report", [data_section(load(data, findings=[], structure=STRUCTURE), of_lungs)])
     assert "inside of Lung" in made
     assert "outside of Lung" in made
