@@ -71,7 +71,7 @@ def _from_http(error: HTTPException) -> Problem:
     headers = {name: value for name, value in error.get_headers() if name.lower() in ("allow", "location")}
     details = {
         HTTPStatus.NOT_FOUND: "there is nothing under this address: check it, or begin at /",
-        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible here: the Allow header says what is",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this method is not possible here: the Allow header says what is",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the request is larger than anything that this page takes",
         HTTPStatus.INTERNAL_SERVER_ERROR: "the page failed on this request; the failure is logged",
     }
