@@ -56,6 +56,7 @@ def serve(config: Config) -> int:
     try:
         while True:
             store.check()
+            trail.check()
             more = keeper.tend() | (folder.look() if folder else False)
             certificate.look()
             _record_receipts(trail, reception, dicom.ae_title)

@@ -23,6 +23,7 @@ from edge.events import emit
 from edge.store import audit_actions as actions
 from edge.store.audit_chain import START, Head, digest_of
 from edge.store.audit_message import AuditMessage, AuditSource, to_xml
+from edge.store.damage import Damaged
 from edge.store.database import Database
 from edge.store.doorbell import ring
 from edge.store.keys import Key, KeyRing, new_key, open_ring
@@ -201,6 +202,10 @@ class AuditTrail:
         with self._file.transaction() as sql:
             sql.execute("INSERT OR REPLACE INTO forwarded VALUES (1, ?)", (number,))
 
+    def check(self) -> None:
+        """Raise `Damaged` when some service has found the file damaged: end, so that the next start repairs it."""
+        self._file.check()
+
     def head(self) -> Head:
         """How far the trail goes."""
         with self._file.reading() as sql:
@@ -213,7 +218,10 @@ class AuditTrail:
 
     def anchor(self) -> None:
         """Tell the log how far the trail goes: done by itself from time to time, and to be done before an end."""
-        head = self.head()
+        try:
+            head = self.head()
+        except Damaged:  # SC320 says it; the next start looks at the file and goes on from there
+            return
         if head != self._anchored:
             emit(events.AUDIT_HEAD, number=head.number, digest=head.digest.hex())
 

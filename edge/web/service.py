@@ -86,6 +86,7 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
 
     def condition() -> Condition:
         file.check()
+        trail.check()
         return read_condition(store, config.state_dir, services, clock())
 
     bell, health = Doorbell(config.state_dir, "web"), HealthFile(config.state_dir, "web", clock)
