@@ -14,9 +14,8 @@ from pathlib import Path
 
 from benchmarks.report import heading, ratio, spread
 from edge.records import Kept, Priority, Result, Status, StoredResult, Subject, Timings
-from edge.store import audit_actions as actions
-from edge.store.audit import AuditTrail, audit_file
-from edge.store.audit_message import AuditSource
+from edge.store.audit import AuditTrail, actions, audit_file
+from edge.store.audit.message import AuditSource
 from edge.store.database import Database
 from edge.store.keys import open_ring
 from edge.store.vault import Vault

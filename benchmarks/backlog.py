@@ -24,7 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from benchmarks.report import heading, percentile, ratio, spread
-from edge import config
+from edge import config_file
 from edge.config import Config
 from edge.device.health import State, read_health
 from edge.records import Arrival, StoredResult
@@ -50,7 +50,7 @@ def main() -> None:
             folder = Path(name) / str(number)
             folder.mkdir()
             file = _write_config(folder, Path(name) / "cache")
-            settings = config.load(file)
+            settings = config_file.load(file)
             store = Store(settings.state_dir)
             with _running(file, settings, "intake"):
                 with _running(file, settings, "inference"):

@@ -20,7 +20,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.report import heading, percentile, ratio, spread
-from edge import config
+from edge import config_file
 from edge.config import Config
 from edge.demo.broker import embedded_broker
 from edge.device.health import State, read_health
@@ -45,7 +45,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, embedded_broker(broker_port := _free_port()):
         folder = Path(name)
         file = _write_config(folder, broker_port)
-        settings = config.load(file)
+        settings = config_file.load(file)
         with _running(file, settings):
             pass  # fills the model caches and chooses the engine
         with _running(file, settings) as (appliance, ready_seconds), _usual_stack() as (peer, peer_port):

@@ -18,7 +18,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge import config, events
+from edge import config, config_file, events
 from edge.errors import ScansideError, UsageError
 
 SERVICES = ("intake", "inference", "web", "sync", "audit")
@@ -141,8 +141,7 @@ def _require(paths: Sequence[Path]) -> None:
 def _export(options: argparse.Namespace) -> int:
     from edge.imaging.deidentify import NotExportable, deidentify  # noqa: PLC0415
     from edge.store import Store  # noqa: PLC0415
-    from edge.store import audit_actions as actions  # noqa: PLC0415
-    from edge.store.audit import open_trail  # noqa: PLC0415
+    from edge.store.audit import actions, open_trail  # noqa: PLC0415
 
     settings = _config(options)
     if not settings.state_dir.is_dir():
@@ -204,8 +203,7 @@ def _factory_reset(options: argparse.Namespace) -> int:
 
 
 def _user(options: argparse.Namespace) -> int:
-    from edge.store import audit_actions as actions  # noqa: PLC0415
-    from edge.store.audit import open_trail  # noqa: PLC0415
+    from edge.store.audit import actions, open_trail  # noqa: PLC0415
     from edge.web.accounts import Accounts, Role, normal_name  # noqa: PLC0415
     from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
 
@@ -233,9 +231,8 @@ def _user(options: argparse.Namespace) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from edge.store import audit_actions as actions  # noqa: PLC0415
-    from edge.store.audit import audit_file, open_trail  # noqa: PLC0415
-    from edge.store.audit_chain import check_file, report  # noqa: PLC0415
+    from edge.store.audit import actions, audit_file, open_trail  # noqa: PLC0415
+    from edge.store.audit.chain import check_file, report  # noqa: PLC0415
 
     settings = _config(options)
     file = audit_file(settings.state_dir)
@@ -299,7 +296,7 @@ def _show_progress(step: str) -> None:
 
 
 def _config(options: argparse.Namespace) -> config.Config:
-    return config.load(options.config) if options.config else config.Config()
+    return config_file.load(options.config) if options.config else config.Config()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from tests.running import ROOT, RunningProgram, scanside
 from tests.system.conftest import await_until
 
 _RUN = (
-    "import sys; from edge import events; from edge.appliance import run; from edge.config import parse;"
+    "import sys; from edge import events; from edge.appliance import run; from edge.config_file import parse;"
     "events.configure('appliance'); sys.exit(run(parse(sys.argv[1], 'test'), sys.argv[2:]))"
 )
 _STARTED = re.compile(r"service (\w+) started, process (\d+)")

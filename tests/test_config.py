@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Config, ConfigError, load, parse
+from edge.config import Config, ConfigError
+from edge.config_file import load, parse
 
 COMPLETE: dict[str, Any] = {
     "site": "clinic-1",

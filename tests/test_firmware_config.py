@@ -11,7 +11,8 @@ import msgspec
 import pytest
 import yaml
 
-from edge.config import Audit, Config, DicomTls, Mqtt, Syslog, parse
+from edge.config import Audit, Config, DicomTls, Mqtt, Syslog
+from edge.config_file import parse
 from tests.conftest import ROOT
 
 FILE = ROOT / "firmware_config" / "scanside.yaml"

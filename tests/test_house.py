@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = [
-    {"records", "events", "errors", "config", "identity", "file_meta", "messages"},
+    {"records", "events", "errors", "config", "config_file", "identity", "file_meta", "messages"},
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},
     {"cli", "appliance", "doctor", "demo"},

@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from edge.config import Syslog
-from edge.store.audit_message import AuditSource, utc
+from edge.store.audit.message import AuditSource, utc
 
 SECONDS = 5.0
 """What each step of a connection may take, and how long the server may be silent about what was sent."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from edge import config
+from edge import config_file
 from edge.config import Config
 from edge.demo.broker import ENDS_WITH_US, embedded_broker
 from edge.demo.inputs import own_files, synthetic_files
@@ -66,7 +66,7 @@ def _demo(folder: Path, own: Path | None, *, once: bool) -> int:
     with embedded_broker(broker_port) as broker:
         _say(f"2/5 MQTT broker: {broker}, 127.0.0.1:{broker_port}.")
         file = _write_config(folder, broker_port)
-        settings = config.load(file)
+        settings = config_file.load(file)
         arrivals: queue.SimpleQueue[Summary] = queue.SimpleQueue()
         with subscribe("127.0.0.1", broker_port, lambda topic, payload: _receive(topic, payload, arrivals)):
             return _with_appliance(file, settings, images, arrivals, once=once)

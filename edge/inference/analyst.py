@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge import events
-from edge.config import Quality, parse
+from edge.config import Quality
+from edge.config_file import parse
 from edge.device.health import ModelInService
 from edge.events import place
 from edge.imaging.quality import NOTHING_YET

@@ -15,9 +15,9 @@ from threading import Lock
 from typing import NamedTuple
 
 from edge.identity import Identity
-from edge.store import audit_actions as actions
-from edge.store.audit_actions import Received
-from edge.store.audit_message import AuditMessage, AuditSource
+from edge.store.audit import actions
+from edge.store.audit.actions import Received
+from edge.store.audit.message import AuditMessage, AuditSource
 
 LONGEST = 60.0
 FOLDER = "watch folder"

@@ -19,8 +19,7 @@ from edge.intake.tls import TlsUnusable
 from edge.intake.upper_layer import remember_valid_uids
 from edge.intake.watch_folder import WatchFolder
 from edge.store import Damaged, Keeper, Store, hold_lock, repaired_lately
-from edge.store import audit_actions as actions
-from edge.store.audit import AuditTrail, open_trail
+from edge.store.audit import AuditTrail, actions, open_trail
 
 LOOK_EVERY = 1.0
 RETIRE_EVERY = 3600.0

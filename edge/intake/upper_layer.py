@@ -1,4 +1,4 @@
-"""Our hooks into pynetdicom's upper layer: the only place that relies on its insides (those of 3.0.4).
+"""Our hooks into pynetdicom's upper layer: with `dimse.py` the only place that relies on its insides (of 3.0.4).
 
 pynetdicom reads whatever length a PDU claims, keeps whatever an object or command grows to, waits without end for the
 rest of either, does TLS handshakes in the loop that accepts connections, and lets a thread die of a PDU that its state
@@ -20,15 +20,12 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
-from io import BytesIO
 from socketserver import TCPServer
 from threading import Event, Lock
 from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, DIMSEMessage
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import P_DATA
@@ -39,17 +36,12 @@ from edge.config import Dicom
 from edge.events import emit, place
 from edge.intake.admission import make_titles_readable
 from edge.intake.connections import Connection, Connections, Stage
+from edge.intake.dimse import Dimse, Violation
 from edge.intake.tls import tls_words
 from edge.store import Delivery
 
 MAX_ASSOCIATE_BYTES = 1 << 18
 """The longest A-ASSOCIATE-RQ: 128 presentation contexts of 50 transfer syntaxes each need 180 KB."""
-
-MAX_COMMAND_BYTES = 1 << 14
-"""The longest command set: a C-STORE request has under 300 bytes."""
-
-_HEAD_BYTES = 1 << 16
-"""How much of an object stays in memory: the UIDs that say what it is are among its first elements."""
 
 _HEADER_BYTES = 6
 _READ_BYTES = 1 << 16
@@ -57,15 +49,10 @@ _LINGER_SECONDS = 1.0
 _ASSOCIATE_RQ, _P_DATA, _LONGEST_KNOWN = 0x01, 0x04, 0x07
 _LONGEST_UID = 64  # PS3.5 9.1
 _SHORTEST_PDV = 2  # a presentation context's number and a message control header
-_NAMED_BY = ("AffectedSOPClassUID", "AffectedSOPInstanceUID")
 _REST_SECONDS = 0.1
 _NO_BELL = -1
 _P_DATA_RECEIVED, _CLOSED, _INVALID_PDU = "Evt10", "Evt17", "Evt19"
 _IDLE, _CLOSING = "Sta1", "Sta13"
-
-
-class Violation(Exception):  # noqa: N818 - the sender's error, not ours
-    """What a sender did against the protocol."""
 
 
 def remember_valid_uids() -> None:
@@ -160,7 +147,13 @@ class _Handler(RequestHandler):  # type: ignore[misc]
         association.acse_timeout, association.network_timeout = self.ae.acse_timeout, self.ae.network_timeout
         association.dul.socket = _Transport(association, self.request, self._connection, self.server)
         association.dul.state_machine = _Machine(association.dul)
-        association.dimse = _Dimse(association, self._connection, self.server)
+        association.dimse = Dimse(
+            association,
+            self._connection,
+            begin=self.server.begin,
+            max_object_bytes=self.server.max_object_bytes,
+            clock=self.server.connections.clock,
+        )
         association.dimse.msg_queue = _Waking(checkpoint.wake)
         association.start()
         self._connection.thread = association
@@ -367,102 +360,3 @@ class _Machine(StateMachine):  # type: ignore[misc]
         self.dul._kill_thread = self.current_state == _IDLE or event == _INVALID_PDU
         if self.current_state != _CLOSING:
             self.dul.event_queue.put(_INVALID_PDU)
-
-
-class ObjectBuffer(BytesIO):
-    """An object as it comes: it goes on to the store, and only its head stays here, to say what it is.
-
-    Attributes:
-        size: How many bytes came.
-        delivery: What is in the store's hands; None before the first byte.
-        is_too_large: Whether it is not kept: then it is only counted.
-    """
-
-    def __init__(self, begin: Callable[[], Delivery], longest: int) -> None:
-        """`begin` starts the delivery when the first fragment comes; `longest` is in bytes."""
-        super().__init__()
-        self._begin = begin
-        self._longest = longest
-        self.size = 0
-        self.delivery: Delivery | None = None
-        self.is_too_large = False
-
-    def write(self, data: Any) -> int:
-        """Take one fragment."""
-        self.size += len(data)
-        self.delivery = self.delivery or self._begin()
-        if self.size > self._longest:
-            self.is_too_large = True
-            self.delivery.discard()
-            return len(data)
-        self.delivery.write(data)
-        super().write(data[: _HEAD_BYTES - self.tell()])
-        return len(data)
-
-    def discard(self) -> None:
-        """Remove what came, unless the store has accepted it."""
-        if self.delivery:
-            self.delivery.discard()
-
-
-class _CommandBuffer(BytesIO):
-    def write(self, data: Any) -> int:
-        if self.tell() + len(data) > MAX_COMMAND_BYTES:
-            raise Violation(f"a command set of more than {MAX_COMMAND_BYTES} bytes")
-        return super().write(data)
-
-
-class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]
-    """Takes C-STORE and C-ECHO requests, one at a time and of bounded size."""
-
-    message: Any
-
-    def __init__(self, association: Any, connection: Connection, server: Server) -> None:
-        super().__init__(association)
-        self._connection = connection
-        self._server = server
-
-    def receive_primitive(self, primitive: P_DATA) -> None:
-        """Add fragments to the message. Raises `Violation`."""
-        message = self.message = self.message or self._new_message()
-        complete = message.decode_msg(primitive, self.assoc)
-        endless = message.data_set.size > 2 * self._server.max_object_bytes  # not kept; its end need not be waited for
-        if not complete and not endless:
-            return
-        self.message = None
-        if isinstance(message, C_CANCEL_RQ):
-            return  # too late: what it cancels was answered before the next message was read
-        if not isinstance(message, C_STORE_RQ | C_ECHO_RQ):
-            raise Violation(f"a {type(message).__name__} message, the rule is C-STORE-RQ or C-ECHO-RQ")
-        request = message.message_to_primitive()
-        if not request.is_valid_request:
-            raise Violation(f"a {type(message).__name__} message without its mandatory parameters")
-        self._connection.stage = Stage.STORING
-        self.msg_queue.put((message.context_id, request))
-
-    def send_msg(self, primitive: Any, context_id: int) -> None:
-        """Answer, and let the next message come."""
-        super().send_msg(primitive, context_id)
-        self._connection.discard()
-        self._connection.received, self._connection.since = 0, self._server.connections.clock()
-        self._connection.stage = Stage.RECEIVING
-
-    def _new_message(self) -> Any:
-        self._connection.discard()  # of an object that was given up for another message
-        message: Any = DIMSEMessage()
-        message.encoded_command_set = _CommandBuffer()
-        message.data_set = ObjectBuffer(lambda: self._begin(message), self._server.max_object_bytes)
-        self._connection.incoming = message.data_set
-        return message
-
-    def _begin(self, message: Any) -> Delivery:
-        if not isinstance(message, C_STORE_RQ):
-            raise Violation("a data set without the command of a C-STORE-RQ")
-        if not all(keyword in message.command_set for keyword in _NAMED_BY):
-            raise Violation("a C-STORE-RQ message without its mandatory parameters")
-        context = self.assoc._accepted_cx.get(message.context_id)
-        if context is None:
-            raise Violation("a presentation context that was not accepted")
-        if self._connection.stage is Stage.CLOSING:
-            raise Violation("more after the connection was cut")
-        return self._server.begin(message.command_set, context.transfer_syntax[0])

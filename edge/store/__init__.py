@@ -17,12 +17,13 @@ from edge.store.outbox import Outbox, OutboxMessage
 from edge.store.repair import repaired_lately, repairs
 
 if TYPE_CHECKING:
+    from edge.store.answers import Owed, Queue
     from edge.store.delivery import Delivery
     from edge.store.keeper import Keeper
     from edge.store.keys import VaultLocked
     from edge.store.retention import Band
     from edge.store.sealed_file import SealedFile, read_sealed
-    from edge.store.store import Accepted, Owed, Queue, StorageFull, Store
+    from edge.store.store import Accepted, StorageFull, Store
     from edge.store.vault import Tampered
 
 __all__ = [
@@ -52,12 +53,13 @@ __all__ = [
 ]
 
 _LATER = {
+    "answers": ("Owed", "Queue"),
     "delivery": ("Delivery",),
     "keeper": ("Keeper",),
     "keys": ("VaultLocked",),
     "retention": ("Band",),
     "sealed_file": ("SealedFile", "read_sealed"),
-    "store": ("Accepted", "Owed", "Queue", "StorageFull", "Store"),
+    "store": ("Accepted", "StorageFull", "Store"),
     "vault": ("Tampered",),
 }
 

@@ -1,11 +1,11 @@
-"""What the services call: accept, claim, commit, and what the page and the relay read."""
+"""What the services call: accept, claim, commit; what the page and the relay read is in `answers.py`."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from edge.config import Storage
 from edge.events import emit
 from edge.records import Arrival, Instance, Kept, Result, StoredResult, Subject, Summary
 from edge.store.adoption import Swept, adopt, tell
+from edge.store.answers import RESULT_COLUMNS, Answers
 from edge.store.damage import Damaged
 from edge.store.database import Database, is_full
 from edge.store.delivery import Delivery
@@ -36,7 +37,6 @@ from edge.store.sealed_file import SealedFile, read_header, read_sealed
 from edge.store.spool import Spool
 from edge.store.vault import Vault
 
-_RESULT_COLUMNS = "r.*, i.received_at, i.unsynchronised, i.kept FROM results r JOIN instances i ON i.id = r.instance_id"
 _STORAGE, _MACHINE = Storage(), Machine()
 
 
@@ -52,23 +52,6 @@ class Accepted(NamedTuple):
     conflicts_with: str | None
 
 
-class Owed(NamedTuple):
-    """Something a committed result owes to others, until `settle` is called with its number."""
-
-    number: int
-    kind: str
-    result_id: str
-    instance_id: str
-    body: str
-
-
-class Queue(NamedTuple):
-    """How much waits: images without a result, and when the oldest arrived (seconds since the epoch, or None)."""
-
-    depth: int
-    oldest_received_at: float | None
-
-
 class Summarise(Protocol):
     """Makes the de-identified summary of a result once its id and the time of its commit are known."""
 
@@ -76,11 +59,10 @@ class Summarise(Protocol):
         """The summary."""
 
 
-class Store:
+class Store(Answers):
     """The journal and the spool under one state folder. Safe to share between threads; each process opens its own.
 
     Attributes:
-        lifetime: What time it is, by clocks that jump and by one that does not.
         holdings: What is kept of what was answered.
     """
 
@@ -107,7 +89,6 @@ class Store:
             AlreadyRunning: Its keys are being rotated.
         """
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.state_dir = state_dir
         self._storage = storage
         self._machine = machine
         self._band = Band.ROOM
@@ -130,11 +111,10 @@ class Store:
             self._derived = Spool(state_dir / "derived")
             known = JournalContents(vault, self._spool, self._derived)
             contents = Contents(known.look, known.carry_over)
-            self._journal = opened.enter_context(closing(Database(journal, SCHEMA, VERSION, contents)))
+            database = opened.enter_context(closing(Database(journal, SCHEMA, VERSION, contents)))
             self._vault = vault()
-            self._columns = Columns(self._vault)
-            check_key(self._journal, self._vault)
-            self.lifetime = Lifetime(self._journal, clock, machine)
+            check_key(database, self._vault)
+            super().__init__(state_dir, database, Columns(self._vault), Lifetime(database, clock, machine))
             self.holdings = Holdings(self._journal, self._spool, self._derived)
             self._opened = opened.pop_all()
 
@@ -296,98 +276,10 @@ class Store:
                 if summary:
                     said = summary(message_id=result_id, committed_at=now.wall)
                     owe(sql, "summary", result_id, msgspec.json.encode(said).decode())
-            row = sql.execute(f"SELECT {_RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
+            row = sql.execute(f"SELECT {RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
             stored = self._columns.stored_result(row)
         ring(self.state_dir, "web")
         return stored
-
-    def result(self, result_id: str) -> StoredResult | None:
-        """One result, or None."""
-        return next(iter(self._results("r.id = ?", (result_id,), 1)), None)
-
-    def result_of(self, instance_id: str) -> StoredResult | None:
-        """The result of one accepted object, or None while there is none."""
-        return next(iter(self._results("r.instance_id = ?", (instance_id,), 1)), None)
-
-    def results(self, limit: int = 50, before: str | None = None) -> list[StoredResult]:
-        """The newest results, newest first; those older than the result `before` when its id is given."""
-        if before is None:
-            return self._results("1 ORDER BY r.number DESC", (), limit)
-        older = "r.number < (SELECT number FROM results WHERE id = ?)"
-        return self._results(f"{older} ORDER BY r.number DESC", (before,), limit)
-
-    def unacknowledged_flags(self, limit: int = 50) -> list[StoredResult]:
-        """Flagged results that no person has answered yet, newest first, however old they are."""
-        unanswered = "r.acknowledged_at IS NULL AND r.status = 'flagged'"
-        return self._results(f"{unanswered} ORDER BY r.number DESC", (), limit)
-
-    def changed_since(self, seq: int, limit: int = 100) -> list[StoredResult]:
-        """Results committed or acknowledged after `seq`, in that order."""
-        return self._results("r.seq > ? ORDER BY r.seq", (seq,), limit)
-
-    def last_seq(self) -> int:
-        """The newest change's number; 0 before the first."""
-        with self._journal.reading() as sql:
-            return int(sql.execute("SELECT value FROM counter WHERE name = 'seq'").fetchone()["value"])
-
-    def acknowledge(self, result_id: str, person: str, response: str) -> StoredResult | None:
-        """Record that a person has seen a result and what they think of it; the first acknowledgement stands."""
-        now = self.lifetime.now()
-        lifetime = None if now.synchronised else now.lifetime
-        acknowledged_by = self._columns.seal("results.acknowledged_by", result_id, person)
-        with self._journal.transaction() as sql:
-            sql.execute(
-                "UPDATE results SET acknowledged_at = ?, acknowledged_lifetime = ?, acknowledged_by = ?,"
-                " acknowledged_as = ?, seq = ? WHERE id = ? AND acknowledged_at IS NULL",
-                (now.wall, lifetime, acknowledged_by, response, next_seq(sql), result_id),
-            )
-        ring(self.state_dir, "web")
-        return self.result(result_id)
-
-    def explanation(self, result_id: str) -> str | None:
-        """What `commit` was given to draw the explanation."""
-        with self._journal.reading() as sql:
-            row = sql.execute("SELECT explanation FROM results WHERE id = ?", (result_id,)).fetchone()
-            if row is None or row["explanation"] is None:
-                return None
-            return self._columns.unseal("results.explanation", result_id, row["explanation"]).decode()
-
-    def owed(self, kind: str, limit: int = 100, *, instance_id: str | None = None) -> list[Owed]:
-        """What is owed of one kind (`preview`, `summary`), by one instance or by all, oldest first."""
-        with self._journal.reading() as sql:
-            rows = sql.execute(
-                "SELECT o.number, o.kind, o.result_id, r.instance_id, o.body FROM owed o"
-                " JOIN results r ON r.id = o.result_id"
-                " WHERE o.kind = ? AND r.instance_id = ifnull(?, r.instance_id) ORDER BY o.number LIMIT ?",
-                (kind, instance_id, limit),
-            ).fetchall()
-        return [Owed(*row) for row in rows]
-
-    def settle(self, numbers: Sequence[int]) -> None:
-        """Strike out what was delivered."""
-        with self._journal.transaction() as sql:
-            sql.executemany("DELETE FROM owed WHERE number = ?", [(number,) for number in numbers])
-
-    def must_resend(self) -> bool:
-        """Whether summaries may have been lost with a journal, so that all are owed again, until `resent`."""
-        with self._journal.reading() as sql:
-            return sql.execute("SELECT 1 FROM counter WHERE name = 'resend'").fetchone() is not None
-
-    def resent(self) -> None:
-        """All summaries are in the outbox again."""
-        with self._journal.transaction() as sql:
-            sql.execute("DELETE FROM counter WHERE name = 'resend'")
-
-    def queue(self) -> Queue:
-        """How much waits."""
-        with self._journal.reading() as sql:
-            row = sql.execute(
-                # Each half reads its partial index; one query with IN would read every instance there ever was.
-                "SELECT count(*) AS depth, min(received_at) AS oldest FROM ("
-                "SELECT received_at FROM instances WHERE state = 'accepted' UNION ALL "
-                "SELECT received_at FROM instances WHERE state = 'processing')"
-            ).fetchone()
-        return Queue(row["depth"], row["oldest"])
 
     def write_picture(self, instance_id: str, name: str, data: bytes) -> None:
         """Keep a derived picture, one of `PICTURES`, of an instance, unless it was meanwhile removed."""
@@ -455,9 +347,3 @@ class Store:
         when = Received(received.lifetime, unsynchronised=not received.synchronised)
         with self._journal.transaction() as sql:
             return insert_instance(sql, instance, self._columns, when)
-
-    def _results(self, condition: str, values: tuple[object, ...], limit: int) -> list[StoredResult]:
-        query = f"SELECT {_RESULT_COLUMNS} WHERE {condition} LIMIT ?"
-        with self._journal.reading() as sql:
-            rows = sql.execute(query, (*values, limit)).fetchall()
-            return [self._columns.stored_result(row) for row in rows]

@@ -12,9 +12,9 @@ from flask import g, request
 
 from edge.identity import Identity
 from edge.records import StoredResult
-from edge.store import audit_actions as actions
-from edge.store.audit_actions import Person, Received
-from edge.store.audit_message import AuditMessage
+from edge.store.audit import actions
+from edge.store.audit.actions import Person, Received
+from edge.store.audit.message import AuditMessage
 from edge.web.dependencies import given
 
 

@@ -11,7 +11,7 @@ from flask import request
 
 from edge import events
 from edge.events import emit
-from edge.store import audit_actions as actions
+from edge.store.audit import actions
 from edge.web.accounts import Account, Busy, normal_name
 from edge.web.audit import acting, record
 from edge.web.dependencies import given

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 from flask import Flask, Response, g, request, url_for
 
-from edge.store import audit_actions as actions
+from edge.store.audit import actions
 from edge.web.accounts import Role
 from edge.web.audit import acting
 from edge.web.bodies import admit

@@ -28,8 +28,7 @@ from edge.config import Config
 from edge.device.health import HealthFile, State
 from edge.events import emit, place
 from edge.store import Doorbell, Store
-from edge.store import audit_actions as actions
-from edge.store.audit import open_trail
+from edge.store.audit import actions, open_trail
 from edge.web.accounts import Accounts
 from edge.web.accounts_file import AccountsFile
 from edge.web.app import create_app

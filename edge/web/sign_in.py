@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge import events
 from edge.events import emit
-from edge.store import audit_actions as actions
+from edge.store.audit import actions
 from edge.web.accounts import Account, AccountError, Busy, Role
 from edge.web.audit import acting, record
 from edge.web.credentials import Locked, guarded, verified

@@ -17,7 +17,7 @@ from pynetdicom import AllStoragePresentationContexts
 from edge.config import Dicom
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
-from edge.intake import statuses, upper_layer
+from edge.intake import dimse, statuses, upper_layer
 from edge.intake.admission import APPLICATION_CONTEXT
 from edge.intake.dicom_listener import RETIRED_STORAGE, storage_classes
 from edge.intake.tls import CIPHERS_1_2
@@ -93,7 +93,7 @@ def _association() -> str:
         ("Implementation version name", IMPLEMENTATION_VERSION_NAME),
         ("Maximum PDU length offered", f"`max_pdu_bytes`, {defaults.max_pdu_bytes} bytes"),
         ("Longest A-ASSOCIATE-RQ", f"{upper_layer.MAX_ASSOCIATE_BYTES} bytes"),
-        ("Longest command set", f"{upper_layer.MAX_COMMAND_BYTES} bytes"),
+        ("Longest command set", f"{dimse.MAX_COMMAND_BYTES} bytes"),
         ("Asynchronous operations", "not supported: one operation at a time"),
         ("Extended negotiation, role selection, user identity", "ignored"),
     ]

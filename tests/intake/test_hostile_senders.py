@@ -12,9 +12,10 @@ import pytest
 
 from edge.config import Dicom
 from edge.intake.dicom_listener import DicomListener
+from edge.intake.dimse import MAX_COMMAND_BYTES
 from edge.intake.reception import Reception
 from edge.intake.statuses import OUT_OF_RESOURCES, SUCCESS
-from edge.intake.upper_layer import MAX_ASSOCIATE_BYTES, MAX_COMMAND_BYTES
+from edge.intake.upper_layer import MAX_ASSOCIATE_BYTES
 from edge.store import Store
 from tests.intake import wire
 from tests.intake.objects import dx

@@ -14,7 +14,7 @@ from edge.intake.receipts import FOLDER, LONGEST, Receipts, Sender
 from edge.intake.reception import Reception
 from edge.store import Store
 from edge.store.audit import AuditTrail
-from edge.store.audit_message import AuditMessage, AuditSource, to_xml
+from edge.store.audit.message import AuditMessage, AuditSource, to_xml
 from edge.store.keys import open_ring
 from edge.store.vault import Vault
 from tests.intake.conftest import IntakeProcess

@@ -12,11 +12,10 @@ import pytest
 
 from edge.errors import ScansideError
 from edge.store import AlreadyRunning, Store
-from edge.store import audit_actions as actions
-from edge.store.audit import ONE_VIEW, AuditTrail, audit_file
-from edge.store.audit_actions import Person
-from edge.store.audit_chain import START, Head, anchors_in, check_file, digest_of
-from edge.store.audit_message import AuditMessage, AuditSource, utc
+from edge.store.audit import ONE_VIEW, AuditTrail, actions, audit_file
+from edge.store.audit.actions import Person
+from edge.store.audit.chain import START, Head, anchors_in, check_file, digest_of
+from edge.store.audit.message import AuditMessage, AuditSource, utc
 from edge.store.keys import Key, KeyRing, open_ring
 from edge.store.rotation import rotate
 from edge.store.vault import Vault

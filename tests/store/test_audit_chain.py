@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.store.audit import AuditTrail, audit_file
-from edge.store.audit_chain import (
+from edge.store.audit.chain import (
     START,
     ChainedRecord,
     Head,

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from edge.store.audit import AuditTrail, audit_file
-from edge.store.audit_chain import check_file
+from edge.store.audit.chain import check_file
 from edge.store.keys import open_ring
 from edge.store.vault import Vault
 from tests.running import ROOT

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from edge.identity import Identity
 from edge.records import Kept, StoredResult, Subject
-from edge.store import audit_actions as actions
-from edge.store.audit_actions import Person, Received
-from edge.store.audit_message import AuditMessage, AuditSource, to_xml
+from edge.store.audit import actions
+from edge.store.audit.actions import Person, Received
+from edge.store.audit.message import AuditMessage, AuditSource, to_xml
 from tests.store.audit_reading import assert_valid, in_words
 from tests.store.samples import flagged
 

@@ -22,7 +22,7 @@ import pytest
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge import config
+from edge import config_file
 from edge.config import Config
 from edge.device.health import State, read_health
 from edge.store import Store
@@ -185,7 +185,7 @@ def running_appliance(folder: Path, broker: int, cache: Path, **environment: str
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         )
-    running = Appliance(process, config.load(file), folder)
+    running = Appliance(process, config_file.load(file), folder)
     try:
         running.await_ready()
         yield running

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from edge.device.health import Health, HealthFile, State
 from edge.store import Machine, Store
 from edge.store.audit import AuditTrail
-from edge.store.audit_message import AuditSource
+from edge.store.audit.message import AuditSource
 from edge.store.keys import open_ring
 from edge.store.vault import Vault
 from edge.web.accounts import Account, AccountError, Accounts, Role

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from edge.identity import Identity
 from edge.records import StoredResult
-from edge.store.audit_message import AuditMessage, AuditObject, AuditSource, Code, Outcome, Participant, utc
+from edge.store.audit.message import AuditMessage, AuditObject, AuditSource, Code, Outcome, Participant, utc
 
 OWN_SCHEME = "99SCANSIDE"
 

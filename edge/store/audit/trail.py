@@ -1,7 +1,7 @@
 """The audit trail: an append-only, hash-chained file of sealed messages, `<state>/audit/audit.sqlite`.
 
 Several services write it, each transaction one link further. What a message says is sealed; the chain goes over the
-sealed bytes, so that it can be checked without a key (`audit_chain.py`).
+sealed bytes, so that it can be checked without a key (`chain.py`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from edge import events
 from edge.config import Config
 from edge.errors import ScansideError
 from edge.events import emit
-from edge.store import audit_actions as actions
-from edge.store.audit_chain import START, Head, digest_of
-from edge.store.audit_message import AuditMessage, AuditSource, to_xml
+from edge.store.audit import actions
+from edge.store.audit.chain import START, Head, digest_of
+from edge.store.audit.message import AuditMessage, AuditSource, to_xml
 from edge.store.damage import Damaged
 from edge.store.database import Database
 from edge.store.doorbell import ring

@@ -1,7 +1,7 @@
 """DICOM audit messages as XML (PS3.15 A.5.1.1, which descends from RFC 3881): the parts of one, and how it is written.
 
 Names of elements and attributes, and their order, are the schema's. What an action of this box is as a message stands
-in `audit_actions.py`.
+in `actions.py`.
 """
 
 from __future__ import annotations
