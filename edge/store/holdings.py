@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from edge.records import Kept
 from edge.store.database import Database
 from edge.store.retention import Held, Removal
+from edge.store.second_copy import SecondCopy
 from edge.store.spool import Spool
 
 PICTURES = ("preview.jpg", "overlay.png")
@@ -30,8 +31,9 @@ _DROP_PREVIEW = (
 class Holdings:
     """The journal's account of spool and derived pictures, for the one process that removes from them."""
 
-    def __init__(self, journal: Database, spool: Spool, derived: Spool) -> None:
+    def __init__(self, journal: Database, spool: Spool, derived: Spool, second: SecondCopy) -> None:
         self._journal = journal
+        self._second = second
         self._spool = spool
         self._derived = derived
 
@@ -47,7 +49,8 @@ class Holdings:
 
         Pictures go at once: on a disk without a free byte that makes the room in which the journal can write. Of images
         the journal says it first: what a crash leaves then are files that it knows as removed, and `sweep` has them.
-        The other way round it would promise an image that is gone.
+        The other way round it would promise an image that is gone. What it knows of them is copied in the room they
+        leave, so that no page of it is the only place of an answer for long.
 
         Raises:
             OSError, sqlite3.Error: The disk; then a part of it may be done.
@@ -66,11 +69,13 @@ class Holdings:
             self.remove_pictures(removal.id)  # one that was drawn meanwhile
             if removal.leaves is not Kept.IMAGE:
                 self._spool.remove(removal.id)
+        self._second.add(removal.id for removal in done if removal.leaves is Kept.NOTHING)
         with self._journal.transaction() as sql:  # last the row: a file without one is taken for an image that came
             for removal in done:
                 if removal.leaves is None:
                     sql.execute("DELETE FROM results WHERE instance_id = ?", (removal.id,))
                     sql.execute("DELETE FROM instances WHERE id = ?", (removal.id,))
+        self._second.forget(removal.id for removal in done if removal.leaves is None)
         return done
 
     def remove_pictures(self, instance_id: str) -> None:
@@ -83,6 +88,10 @@ class Holdings:
         with self._journal.reading() as sql:
             row = sql.execute("SELECT kept FROM instances WHERE id = ?", (instance_id,)).fetchone()
         return Kept(row["kept"]) if row else Kept.NOTHING
+
+    def copy_answers(self) -> None:
+        """See to what a crash has kept from being copied. Raises `OSError`, `sqlite3.Error`."""
+        self._second.add(())
 
     def sweep(self, sql: sqlite3.Connection) -> int:
         """Remove the files of what the journal knows as removed; how many. While nobody accepts.

@@ -33,6 +33,8 @@ REASON_FILE = "found.txt"
 MOST_TRIES = 2
 """How often a repair may be killed while it reads the damaged file, before it goes on without it."""
 
+_WRITINGS = 10
+
 TOLD_FOR = 86_400.0
 """Seconds for which the page tells of a repair."""
 
@@ -96,10 +98,14 @@ def repair(
         line = Line(Word.REPLACING, line.folder)
     line = line._replace(tries=line.tries + 1)
     standing.say(line)
-    for part in _PARTS:  # what an earlier try had begun to make
-        _part(path, part).unlink(missing_ok=True)
-    with closing(make()) as new:
-        carried = _carry_over(aside / path.name, new, contents, readable=line.tries <= MOST_TRIES)
+    try:
+        for part in _PARTS:  # what an earlier try had begun to make
+            _part(path, part).unlink(missing_ok=True)
+        with closing(make()) as new:
+            carried = _carry_over(aside / path.name, new, contents, readable=line.tries <= MOST_TRIES)
+    except (OSError, sqlite3.Error):  # the disk failed, which says nothing against the damaged file
+        _take_back(standing, line)
+        raise
     standing.say(Line(Word.WHOLE))
     emit(events.DATABASE_REPLACED, file=path.name, carried=carried)
 
@@ -122,6 +128,15 @@ def rows(broken: sqlite3.Connection, query: str) -> Iterator[sqlite3.Row]:
     """A query's rows as far as they can be read."""
     with suppress(sqlite3.Error):
         yield from broken.execute(query)
+
+
+def reading(path: Path) -> sqlite3.Connection:
+    """To read a file and its log and to leave both as they are. Nothing in a schema is run."""
+    sql = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    sql.row_factory = sqlite3.Row
+    sql.execute("PRAGMA trusted_schema = OFF")
+    sql.execute("PRAGMA cell_size_check = ON")
+    return sql
 
 
 def copy_row(new: sqlite3.Connection, table: str, row: sqlite3.Row, leave_out: Sequence[str] = ()) -> bool:
@@ -149,7 +164,7 @@ def _examine(path: Path, version: int, contents: Contents, *, thorough: bool) ->
         return "it is gone"
     unclean = bool(_size(_part(path, _LOG)))
     try:
-        with closing(_reading(path)) as sql:
+        with closing(reading(path)) as sql:
             (found,) = sql.execute("PRAGMA user_version").fetchone()
             (tables,) = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
             if found != version and tables:
@@ -199,27 +214,26 @@ def _move(path: Path, aside: Path) -> None:
             os.close(descriptor)
 
 
+def _take_back(standing: Standing, line: Line) -> None:
+    """Do not count a try that has not ended us. On a disk that fails now and then it takes some writing."""
+    for _ in range(_WRITINGS):
+        with suppress(OSError):
+            standing.say(line._replace(tries=line.tries - 1))
+            break
+
+
 def _carry_over(broken: Path, new: sqlite3.Connection, contents: Contents, *, readable: bool) -> str:
     with ExitStack() as opened:
         old = None
         if readable and _size(broken):
             with suppress(sqlite3.DatabaseError):  # then nothing of it can be read
-                sql = opened.enter_context(closing(_reading(broken)))
+                sql = opened.enter_context(closing(reading(broken)))
                 sql.execute("SELECT name FROM sqlite_master").fetchall()
                 old = sql
         new.execute("BEGIN IMMEDIATE")
         carried = contents.carry_over(old, new)
         new.execute("COMMIT")
     return carried
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    """To read a file and its log and to leave both as they are. Nothing in a schema is run."""
-    sql = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-    sql.row_factory = sqlite3.Row
-    sql.execute("PRAGMA trusted_schema = OFF")
-    sql.execute("PRAGMA cell_size_check = ON")
-    return sql
 
 
 def _part(path: Path, part: str) -> Path:

@@ -23,6 +23,7 @@ from edge.store.journal import SCHEMA, VERSION, Columns
 from edge.store.keys import KeyRing, VaultLocked, find_ring, new_key, write_ring
 from edge.store.lock import AlreadyRunning, hold_lock
 from edge.store.sealed_file import SealedWriter, read_header, read_sealed
+from edge.store.second_copy import discard
 from edge.store.spool import Spool
 from edge.store.vault import Tampered, Vault
 
@@ -64,6 +65,7 @@ def rotate(state_dir: Path, key_file: Path | None = None, told: Callable[[str], 
         ring = _with_new_key(state_dir, key_file)
         vault = Vault(ring)
         left = [*_files(state_dir, vault, told), *_journal(state_dir, vault, told), *_audit(state_dir, vault)]
+        discard(state_dir)  # it is made anew from the journal
         if not left:
             _write(KeyRing(ring.file, ring.keys[:1]))
         return Rotated(ring.ids[0], tuple(left))

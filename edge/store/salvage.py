@@ -2,20 +2,22 @@
 
 Rows are read one by one, each under its own key, so that a damaged page costs what stands on it and nothing else. A row
 is believed when all its sealed values open. What was lost of it comes from the spool, or is owed again: an image
-without its row is accepted once more, one without its result is analysed again under the same result id.
+without its row is accepted once more, one without its result is analysed again under the same result id. Answers to
+images that are gone have their second copy (`second_copy.py`).
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
 from typing import NamedTuple
 
 from edge.store.adoption import adopt
 from edge.store.journal import SEALED, Columns
 from edge.store.keys import VaultLocked
-from edge.store.repair import copy_row, rows
+from edge.store.repair import copy_row, reading, rows
 from edge.store.spool import Spool
 from edge.store.vault import Tampered, Vault
 
@@ -32,8 +34,10 @@ _NEXT = "SELECT * FROM instances WHERE number > ? ORDER BY number LIMIT 1"
 class JournalContents:
     """Knows the journal's rows. The vault is made when it is first needed: a journal of another version has no key."""
 
-    def __init__(self, vault: Callable[[], Vault], spool: Spool, derived: Spool) -> None:
+    def __init__(self, vault: Callable[[], Vault], spool: Spool, derived: Spool, second: Path) -> None:
+        """`second` is where the second copy of answers is whose image is gone, if there is one."""
         self._vault = vault
+        self._second = second
         self._spool = spool
         self._derived = derived
 
@@ -59,22 +63,30 @@ class JournalContents:
         """All that can be read, the spool's files of which nothing could be read, and what of both is owed again."""
         vault, spool = self._vault(), self._spool
         columns = Columns(vault)
-        old = _Broken(broken, columns) if broken else None
-        instances = sum(copy_row(new, "instances", row) for row in old.instances()) if old else 0
-        adoption = adopt(new, spool, vault, columns)
-        results = 0
-        if old:
+        with ExitStack() as opened:
+            second = self._open_second(opened)
+            sources = [_Broken(sql, columns) for sql in (broken, second) if sql]
+            instances = sum(copy_row(new, "instances", row) for source in sources for row in source.instances())
+            adoption = adopt(new, spool, vault, columns)
             ids = [row["id"] for row in new.execute("SELECT id FROM instances")]
-            results = sum(copy_row(new, "results", row) for row in old.results(ids))
-            for row in rows(old.sql, "SELECT * FROM owed ORDER BY number"):
+            results = sum(copy_row(new, "results", row) for source in sources for row in source.results(ids))
+        if broken:
+            for row in rows(broken, "SELECT * FROM owed ORDER BY number"):
                 copy_row(new, "owed", row, leave_out=("number",))
-            for row in rows(old.sql, "SELECT * FROM lifetime"):
+            for row in rows(broken, "SELECT * FROM lifetime"):
                 copy_row(new, "lifetime", row)
         self._settle(new)
         return (
             f"{instances} images and {results} results carried over, {adoption.adopted} images put back from the spool;"
             f" {adoption.broken} spool files set aside, {adoption.locked} under another key"
         )
+
+    def _open_second(self, opened: ExitStack) -> sqlite3.Connection | None:
+        if not self._second.exists():
+            return None
+        with suppress(sqlite3.Error):
+            return opened.enter_context(closing(reading(self._second)))
+        return None
 
     def _settle(self, new: sqlite3.Connection) -> None:
         """Make states and debts fit what is there now."""

@@ -17,6 +17,7 @@ from edge import events
 from edge.config import Storage
 from edge.events import emit
 from edge.records import Arrival, Instance, Kept, Result, StoredResult, Subject, Summary
+from edge.store import second_copy
 from edge.store.adoption import Swept, adopt, tell
 from edge.store.answers import RESULT_COLUMNS, Answers
 from edge.store.damage import Damaged
@@ -34,6 +35,7 @@ from edge.store.repair import Contents
 from edge.store.retention import Band, next_band
 from edge.store.salvage import JournalContents
 from edge.store.sealed_file import SealedFile, read_header, read_sealed
+from edge.store.second_copy import SecondCopy
 from edge.store.spool import Spool
 from edge.store.vault import Vault
 
@@ -109,13 +111,15 @@ class Store(Answers):
                 vault()  # first the key: a journal without one is taken for one that lost it
             self._spool = Spool(state_dir / "spool")
             self._derived = Spool(state_dir / "derived")
-            known = JournalContents(vault, self._spool, self._derived)
+            known = JournalContents(vault, self._spool, self._derived, state_dir / second_copy.FILE)
             contents = Contents(known.look, known.carry_over)
             database = opened.enter_context(closing(Database(journal, SCHEMA, VERSION, contents)))
             self._vault = vault()
             check_key(database, self._vault)
             super().__init__(state_dir, database, Columns(self._vault), Lifetime(database, clock, machine))
-            self.holdings = Holdings(self._journal, self._spool, self._derived)
+            second = SecondCopy(state_dir / second_copy.FILE, database, lambda: self.band() < Band.FULL)
+            opened.callback(second.close)
+            self.holdings = Holdings(self._journal, self._spool, self._derived, second)
             self._opened = opened.pop_all()
 
     def check(self) -> None:
@@ -177,6 +181,7 @@ class Store(Answers):
         with folder_lock(self._spool.folder), self._journal.transaction() as sql:
             removed = self._spool.discard_incoming() + self.holdings.sweep(sql)
             adoption = adopt(sql, self._spool, self._vault, self._columns)
+        self.holdings.copy_answers()
         swept = Swept(removed + adoption.doubles, adoption.adopted, adoption.broken, adoption.locked)
         tell(swept)
         if swept.adopted:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+from edge.records import Kept
 from edge.store import Damaged, Store, VaultLocked, repairs
 from edge.store.damage import is_damage, is_suspicion
 from edge.store.database import Database, OtherVersion
 from edge.store.keys import KeyRing, new_key, open_ring, write_ring
 from edge.store.repair import MOST_KEPT, MOST_TRIES, Contents, repaired_lately
+from edge.store.retention import Removal
+from edge.store.rotation import rotate
 from edge.store.salvage import SEQ_GAP
 from tests.store.samples import SUBJECT, arrival, claimed, flagged, spooled, summary
 from tests.store.test_durability import forked
@@ -36,6 +40,17 @@ def state(tmp_path: Path) -> Path:
         store.acknowledge(results[0].id, "ada", "agree")
         store.settle([debt.number for kind in ("preview", "summary") for debt in store.owed(kind, limit=1000)])
     return folder
+
+
+@contextmanager
+def small_files_alone() -> Iterator[None]:
+    """No file may grow beyond a few pages (EFBIG): writes fail as on a disk without room for more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 << 10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def overwritten(start: int, data: bytes) -> Callable[[Path], None]:
@@ -87,6 +102,40 @@ def test_a_broken_journal_is_made_again_from_the_spool(state: Path, damage: Call
     assert (kept.read_bytes() if kept.exists() else None) == left
     assert (repair.folder / "found.txt").read_text().startswith("journal.sqlite: ")
     assert repaired_lately(state).startswith("the journal was damaged and was made again on ")
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_answers_to_images_that_are_gone_outlive_the_journal(state: Path, damage: Callable[[Path], object]) -> None:
+    with closing(Store(state)) as store:
+        answered = store.changed_since(0, 100)
+        gone = {result.instance_id for result in answered[:12]}
+        assert len(store.holdings.remove([Removal(each, Kept.NOTHING) for each in gone])) == len(gone)
+        store.holdings.remove([Removal(answered[0].instance_id, None)])
+        kept = {result.instance_id: result for result in store.changed_since(0, 100)}
+    damage(state / "journal.sqlite")
+    with closing(Store(state)) as store:
+        found = {result.instance_id: result for result in store.changed_since(0, 100)}
+        assert {each: found.get(each) for each in gone} == {each: kept.get(each) for each in gone}
+        assert answered[0].instance_id not in found, "its time was over"
+        assert {store.holdings.kept(each) for each in gone} == {Kept.NOTHING}
+        store.sweep()
+        assert len(found) + store.queue().depth == IMAGES - 1
+    assert not gone & set(spooled(state))
+
+
+def test_a_second_copy_that_is_gone_or_damaged_is_made_anew(state: Path) -> None:
+    with closing(Store(state)) as store:
+        first, second, third, *_ = store.changed_since(0, 100)
+        store.holdings.remove([Removal(first.instance_id, Kept.NOTHING)])
+    overwritten(0, bytes(4096))(state / "second_copy.sqlite")
+    with closing(Store(state)) as store:
+        store.holdings.remove([Removal(second.instance_id, Kept.NOTHING)])
+    rotate(state)
+    with closing(Store(state)) as store:
+        store.holdings.remove([Removal(third.instance_id, Kept.NOTHING)])
+    cut(0)(state / "journal.sqlite")
+    with closing(Store(state)) as store:
+        assert {each.id for each in store.changed_since(0, 100)} >= {first.id, second.id, third.id}
 
 
 def index_page(journal: Path) -> int:
@@ -218,6 +267,20 @@ def test_a_file_whose_reading_kills_is_given_up(tmp_path: Path) -> None:
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     Database(path, schema, contents=contents).close()
     assert seen == [True]
+
+
+def test_a_failing_disk_is_no_reason_to_give_up_what_can_be_read(state: Path) -> None:
+    """Tries are counted against files whose reading kills; a disk that fails meanwhile says nothing about the file."""
+    with closing(Store(state)) as store:
+        before = store.changed_since(0, 100)
+    overwritten(4096 * (index_page(state / "journal.sqlite") - 1), bytes(4096))(state / "journal.sqlite")
+    with closing(Store(state)) as store, pytest.raises(Damaged):
+        store.results()
+    for _ in range(MOST_TRIES + 1):
+        with small_files_alone(), pytest.raises((OSError, sqlite3.Error)):
+            Store(state)
+    with closing(Store(state)) as store:
+        assert store.changed_since(0, 100) == before
 
 
 @pytest.mark.parametrize(

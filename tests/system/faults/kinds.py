@@ -99,6 +99,7 @@ def _torn_journal(scene: Scene, rng: Random) -> None:
     """Power goes, and the disk had lied about what it wrote last: the journal's tail is cut off, or zeros."""
     scene.repeated.update(held.id for held in scene.box.held())
     scene.box.kill_all(at_once=True)
+    scene.repeated.update(scene.broker.messages())  # what was committed and told since
     journal = scene.box.state / "journal.sqlite"
     log = journal.with_name("journal.sqlite-wal")
     torn = log if log.exists() and log.stat().st_size and rng.random() < 0.7 else journal
