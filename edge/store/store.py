@@ -21,7 +21,7 @@ from edge.store.adoption import Swept, adopt, tell
 from edge.store.answers import RESULT_COLUMNS, Answers
 from edge.store.damage import Damaged
 from edge.store.database import Database, is_full
-from edge.store.delivery import Delivery
+from edge.store.delivery import Delivery, is_whole
 from edge.store.doorbell import ring
 from edge.store.holdings import Holdings
 from edge.store.journal import SCHEMA, VERSION, Columns, Received, check_key, insert_instance, next_seq, owe
@@ -207,6 +207,12 @@ class Store(Answers):
         self._passed_over = self._passed_over + 1 if passed_over else 0
         return instance
 
+    def postpone(self, instance: Instance) -> None:
+        """Put back what was claimed, as backlog: others go first."""
+        with self._journal.transaction(durable=False) as sql:
+            postponed = "UPDATE instances SET state = 'accepted', priority = 2 WHERE id = ? AND state = 'processing'"
+            sql.execute(postponed, (instance.id,))
+
     def read(self, instance_id: str) -> bytes:
         """The accepted object's bytes.
 
@@ -305,7 +311,7 @@ class Store(Answers):
         received = self.lifetime.now()
         digest = delivery.digest.hexdigest()
         known = self._find(digest, arrival)
-        if known:
+        if known and self._has(known, delivery):
             return Accepted(known, new=False, conflicts_with=None)
         instance = Instance(
             id=delivery.id,
@@ -328,10 +334,34 @@ class Store(Answers):
         except (OSError, sqlite3.Error) as error:
             if not isinstance(error, Damaged):  # else the row may be there, or the sweep adopts the file
                 self._spool.remove(instance.id)
-            if is_full(error):
-                raise StorageFull(f"no room for {delivery.size} bytes: free space on {self.state_dir}") from error
+            self._refuse_when_full(error, delivery)
             raise
         return Accepted(instance, new=True, conflicts_with=conflict)
+
+    def _has(self, known: Instance, delivery: Delivery) -> bool:
+        """Whether a known object is on the disk, where it is put back when its file was lost or damaged.
+
+        False when the keeper has removed it meanwhile: then what comes is a new one. Raises as `accept`.
+        """
+        if is_whole(self._spool, self._vault, known):
+            return True
+        try:
+            with folder_lock(self._spool.folder, shared=True):
+                delivery.put_back(known.id, msgspec.json.encode(known))
+        except OSError as error:
+            self._refuse_when_full(error, delivery)
+            raise
+        if self.holdings.kept(known.id) is Kept.NOTHING:
+            self._spool.remove(known.id)
+            return False
+        emit(events.PUT_BACK, instance=known.id)
+        ring(self.state_dir, "inference")
+        return True
+
+    def _refuse_when_full(self, error: OSError | sqlite3.Error, delivery: Delivery) -> None:
+        """Raise `StorageFull` for a disk without room."""
+        if is_full(error):
+            raise StorageFull(f"no room for {delivery.size} bytes: free space on {self.state_dir}") from error
 
     def _find(self, digest: str, arrival: Arrival) -> Instance | None:
         """The instance that is the same object, whichever key has marked it."""
