@@ -22,7 +22,7 @@ from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.inference.channel import Analyse, Answer, Draw, unanswered
-from edge.inference.guard import LOST, Guard, ModelsError
+from edge.inference.guard import LOST, Guard, ModelsError, Undecided
 from edge.messages.summary import summarise
 from edge.records import Instance, Reason, Result, StoredResult
 from edge.store import Band, Damaged, Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
@@ -44,7 +44,7 @@ class Worker:
         lost = outbox is not None and (outbox.is_incomplete() or store.must_resend())
         self._resend_after = 0 if lost else None
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
-        self._uncommitted: tuple[Instance, Answer] | None = None
+        self._uncommitted: tuple[Instance, Answer | None] | None = None
 
     def work(self) -> bool:
         """Answer the next image, if one waits; False when none does.
@@ -59,6 +59,10 @@ class Worker:
                 return False
             self._uncommitted = instance, self._analyse(instance)
         instance, answer = self._uncommitted
+        if answer is None:
+            self._store.postpone(instance)
+            self._uncommitted = None
+            return True
         self._commit(instance, answer)
         self._uncommitted = None
         self.relay()
@@ -120,7 +124,8 @@ class Worker:
             figures |= {f"p{percent}_ms": round(percentile(self._latencies, percent), 1) for percent in (50, 95, 99)}
         return figures
 
-    def _analyse(self, instance: Instance) -> Answer:
+    def _analyse(self, instance: Instance) -> Answer | None:
+        """The answer for an image; None when it is to be tried once more, after others."""
         arrival, source = instance.arrival, instance.arrival.source
         if instance.attempts > MAX_ATTEMPTS:
             emit(events.PARKED, instance=instance.id, attempts=instance.attempts - 1)
@@ -141,7 +146,9 @@ class Worker:
                 age_years=arrival.stated_age_years,
                 secret=secret,
             )
-            answer = self._guard.analyse(request, image)
+            answer = self._guard.analyse(request, image, last=instance.attempts > 1)
+        except Undecided:
+            return None
         finally:
             os.close(image)
         if answer.defect:
