@@ -26,6 +26,7 @@ from edge.inference.guard import LOST, Guard, ModelsError, Undecided
 from edge.messages.summary import summarise
 from edge.records import Instance, Reason, Result, StoredResult
 from edge.store import Band, Damaged, Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
+from edge.store.outbox import oldest_news
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
@@ -82,11 +83,12 @@ class Worker:
     def resend(self) -> bool:
         """After a repair in which summaries may have been lost, put the next ones in the outbox again; False when done.
 
-        Their ids are those of before: who has them already drops them.
+        But for old news. Their ids are those of before: who has them already drops them.
         """
         if self._outbox is None or self._resend_after is None:
             return False
-        changed = self._store.changed_since(self._resend_after, _RESENT_AT_ONCE)
+        news = oldest_news(self._store.lifetime.now().lifetime)
+        changed = self._store.changed_since(self._resend_after, _RESENT_AT_ONCE, received_since=news)
         if changed:
             self._outbox.put((stored.id, "summary", _summary(stored)) for stored in changed)
             self._resend_after = changed[-1].seq
@@ -119,7 +121,7 @@ class Worker:
         figures: dict[str, Figure] = {}
         with suppress(sqlite3.OperationalError):
             queue = self._store.queue()
-            figures |= {"queue_depth": queue.depth, "oldest_received_at": queue.oldest_received_at}
+            figures |= {"queue_depth": queue.depth, "oldest_uptime": queue.oldest_uptime}
         if self._latencies:
             figures |= {f"p{percent}_ms": round(percentile(self._latencies, percent), 1) for percent in (50, 95, 99)}
         return figures
@@ -165,9 +167,9 @@ class Worker:
             result,
             answer.subject,
             explanation=answer.explanation,
-            summary=partial(summarise, result, received_at=instance.received_at) if self._outbox else None,
+            summary=partial(summarise, result) if self._outbox else None,
         )
-        latency_ms = (stored.committed_at - instance.received_at) * 1000
+        latency_ms = stored.waited * 1000
         self._latencies.append(latency_ms)
         emit(
             events.RESULT,
@@ -234,9 +236,7 @@ def serve(config: Config) -> int:
 
 
 def _summary(stored: StoredResult) -> bytes:
-    summary = summarise(
-        stored.result, message_id=stored.id, received_at=stored.received_at, committed_at=stored.committed_at
-    )
+    summary = summarise(stored.result, message_id=stored.id, committed_at=stored.committed_at, waited=stored.waited)
     return msgspec.json.encode(summary)
 
 

@@ -53,9 +53,9 @@ class Accepted(NamedTuple):
 
 
 class Summarise(Protocol):
-    """Makes the de-identified summary of a result once its id and the time of its commit are known."""
+    """Makes the de-identified summary of a result once it is known when it was committed, and after how long."""
 
-    def __call__(self, *, message_id: str, committed_at: float) -> Summary:
+    def __call__(self, *, message_id: str, committed_at: float, waited: float) -> Summary:
         """The summary."""
 
 
@@ -257,7 +257,7 @@ class Store(Answers):
             result: The answer.
             subject: Whose image it is, for the page.
             explanation: What is needed to draw the explanation later, as JSON.
-            summary: Makes the de-identified summary from its message id and the time of the commit; None owes none.
+            summary: Makes the de-identified summary; None owes none.
 
         Returns:
             The stored result; when one for this instance and model was there already, that one, unchanged.
@@ -273,14 +273,18 @@ class Store(Answers):
             done = "UPDATE instances SET state = 'done' WHERE id = ? AND state != 'done'"
             if sql.execute(done, (instance.id,)).rowcount:
                 seq, lifetime = next_seq(sql), None if now.synchronised else now.lifetime
+                (received,) = sql.execute(
+                    "SELECT received_lifetime FROM instances WHERE id = ?", (instance.id,)
+                ).fetchone()
+                waited = max(0.0, now.lifetime - received)
                 sql.execute(
-                    "INSERT INTO results (id, instance_id, seq, number, committed_at, committed_lifetime, status,"
-                    " subject, result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (result_id, instance.id, seq, seq, now.wall, lifetime, result.status, *sealed),
+                    "INSERT INTO results (id, instance_id, seq, number, committed_at, committed_lifetime, waited,"
+                    " status, subject, result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (result_id, instance.id, seq, seq, now.wall, lifetime, waited, result.status, *sealed),
                 )
                 owe(sql, "preview", result_id, "")
                 if summary:
-                    said = summary(message_id=result_id, committed_at=now.wall)
+                    said = summary(message_id=result_id, committed_at=now.wall, waited=waited)
                     owe(sql, "summary", result_id, msgspec.json.encode(said).decode())
             row = sql.execute(f"SELECT {RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
             stored = self._columns.stored_result(row)

@@ -37,6 +37,7 @@ def stored(patient_id: str | None = "PAT-000417", study: str | None = "2.25.3") 
         instance_id="i1",
         received_at=AT,
         committed_at=AT,
+        waited=0.1,
         acknowledged_at=None,
         acknowledged_by=None,
         acknowledged_as=None,
