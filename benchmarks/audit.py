@@ -84,6 +84,7 @@ def _stored() -> StoredResult:
         instance_id="0f" * 16,
         received_at=0.0,
         committed_at=0.0,
+        waited=0.1,
         acknowledged_at=None,
         acknowledged_by=None,
         acknowledged_as=None,

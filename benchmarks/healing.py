@@ -102,13 +102,15 @@ def _add_result(sql: sqlite3.Connection, instance: Instance, number: int, column
     subject = Subject(patient_id=f"P{number}", sex="F", age_years=3.0, modality="DX", study_instance_uid="1.2.3.4")
     name = f"{instance.id}-00000000"
     sql.execute(
-        "INSERT INTO results (id, instance_id, seq, committed_at, status, subject, result, explanation)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO results (id, instance_id, seq, number, committed_at, waited, status, subject, result, explanation)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name,
             instance.id,
             number + 1,
+            number + 1,
             instance.received_at + 0.1,
+            0.1,
             result.status,
             columns.seal("results.subject", name, subject),
             columns.seal("results.result", name, result),

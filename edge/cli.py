@@ -168,38 +168,39 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _backup(options: argparse.Namespace) -> int:
-    from edge.store.backup import back_up  # noqa: PLC0415
+    from edge.keeping import back_up  # noqa: PLC0415
 
-    settings = _config(options)
-    passphrase = _secret("Passphrase of the backup: ")
-    content = back_up(settings.state_dir, options.file, passphrase, settings.storage.key_file)
+    content = back_up(_config(options), options.file, _secret("Passphrase of the backup: "))
     print(f"{options.file}: {content.images} images, {content.files} files; without its passphrase it is lost")
     return 0
 
 
 def _restore(options: argparse.Namespace) -> int:
-    from edge.store.backup import restore  # noqa: PLC0415
+    from edge.keeping import restore  # noqa: PLC0415
 
-    content = restore(options.file, options.state_dir, _secret("Passphrase of the backup: "))
+    passphrase = _secret("Passphrase of the backup: ")
+    content = restore(_config(options), options.file, options.state_dir, passphrase)
     print(f"{options.state_dir}: {content.images} images, {content.files} files; their key is in keys/store.key")
     return 0
 
 
 def _factory_reset(options: argparse.Namespace) -> int:
-    from edge.store.reset import reset  # noqa: PLC0415
+    from edge.keeping import reset  # noqa: PLC0415
 
     settings = _config(options)
     if not options.yes:
         raise UsageError(f"{settings.state_dir}: all images, results and accounts would be gone for ever: add --yes")
     if not settings.state_dir.is_dir():
         raise UsageError(f"{settings.state_dir}: no state folder here: give the box's own --config")
-    left = reset(settings.state_dir, settings.storage.key_file)
+    done = reset(settings)
     print(f"{settings.state_dir}: empty, and its keys are destroyed")
-    if left:
-        sys.stderr.write(f"scanside: {left}: a credential of systemd: remove its encrypted file yourself\n")
+    if done.untold:
+        sys.stderr.write(f"scanside: {done.untold}\n")
+    if done.ring:
+        sys.stderr.write(f"scanside: {done.ring}: a credential of systemd: remove its encrypted file yourself\n")
     if settings.intake.watch_folder and settings.intake.watch_folder.is_dir():
         sys.stderr.write(f"scanside: {settings.intake.watch_folder}: what waits there was not touched\n")
-    return 1 if left else 0
+    return 1 if done.ring else 0
 
 
 def _user(options: argparse.Namespace) -> int:

@@ -109,7 +109,7 @@ class Inference(Section, frozen=True, kw_only=True):
         engine: `openvino`, `onnxruntime`, or `auto`: the faster that passes the self-test on this CPU.
         operating_point: The bundles' operating point to use; absent means each bundle's default.
         threads: CPU threads of the engine.
-        image_seconds: What takes longer to answer is given up, and answered with that reason.
+        image_seconds: What takes longer to answer is given up, and answered with that reason (`benchmarks/limits.py`).
         image_megabytes: Memory that one image may take beside the models; likewise.
     """
 
@@ -118,7 +118,7 @@ class Inference(Section, frozen=True, kw_only=True):
     engine: Literal["auto", "openvino", "onnxruntime"] = "auto"
     operating_point: str | None = None
     threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
-    image_seconds: Annotated[int, msgspec.Meta(ge=1, le=600)] = 30
+    image_seconds: Annotated[int, msgspec.Meta(ge=1, le=600)] = 6
     image_megabytes: Annotated[int, msgspec.Meta(ge=256, le=65536)] = 1024
 
 

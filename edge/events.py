@@ -69,6 +69,9 @@ KEY_CREATED = Event(
     "key {key} created in {file}: beside the data it protects no stolen box; edge/store/README.md says what does",
 )
 SPOOL_FILE_LOCKED = Event(303, logging.ERROR, "the spool file of instance {instance} does not open: {error}")
+PUT_BACK = Event(
+    304, logging.WARNING, "the spool file of instance {instance} was lost or damaged: put back, as the image came again"
+)
 DISK_BAND = Event(310, logging.WARNING, "disk: {band}, {free_mb:.0f} MiB free of {total_mb:.0f}")
 DISK_ROOM = Event(311, logging.INFO, "disk: enough room again, {free_mb:.0f} MiB free of {total_mb:.0f}")
 REMOVED_BY_AGE = Event(312, logging.INFO, "removed by age: {images} images, {results} results (storage.*_days)")
@@ -116,6 +119,12 @@ IMAGE_TOO_LARGE = Event(
 )
 ENGINE_REPLACED = Event(
     413, logging.ERROR, "engine {engine} ended {count} times in a row: {other} serves until this service starts anew"
+)
+IMAGE_POSTPONED = Event(
+    414, logging.WARNING, "instance {instance}: no answer after {seconds} s: tried once more when others had their turn"
+)
+ANALYST_OVERDUE = Event(
+    415, logging.ERROR, "analysing process {pid}: models not loaded after {seconds:.0f} s: it is ended"
 )
 JOURNAL_FAILED = Event(430, logging.ERROR, "the journal cannot be used: {error}; trying again every {delay:.0f} s")
 

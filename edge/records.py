@@ -246,6 +246,7 @@ class StoredResult(Record, frozen=True, kw_only=True):
     Attributes:
         seq: Grows with every change of any result, and never repeats.
         number: Its first `seq`: the order of commits, whatever the clock said.
+        waited: Seconds from its arrival to its result in the box's lifetime, whatever the clock said.
         synchronised: Whether its times are known to be right.
         kept: What is still kept of the image.
     """
@@ -256,6 +257,7 @@ class StoredResult(Record, frozen=True, kw_only=True):
     instance_id: str
     received_at: float
     committed_at: float
+    waited: float
     acknowledged_at: float | None
     acknowledged_by: str | None
     acknowledged_as: str | None

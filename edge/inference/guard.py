@@ -1,7 +1,8 @@
 """The guard: asks the analyst, holds it to its limits, and begins with a new one when an image breaks it.
 
 An image is blamed for the end of an analyst only when it was the first that this one was asked about. What an earlier
-image left behind, or the kernel's need for memory, costs a second try and no answer.
+image left behind, or the kernel's need for memory, costs a second try and no answer. After one that took too long the
+others go first: they have waited for it.
 """
 
 from __future__ import annotations
@@ -50,11 +51,14 @@ ENDS_PER_ENGINE = 3
 LOST = frozenset({Reason.CRASHED, Reason.TOOK_TOO_LONG, Reason.TOO_LARGE})
 """What is said of images that an analyst cannot bear: they are not shown to another one."""
 
+READY_WITHIN = 120.0
+"""Seconds that an analyst may load its models: 6 of processor time at a box's first start, 1.3 at every later one
+(`benchmarks/limits.py`), so that a quarter of a core that is five times as slow still comes up."""
+
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """Keep a large radiograph's memory for the next one: taking 25 MB anew each time costs 10 ms (mallopt(3))."""
 
 _OTHER: dict[str, Literal["openvino", "onnxruntime"]] = {"openvino": "onnxruntime", "onnxruntime": "openvino"}
-_READY_WITHIN = 600.0
 _LOOK_EVERY = 0.5
 _ENDS_WITHIN = 0.2
 _REAPED_WITHIN = 2.0
@@ -63,6 +67,10 @@ _Kind = TypeVar("_Kind", Answer, Pictures)
 
 class ModelsError(ScansideError):
     """No model can be served: the message says why, in one line."""
+
+
+class Undecided(Exception):  # noqa: N818 - nothing is wrong yet
+    """An image took too long, but perhaps an earlier one is to blame: ask again when others have had their turn."""
 
 
 class Guard:
@@ -76,6 +84,7 @@ class Guard:
         service: str,
         level: int = logging.INFO,
         meanwhile: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Start nothing yet.
 
@@ -85,7 +94,9 @@ class Guard:
             service: What the analyst's log lines are prefixed with.
             level: From which level on it logs.
             meanwhile: Called about every half second of waiting; what it raises ends the waiting.
+            clock: Seconds, monotonic.
         """
+        self._clock = clock
         self._limits = config.inference
         self._config = config
         self._engine = ""
@@ -121,8 +132,18 @@ class Guard:
         """
         return self._ready().channel.fileno()
 
-    def analyse(self, request: Analyse, descriptor: int) -> Answer:
-        """The answer for the image behind a descriptor, also when none can be had of it. Raises as `await_ready`."""
+    def analyse(self, request: Analyse, descriptor: int, *, last: bool = True) -> Answer:
+        """The answer for the image behind a descriptor, also when none can be had of it.
+
+        Args:
+            request: What is asked.
+            descriptor: The image's file.
+            last: Whether it is its last try.
+
+        Raises:
+            Undecided: It took too long, and is not blamed for that yet; only where this is not its last try.
+            ModelsError: As `await_ready`.
+        """
         while True:
             analyst = self._ready()
             blamed = not analyst.asked
@@ -130,8 +151,12 @@ class Guard:
             if isinstance(answer, Answer) and answer.result.reason is not Reason.TOO_LARGE:
                 self._failures = self._ends = 0
                 return answer
+            overran = answer is Reason.TOOK_TOO_LONG
+            if overran and not blamed and not last:
+                emit(events.IMAGE_POSTPONED, instance=request.key, seconds=self._limits.image_seconds)
+                raise Undecided
             self._tell(answer if isinstance(answer, Reason) else Reason.TOO_LARGE, request.key)
-            if blamed:
+            if blamed or overran:
                 return unanswered(request.source, answer) if isinstance(answer, Reason) else answer
             if self._analyst is analyst:  # it lives, and what it holds from earlier images may be the cause
                 self._lose(analyst)
@@ -146,7 +171,7 @@ class Guard:
 
     def condition(self) -> tuple[State, str]:
         """How it stands, for the health file."""
-        lived = time.monotonic() - self._analyst.started_at if self._analyst else 0.0
+        lived = self._clock() - self._analyst.started_at if self._analyst else 0.0
         return judge(ready=bool(self.models), failures=self._failures, lived=lived, replaced=self._replaced)
 
     def _ready(self) -> _Analyst:
@@ -161,19 +186,19 @@ class Guard:
 
     def _start(self) -> _Analyst | None:
         """A new process, if it is due; waits for that a moment at most."""
-        left = self._start_due - time.monotonic()
+        left = self._start_due - self._clock()
         if left > 0:
             time.sleep(min(_LOOK_EVERY, left))
             return None
         try:
-            return _Analyst(self._begin)
+            return _Analyst(self._begin, self._clock())
         except OSError as error:  # no memory or no process left: later there may be
             self._count_failure(0, error.strerror or type(error).__name__)
             return None
 
     def _is_ready(self, analyst: _Analyst) -> bool:
         """Whether it lives and has loaded its models; waits for that a moment at most."""
-        overdue = not analyst.models and time.monotonic() - analyst.started_at > _READY_WITHIN
+        overdue = not analyst.models and self._clock() - analyst.started_at > READY_WITHIN
         try:
             said = analyst.channel.receive(0.0 if analyst.models else _LOOK_EVERY)
         except (EOFError, OSError, ValueError):
@@ -190,6 +215,8 @@ class Guard:
             self._engine = said.models[0].engine
             emit(events.ANALYST_STARTED, pid=analyst.process.pid)
         elif said is not None or overdue:  # it speaks without being asked, or hangs before its first word
+            if overdue:
+                emit(events.ANALYST_OVERDUE, pid=analyst.process.pid, seconds=READY_WITHIN)
             self._lose(analyst)
             return False
         return bool(analyst.models)
@@ -197,10 +224,10 @@ class Guard:
     def _ask(self, analyst: _Analyst, request: Analyse | Draw, descriptor: int, kind: type[_Kind]) -> _Kind | Reason:
         """What a ready analyst says, or why it says nothing; then it is no more."""
         analyst.asked = True
-        deadline = time.monotonic() + self._limits.image_seconds
+        deadline = self._clock() + self._limits.image_seconds
         try:
             analyst.channel.send(request, descriptor, seconds=self._limits.image_seconds)
-            while (said := analyst.channel.receive(_LOOK_EVERY)) is None and time.monotonic() < deadline:
+            while (said := analyst.channel.receive(_LOOK_EVERY)) is None and self._clock() < deadline:
                 self._meanwhile()
             if isinstance(said, kind):
                 return said
@@ -219,7 +246,7 @@ class Guard:
     def _count_failure(self, pid: int, status: str) -> None:
         self._failures += 1
         delay = backoff(self._failures - 1, LONGEST_DELAY)
-        self._start_due = time.monotonic() + delay
+        self._start_due = self._clock() + delay
         emit(events.ANALYST_ENDED, pid=pid, status=status, delay=delay)
         self._ends += 1
         if self._ends == ENDS_PER_ENGINE:
@@ -274,14 +301,14 @@ class _Analyst:
     Attributes:
         models: What it serves, once it has said so.
         asked: Whether it was asked about an image.
-        started_at: By the monotonic clock.
+        started_at: By the guard's clock.
     """
 
-    def __init__(self, begin: Begin) -> None:
-        """Start it. Raises `OSError`."""
+    def __init__(self, begin: Begin, now: float) -> None:
+        """Start it, `now` being the time. Raises `OSError`."""
         self.models: tuple[ModelInService, ...] = ()
         self.asked = False
-        self.started_at = time.monotonic()
+        self.started_at = now
         ours, theirs = socket.socketpair()
         with theirs:
             try:

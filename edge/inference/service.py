@@ -22,10 +22,11 @@ from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.inference.channel import Analyse, Answer, Draw, unanswered
-from edge.inference.guard import LOST, Guard, ModelsError
+from edge.inference.guard import LOST, Guard, ModelsError, Undecided
 from edge.messages.summary import summarise
 from edge.records import Instance, Reason, Result, StoredResult
 from edge.store import Band, Damaged, Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
+from edge.store.outbox import oldest_news
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
@@ -44,7 +45,7 @@ class Worker:
         lost = outbox is not None and (outbox.is_incomplete() or store.must_resend())
         self._resend_after = 0 if lost else None
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
-        self._uncommitted: tuple[Instance, Answer] | None = None
+        self._uncommitted: tuple[Instance, Answer | None] | None = None
 
     def work(self) -> bool:
         """Answer the next image, if one waits; False when none does.
@@ -59,6 +60,10 @@ class Worker:
                 return False
             self._uncommitted = instance, self._analyse(instance)
         instance, answer = self._uncommitted
+        if answer is None:
+            self._store.postpone(instance)
+            self._uncommitted = None
+            return True
         self._commit(instance, answer)
         self._uncommitted = None
         self.relay()
@@ -78,11 +83,12 @@ class Worker:
     def resend(self) -> bool:
         """After a repair in which summaries may have been lost, put the next ones in the outbox again; False when done.
 
-        Their ids are those of before: who has them already drops them.
+        But for old news. Their ids are those of before: who has them already drops them.
         """
         if self._outbox is None or self._resend_after is None:
             return False
-        changed = self._store.changed_since(self._resend_after, _RESENT_AT_ONCE)
+        news = oldest_news(self._store.lifetime.now().lifetime)
+        changed = self._store.changed_since(self._resend_after, _RESENT_AT_ONCE, received_since=news)
         if changed:
             self._outbox.put((stored.id, "summary", _summary(stored)) for stored in changed)
             self._resend_after = changed[-1].seq
@@ -115,12 +121,13 @@ class Worker:
         figures: dict[str, Figure] = {}
         with suppress(sqlite3.OperationalError):
             queue = self._store.queue()
-            figures |= {"queue_depth": queue.depth, "oldest_received_at": queue.oldest_received_at}
+            figures |= {"queue_depth": queue.depth, "oldest_uptime": queue.oldest_uptime}
         if self._latencies:
             figures |= {f"p{percent}_ms": round(percentile(self._latencies, percent), 1) for percent in (50, 95, 99)}
         return figures
 
-    def _analyse(self, instance: Instance) -> Answer:
+    def _analyse(self, instance: Instance) -> Answer | None:
+        """The answer for an image; None when it is to be tried once more, after others."""
         arrival, source = instance.arrival, instance.arrival.source
         if instance.attempts > MAX_ATTEMPTS:
             emit(events.PARKED, instance=instance.id, attempts=instance.attempts - 1)
@@ -141,7 +148,9 @@ class Worker:
                 age_years=arrival.stated_age_years,
                 secret=secret,
             )
-            answer = self._guard.analyse(request, image)
+            answer = self._guard.analyse(request, image, last=instance.attempts > 1)
+        except Undecided:
+            return None
         finally:
             os.close(image)
         if answer.defect:
@@ -158,9 +167,9 @@ class Worker:
             result,
             answer.subject,
             explanation=answer.explanation,
-            summary=partial(summarise, result, received_at=instance.received_at) if self._outbox else None,
+            summary=partial(summarise, result) if self._outbox else None,
         )
-        latency_ms = (stored.committed_at - instance.received_at) * 1000
+        latency_ms = stored.waited * 1000
         self._latencies.append(latency_ms)
         emit(
             events.RESULT,
@@ -227,9 +236,7 @@ def serve(config: Config) -> int:
 
 
 def _summary(stored: StoredResult) -> bytes:
-    summary = summarise(
-        stored.result, message_id=stored.id, received_at=stored.received_at, committed_at=stored.committed_at
-    )
+    summary = summarise(stored.result, message_id=stored.id, committed_at=stored.committed_at, waited=stored.waited)
     return msgspec.json.encode(summary)
 
 

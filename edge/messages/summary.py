@@ -33,14 +33,14 @@ _WORD = re.compile(r"[a-z][a-z0-9]{0,15}")
 Band = Literal["low", "moderate", "high"]
 
 
-def summarise(result: Result, *, message_id: str, received_at: float, committed_at: float) -> Summary:
+def summarise(result: Result, *, message_id: str, committed_at: float, waited: float) -> Summary:
     """The de-identified summary of a result.
 
     Args:
         result: The answer for one image.
         message_id: Random, never made from anything in the image.
-        received_at: When the image was accepted, seconds since the epoch.
-        committed_at: When the answer was stored; only its hour leaves the box.
+        committed_at: When the answer was stored, seconds since the epoch; only its hour leaves the box.
+        waited: Seconds from acceptance to answer, by no clock that can be set.
     """
     return Summary(
         message_id=message_id,
@@ -51,7 +51,7 @@ def summarise(result: Result, *, message_id: str, received_at: float, committed_
         findings=tuple(_finding(finding) for finding in result.findings),
         quality=tuple(sorted({_quality(finding) for finding in result.quality})),
         model=_model(result.model) if result.model else None,
-        latency_ms=max(0, round((committed_at - received_at) * 1000)),
+        latency_ms=max(0, round(waited * 1000)),
     )
 
 

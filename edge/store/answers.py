@@ -27,10 +27,17 @@ class Owed(NamedTuple):
 
 
 class Queue(NamedTuple):
-    """How much waits: images without a result, and when the oldest arrived (seconds since the epoch, or None)."""
+    """How much waits.
+
+    Attributes:
+        depth: Images without a result.
+        oldest_received_at: When the oldest arrived, seconds since the epoch; None when none waits.
+        oldest_uptime: The same by the machine's uptime, negative before this boot: how long it waits, no clock changes.
+    """
 
     depth: int
     oldest_received_at: float | None
+    oldest_uptime: float | None
 
 
 class Answers:
@@ -68,9 +75,9 @@ class Answers:
         unanswered = "r.acknowledged_at IS NULL AND r.status = 'flagged'"
         return self._results(f"{unanswered} ORDER BY r.number DESC", (), limit)
 
-    def changed_since(self, seq: int, limit: int = 100) -> list[StoredResult]:
-        """Results committed or acknowledged after `seq`, in that order."""
-        return self._results("r.seq > ? ORDER BY r.seq", (seq,), limit)
+    def changed_since(self, seq: int, limit: int = 100, *, received_since: float = float("-inf")) -> list[StoredResult]:
+        """Results committed or acknowledged after `seq`, in that order; `received_since` is in the box's lifetime."""
+        return self._results("r.seq > ? AND i.received_lifetime >= ? ORDER BY r.seq", (seq, received_since), limit)
 
     def last_seq(self) -> int:
         """The newest change's number; 0 before the first."""
@@ -130,11 +137,12 @@ class Answers:
         with self._journal.reading() as sql:
             row = sql.execute(
                 # Each half reads its partial index; one query with IN would read every instance there ever was.
-                "SELECT count(*) AS depth, min(received_at) AS oldest FROM ("
-                "SELECT received_at FROM instances WHERE state = 'accepted' UNION ALL "
-                "SELECT received_at FROM instances WHERE state = 'processing')"
+                "SELECT count(*) AS depth, min(received_at) AS oldest, min(received_lifetime) AS lifetime FROM ("
+                "SELECT received_at, received_lifetime FROM instances WHERE state = 'accepted' UNION ALL "
+                "SELECT received_at, received_lifetime FROM instances WHERE state = 'processing')"
             ).fetchone()
-        return Queue(row["depth"], row["oldest"])
+        lifetime = row["lifetime"]
+        return Queue(row["depth"], row["oldest"], None if lifetime is None else lifetime - self.lifetime.boot)
 
     def _results(self, condition: str, values: tuple[object, ...], limit: int) -> list[StoredResult]:
         query = f"SELECT {RESULT_COLUMNS} WHERE {condition} LIMIT ?"

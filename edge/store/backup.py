@@ -12,7 +12,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from io import BytesIO, RawIOBase
 from pathlib import Path
@@ -52,7 +52,18 @@ class Content(NamedTuple):
     files: int
 
 
-def back_up(state_dir: Path, file: Path, passphrase: str, key_file: Path | None = None) -> Content:
+def _nothing() -> None:
+    pass
+
+
+def back_up(
+    state_dir: Path,
+    file: Path,
+    passphrase: str,
+    key_file: Path | None = None,
+    *,
+    begins: Callable[[], None] = _nothing,
+) -> Content:
     """Write a backup of a state folder, whole or not at all. The box may work meanwhile.
 
     It holds what was accepted when it began, with the results of that moment.
@@ -62,6 +73,7 @@ def back_up(state_dir: Path, file: Path, passphrase: str, key_file: Path | None 
         file: The backup, which must not exist.
         passphrase: Without it nobody reads the backup, which holds the key of all that is stored.
         key_file: `storage.key_file`, see `open_ring`.
+        begins: Called when nothing stands against it any more, before the first byte is copied.
 
     Raises:
         BackupError: There is nothing to back up, the file exists, or the passphrase is short.
@@ -83,6 +95,7 @@ def back_up(state_dir: Path, file: Path, passphrase: str, key_file: Path | None 
         ring = find_ring(state_dir, key_file)
         if ring is None:
             raise VaultLocked(f"{state_dir}: no key: there is nothing to back up")
+        begins()
         with _snapshot(state_dir) as snapshot, open(temporary, "xb", opener=_for_this_user) as output:
             content = _write(snapshot, ring_text(ring), output, passphrase)
             output.flush()
@@ -92,8 +105,14 @@ def back_up(state_dir: Path, file: Path, passphrase: str, key_file: Path | None 
     return content
 
 
-def restore(file: Path, state_dir: Path, passphrase: str) -> Content:
+def restore(file: Path, state_dir: Path, passphrase: str, *, done: Callable[[], None] = _nothing) -> Content:
     """Put a backup into an empty state folder. Nothing stands there under its name before all of it has opened.
+
+    Args:
+        file: The backup.
+        state_dir: The state folder.
+        passphrase: What it was made with.
+        done: Called when all of it is there, before it is given to the folder's owner.
 
     Raises:
         BackupError: The folder is not empty, the passphrase is not the right one, or the file is no backup or damaged.
@@ -118,6 +137,7 @@ def restore(file: Path, state_dir: Path, passphrase: str) -> Content:
     finally:
         os.close(descriptor)
         shutil.rmtree(coming, ignore_errors=True)
+    done()
     _give_to_owner(state_dir)
     return content
 

@@ -8,9 +8,11 @@ import os
 import uuid
 from collections.abc import Callable
 
-from edge.store.sealed_file import SealedWriter
+from edge.records import Instance
+from edge.store.keys import VaultLocked
+from edge.store.sealed_file import SealedWriter, open_frames, read_header
 from edge.store.spool import Incoming, Spool
-from edge.store.vault import Vault
+from edge.store.vault import Tampered, Vault
 
 
 class Delivery:
@@ -31,6 +33,8 @@ class Delivery:
         self._sealed: SealedWriter | None = None
         self._error: OSError | None = None
         self._has_room = has_room
+        self._spool = spool
+        self._vault = vault
         try:
             self._file = spool.begin(self.id)
             self._sealed = SealedWriter(vault.new_file(self.id), self._file.write)
@@ -62,7 +66,46 @@ class Delivery:
             self._sealed.finish(record)
             self._file.keep()
 
+    def put_back(self, instance_id: str, record: bytes) -> None:
+        """Bring what came to the disk as the file of an instance that is the same object. Raises as `bring_to_disk`.
+
+        It is sealed anew: a file's key hangs on its name.
+        """
+        if self._error:
+            raise self._error
+        if not (self._file and self._sealed):
+            return
+        self._sealed.finish(record)
+        descriptor = os.open(self._file.path, os.O_RDONLY | os.O_CLOEXEC)
+        again = self._spool.begin(f"{self.id}.again")
+        try:
+            writer = SealedWriter(self._vault.new_file(instance_id), again.write)
+            for piece, last in open_frames(descriptor, self._vault.file_key(self.id, read_header(descriptor))):
+                if not last:
+                    writer.write(piece)
+            writer.finish(record)
+            again.keep(instance_id)
+        finally:
+            os.close(descriptor)
+            again.discard()
+
     def discard(self) -> None:
         """Remove what came, unless it is on the disk under the id."""
         if self._file:
             self._file.discard()
+
+
+def is_whole(spool: Spool, vault: Vault, instance: Instance) -> bool:
+    """Whether the spool still has an accepted object, to its last byte: reads all of it."""
+    digest = hashlib.sha256()
+    try:
+        descriptor = spool.open(instance.id)
+        try:
+            for piece, last in open_frames(descriptor, vault.file_key(instance.id, read_header(descriptor))):
+                if not last:
+                    digest.update(piece)
+        finally:
+            os.close(descriptor)
+    except (OSError, Tampered, VaultLocked):
+        return False
+    return digest.hexdigest() == instance.sha256

@@ -17,8 +17,8 @@ from edge.store.database import Database
 from edge.store.keys import VaultLocked
 from edge.store.vault import Tampered, Vault
 
-VERSION = 1
-"""Of the schema (`PRAGMA user_version`); 0 was that of journals in clear."""
+VERSION = 2
+"""Of the schema (`PRAGMA user_version`); 0 was that of journals in clear, 1 did not know how long a result took."""
 
 # Lifetimes are the box's (`lifetime.py`). Those of a result stand beside times that are not known to be right.
 SCHEMA = """
@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS results (
     number INTEGER NOT NULL UNIQUE,
     committed_at REAL NOT NULL,
     committed_lifetime REAL,
+    waited REAL NOT NULL,
     status TEXT NOT NULL,
     subject BLOB NOT NULL,
     result BLOB NOT NULL,
@@ -225,7 +226,7 @@ class Columns:
 
     def stored_result(self, row: sqlite3.Row) -> StoredResult:
         """A row of `results`, with its instance's `received_at`, `unsynchronised` and `kept`. Raises `Damaged`."""
-        _check(row, "received_at", "committed_at", "seq", "number")
+        _check(row, "received_at", "committed_at", "waited", "seq", "number")
         result_id, person = row["id"], row["acknowledged_by"]
         subject = self.unseal("results.subject", result_id, row["subject"])
         result = self.unseal("results.result", result_id, row["result"])
@@ -236,6 +237,7 @@ class Columns:
             instance_id=row["instance_id"],
             received_at=row["received_at"],
             committed_at=row["committed_at"],
+            waited=row["waited"],
             acknowledged_at=row["acknowledged_at"],
             acknowledged_by=self.unseal("results.acknowledged_by", result_id, person).decode() if person else None,
             acknowledged_as=row["acknowledged_as"],

@@ -16,6 +16,9 @@ from edge.store.database import Database
 from edge.store.doorbell import ring
 from edge.store.repair import Contents, copy_row, rows
 
+LIFE = 30 * 86400.0
+"""Seconds after which a summary is old news: the broker hands it on no more, and a repair does not put it again."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -26,6 +29,11 @@ CREATE TABLE IF NOT EXISTS messages (
 );
 CREATE TABLE IF NOT EXISTS incomplete (id INTEGER PRIMARY KEY CHECK (id = 1))
 """
+
+
+def oldest_news(now: float) -> float:
+    """From when on what was answered is still news, at `now`; both in the box's lifetime."""
+    return now - LIFE
 
 
 class OutboxMessage(NamedTuple):

@@ -73,11 +73,15 @@ class Spool:
 
 
 class Incoming:
-    """A file on its way into a spool: under no name there until `keep`."""
+    """A file on its way into a spool: under no name there until `keep`.
+
+    Attributes:
+        path: Where it is until then.
+    """
 
     def __init__(self, spool: Spool, path: Path) -> None:
         self._spool = spool
-        self._path = path
+        self.path = path
         self._waiting = 0
         self._file = open(path, "wb", buffering=0, opener=_for_this_user)  # noqa: SIM115 - closed by keep or discard
 
@@ -96,17 +100,17 @@ class Incoming:
             # A hint, on which nothing depends: what fails here, `keep` meets again.
             _sync_file_range(self._file.fileno(), 0, 0, _SYNC_FILE_RANGE_WRITE)
 
-    def keep(self) -> None:
-        """Bring it to the disk, and then under its name. Raises `OSError`; then it is to be discarded."""
+    def keep(self, name: str | None = None) -> None:
+        """Bring it to the disk, and then under its name or another. Raises `OSError`; then it is to be discarded."""
         os.fsync(self._file.fileno())
         self._file.close()
-        self._path.rename(self._spool.folder / self._path.name)
+        self.path.rename(self._spool.folder / (name or self.path.name))
         self._spool.flush_folder()
 
     def discard(self) -> None:
         """Remove it, unless it was kept."""
         self._file.close()
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
 
 def _for_this_user(path: str, flags: int) -> int:

@@ -22,7 +22,7 @@ from edge.store.adoption import Swept, adopt, tell
 from edge.store.answers import RESULT_COLUMNS, Answers
 from edge.store.damage import Damaged
 from edge.store.database import Database, is_full
-from edge.store.delivery import Delivery
+from edge.store.delivery import Delivery, is_whole
 from edge.store.doorbell import ring
 from edge.store.holdings import Holdings
 from edge.store.journal import SCHEMA, VERSION, Columns, Received, check_key, insert_instance, next_seq, owe
@@ -55,9 +55,9 @@ class Accepted(NamedTuple):
 
 
 class Summarise(Protocol):
-    """Makes the de-identified summary of a result once its id and the time of its commit are known."""
+    """Makes the de-identified summary of a result once it is known when it was committed, and after how long."""
 
-    def __call__(self, *, message_id: str, committed_at: float) -> Summary:
+    def __call__(self, *, message_id: str, committed_at: float, waited: float) -> Summary:
         """The summary."""
 
 
@@ -212,6 +212,12 @@ class Store(Answers):
         self._passed_over = self._passed_over + 1 if passed_over else 0
         return instance
 
+    def postpone(self, instance: Instance) -> None:
+        """Put back what was claimed, as backlog: others go first."""
+        with self._journal.transaction(durable=False) as sql:
+            postponed = "UPDATE instances SET state = 'accepted', priority = 2 WHERE id = ? AND state = 'processing'"
+            sql.execute(postponed, (instance.id,))
+
     def read(self, instance_id: str) -> bytes:
         """The accepted object's bytes.
 
@@ -256,7 +262,7 @@ class Store(Answers):
             result: The answer.
             subject: Whose image it is, for the page.
             explanation: What is needed to draw the explanation later, as JSON.
-            summary: Makes the de-identified summary from its message id and the time of the commit; None owes none.
+            summary: Makes the de-identified summary; None owes none.
 
         Returns:
             The stored result; when one for this instance and model was there already, that one, unchanged.
@@ -272,14 +278,18 @@ class Store(Answers):
             done = "UPDATE instances SET state = 'done' WHERE id = ? AND state != 'done'"
             if sql.execute(done, (instance.id,)).rowcount:
                 seq, lifetime = next_seq(sql), None if now.synchronised else now.lifetime
+                (received,) = sql.execute(
+                    "SELECT received_lifetime FROM instances WHERE id = ?", (instance.id,)
+                ).fetchone()
+                waited = max(0.0, now.lifetime - received)
                 sql.execute(
-                    "INSERT INTO results (id, instance_id, seq, number, committed_at, committed_lifetime, status,"
-                    " subject, result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (result_id, instance.id, seq, seq, now.wall, lifetime, result.status, *sealed),
+                    "INSERT INTO results (id, instance_id, seq, number, committed_at, committed_lifetime, waited,"
+                    " status, subject, result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (result_id, instance.id, seq, seq, now.wall, lifetime, waited, result.status, *sealed),
                 )
                 owe(sql, "preview", result_id, "")
                 if summary:
-                    said = summary(message_id=result_id, committed_at=now.wall)
+                    said = summary(message_id=result_id, committed_at=now.wall, waited=waited)
                     owe(sql, "summary", result_id, msgspec.json.encode(said).decode())
             row = sql.execute(f"SELECT {RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
             stored = self._columns.stored_result(row)
@@ -310,7 +320,7 @@ class Store(Answers):
         received = self.lifetime.now()
         digest = delivery.digest.hexdigest()
         known = self._find(digest, arrival)
-        if known:
+        if known and self._has(known, delivery):
             return Accepted(known, new=False, conflicts_with=None)
         instance = Instance(
             id=delivery.id,
@@ -333,10 +343,34 @@ class Store(Answers):
         except (OSError, sqlite3.Error) as error:
             if not isinstance(error, Damaged):  # else the row may be there, or the sweep adopts the file
                 self._spool.remove(instance.id)
-            if is_full(error):
-                raise StorageFull(f"no room for {delivery.size} bytes: free space on {self.state_dir}") from error
+            self._refuse_when_full(error, delivery)
             raise
         return Accepted(instance, new=True, conflicts_with=conflict)
+
+    def _has(self, known: Instance, delivery: Delivery) -> bool:
+        """Whether a known object is on the disk, where it is put back when its file was lost or damaged.
+
+        False when the keeper has removed it meanwhile: then what comes is a new one. Raises as `accept`.
+        """
+        if is_whole(self._spool, self._vault, known):
+            return True
+        try:
+            with folder_lock(self._spool.folder, shared=True):
+                delivery.put_back(known.id, msgspec.json.encode(known))
+        except OSError as error:
+            self._refuse_when_full(error, delivery)
+            raise
+        if self.holdings.kept(known.id) is Kept.NOTHING:
+            self._spool.remove(known.id)
+            return False
+        emit(events.PUT_BACK, instance=known.id)
+        ring(self.state_dir, "inference")
+        return True
+
+    def _refuse_when_full(self, error: OSError | sqlite3.Error, delivery: Delivery) -> None:
+        """Raise `StorageFull` for a disk without room."""
+        if is_full(error):
+            raise StorageFull(f"no room for {delivery.size} bytes: free space on {self.state_dir}") from error
 
     def _find(self, digest: str, arrival: Arrival) -> Instance | None:
         """The instance that is the same object, whichever key has marked it."""

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edge.store import OutboxMessage
+from edge.store.outbox import LIFE
 from edge.sync.retry import FAILURE, LONGEST_DELAY_REFUSED, back_off
-
-LIFE = 30 * 86400
-"""Seconds after which a summary that the broker could not hand on is old news."""
 
 REFUSALS_PER_PASS = 20
 

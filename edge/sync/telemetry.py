@@ -81,7 +81,7 @@ def figures(
         session=session,
         uptime_seconds=int(uptime),
         services=tuple(service(accounts[name]) for name in sorted(accounts)),
-        queue=_waiting(details.get("queue_depth"), details.get("oldest_received_at"), now),
+        queue=_waiting(details.get("queue_depth"), details.get("oldest_uptime"), uptime),
         latency=_checked(types.Latency, {name: details.get(name) for name in types.Latency.__struct_fields__}),
         outbox=_waiting(*outbox, now) if outbox else None,
         disk=types.Disk(total_bytes=box.disk_total, free_bytes=box.disk_free, used=box.disk_used_share),

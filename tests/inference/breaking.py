@@ -27,6 +27,8 @@ real = importlib.import_module(__name__)
 sys.modules[__name__] = this
 if os.path.exists(__file__ + ".crash"):
     ctypes.string_at(0)
+if os.path.exists(__file__ + ".stall"):
+    ctypes.PyDLL(None).pause()
 
 def testing():
     frame = sys._getframe()
@@ -63,8 +65,9 @@ def __getattr__(name):
 
 
 def stand_in(folder: Path, module: str) -> Path:
-    """Write a stand-in into a folder for PYTHONPATH; while `<it>.crash` lies beside it, importing it crashes,
-    and while `<it>.hang` does, passes of its `InferenceSession` hang but for those of the self-test."""
+    """Write a stand-in into a folder for PYTHONPATH. While one of these files lies beside it: with `<it>.crash`,
+    importing it crashes; with `<it>.stall`, that hangs; with `<it>.hang`, passes of its `InferenceSession` hang but
+    for those of the self-test."""
     path = folder / f"{module}.py"
     path.write_text(_STAND_IN, encoding="utf-8")
     return path

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from edge.device.health import Health, State, read_health
-from edge.inference.guard import ENDS_PER_ENGINE, RESET_AFTER, Guard, ModelsError, judge
+from edge.inference.guard import ENDS_PER_ENGINE, READY_WITHIN, RESET_AFTER, Guard, ModelsError, judge
 from edge.records import Arrival, Reason, StoredResult
 from edge.store import Store
 from tests.conftest import ROOT
@@ -154,6 +154,47 @@ def test_a_full_disk_costs_neither_the_service_nor_an_attempt(
     assert [stored.result.reason for stored in box.results()] == [None] * 5
     assert box.attempts() == 1
     assert len(service.found("SC408")) == 1
+
+
+def test_the_next_images_do_not_wait_for_the_second_try_of_one_that_hangs(box: Box) -> None:
+    """Blamed it is only when it hangs again: what the analyst was asked about before may have been the cause."""
+    box.accept(image(0), image(1, HANG), image(2), image(3))
+    with box.start() as program:
+        program.wait_for("SC403", 4)
+        assert program.stop() == 0
+    assert [stored.result.reason for stored in box.results()] == [None, None, None, Reason.TOOK_TOO_LONG]
+    assert (len(program.found("SC414")), len(program.found("SC411")), len(program.found("SC409"))) == (1, 1, 2)
+    assert box.attempts() == 2
+
+
+def test_an_analyst_that_hangs_before_its_first_word_is_given_up_and_replaced(
+    box: Box, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a clock that passes the limit at once, as long as the first analyst hangs."""
+    stall = Path(f"{stand_in(box.codecs, 'onnxruntime')}.stall")
+    stall.touch()
+    monkeypatch.setenv("PYTHONPATH", box.environment["PYTHONPATH"])
+    inference = msgspec.structs.replace(shelf.config.inference, engine="onnxruntime")
+    passed = 0.0
+
+    def meanwhile() -> None:
+        nonlocal passed
+        if "SC415" in caplog.text:
+            stall.unlink(missing_ok=True)
+        elif guard.condition() == (State.STARTING, "loading the models"):
+            passed += READY_WITHIN / 2
+
+    with Guard(
+        msgspec.structs.replace(shelf.config, inference=inference),
+        box.state / "cache",
+        service="test",
+        meanwhile=meanwhile,
+        clock=lambda: time.monotonic() + passed,
+    ) as guard:
+        guard.await_ready()
+        assert guard.condition() == (State.DEGRADED, "the analysing process ended and runs again")
+        assert [model.engine for model in guard.models] == ["onnxruntime"]
+    assert [line.partition(" ")[0] for line in caplog.messages] == ["SC415", "SC409"]
 
 
 def test_an_analyst_that_dies_at_rest_is_replaced_and_health_says_so(box: Box) -> None:

@@ -59,8 +59,9 @@ def refused() -> Result:
     )
 
 
-def summary(*, message_id: str, committed_at: float) -> Summary:
+def summary(*, message_id: str, committed_at: float, waited: float) -> Summary:
     """What the box may say about it outside."""
+    assert committed_at > 0
     return Summary(
         message_id=message_id,
         hour="2026-11-20T23",
@@ -70,7 +71,7 @@ def summary(*, message_id: str, committed_at: float) -> Summary:
         findings=(SummaryFinding(code="233604007", scheme="SCT", flagged=True, band="high"),),
         quality=(),
         model=MODEL,
-        latency_ms=20,
+        latency_ms=round(waited * 1000),
     )
 
 

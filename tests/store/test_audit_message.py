@@ -20,6 +20,7 @@ from tests.store.samples import flagged
 
 WEB = AuditSource("clinic-12", "xray-1", "web")
 INTAKE = AuditSource("clinic-12", "xray-1", "intake")
+CLI = AuditSource("clinic-12", "xray-1", "cli")
 ADA = Person("ada", "192.0.2.7")
 DX, CR = "1.2.840.10008.5.1.4.1.1.1.1", "1.2.840.10008.5.1.4.1.1.1"
 AT = 1_790_000_000.25
@@ -36,6 +37,7 @@ def stored(patient_id: str | None = "PAT-000417", study: str | None = "2.25.3") 
         instance_id="i1",
         received_at=AT,
         committed_at=AT,
+        waited=0.1,
         acknowledged_at=None,
         acknowledged_by=None,
         acknowledged_as=None,
@@ -117,6 +119,12 @@ TABLE: dict[str, tuple[AuditSource, AuditMessage, str]] = {
         "DICOM Instances Accessed: Result acknowledged: agree U 4 (acknowledged before)"
         " | ada@xray-1.clinic-12* 192.0.2.7, scanside-web"
         f" | {STUDY} 2.25.3 result=r1 | {PATIENT} PAT-000417",
+    ),
+    "a backup": (
+        CLI,
+        actions.whole_box(CLI, Person("root"), "backup", "file:///media/stick/box.ssb"),
+        "Security Alert: Backup of the whole box begun E 0 | scanside-cli, root@xray-1.clinic-12"
+        " | URI 2/13 file:///media/stick/box.ssb Alert Description=Backup of the whole box begun",
     ),
     "an image is taken off the box": (
         WEB,

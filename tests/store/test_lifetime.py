@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.messages.summary import summarise
 from edge.records import Kept
 from edge.store import Machine, Store
 from edge.store.lifetime import LONGEST_OFF, Seen, at_boot
@@ -160,3 +163,35 @@ def test_a_real_machine_answers() -> None:
     assert len(boot_id()) == 36
     assert synchronised() in (True, False)
     assert Machine().uptime() >= before
+
+
+@pytest.mark.parametrize("leap", [0.0, -30 * YEAR, -60.0, 60.0, 400 * DAY])
+def test_how_long_an_answer_took_is_measured_by_no_clock_that_can_be_set(tmp_path: Path, leap: float) -> None:
+    """Between acceptance and answer the wall clock leaps, and other processes ask."""
+    box = Box(Clock())
+    with closing(Store(tmp_path, box.wall, machine=box.machine)) as store:
+        store.accept(b"image", arrival("1.2.3"))
+        box.live(1.5)
+        box.wall.now += leap
+        depth, _, oldest = store.queue()
+        assert depth == 1
+        assert oldest is not None and box.up - oldest == pytest.approx(1.5)
+        with closing(Store(tmp_path, box.wall, machine=box.machine)) as other:
+            stored = other.commit(claimed(other), flagged(), SUBJECT, summary=partial(summarise, flagged()))
+        assert stored.waited == pytest.approx(1.5)
+        assert store.result(stored.id) == stored, "for ever: a repetition of its summary says the same"
+        (owed,) = store.owed("summary")
+        assert '"latency_ms":1500' in owed.body
+
+
+def test_an_answer_after_a_power_cut_took_as_long_as_the_box_lived_and_was_off(tmp_path: Path) -> None:
+    box = Box(Clock())
+    with closing(Store(tmp_path, box.wall, machine=box.machine)) as store:
+        store.accept(b"image", arrival("1.2.3"))
+        box.live(5.0)
+        store.lifetime.remember()
+    box.off(HOUR)
+    with closing(Store(tmp_path, box.wall, machine=box.machine)) as store:
+        _, _, oldest = store.queue()
+        assert oldest is not None and box.up - oldest == pytest.approx(HOUR + 15)
+        assert store.commit(claimed(store), flagged(), SUBJECT).waited == pytest.approx(HOUR + 15)

@@ -211,7 +211,7 @@ def summary_body(message_id: str) -> bytes:
         priority=Priority.ROUTINE,
         timings_ms=Timings(),
     )
-    return msgspec.json.encode(summarise(result, message_id=message_id, received_at=1e9, committed_at=1e9 + 0.1))
+    return msgspec.json.encode(summarise(result, message_id=message_id, committed_at=1e9, waited=0.1))
 
 
 @pytest.fixture

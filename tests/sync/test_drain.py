@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from edge.store import OutboxMessage
-from edge.sync.drain import LIFE, REFUSALS_PER_PASS, Drain, message_expiry
+from edge.store.outbox import LIFE
+from edge.sync.drain import REFUSALS_PER_PASS, Drain, message_expiry
 
 WINDOW = 5
 NOT_AUTHORISED = 0x87

@@ -30,7 +30,7 @@ def test_every_summary_arrives_after_the_outbox_was_destroyed(watcher: Watcher, 
         for number in range(RESULTS):
             store.accept(b"%d" % number, arrival())
             instance = claimed(store)
-            summary = partial(summarise, flagged(), received_at=instance.received_at)
+            summary = partial(summarise, flagged())
             ids.append(store.commit(instance, flagged(), Subject(), summary=summary).id)
         worker = Worker(store, NO_GUARD, sync.outbox)
         while store.owed("summary"):

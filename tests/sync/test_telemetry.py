@@ -14,6 +14,7 @@ from edge.sync.retry import Protocol
 from tests.messages.schemas import check
 
 NOW = 1_795_218_131.75
+UPTIME = 99.9
 SESSION = "0" * 32
 VITALS = Vitals(
     disk_total=100,
@@ -26,7 +27,7 @@ VITALS = Vitals(
 DIGEST = "sha256:" + "0f" * 32
 INFERENCE: dict[str, str | int | float | bool | None] = {
     "queue_depth": 3,
-    "oldest_received_at": NOW - 12.9,
+    "oldest_uptime": UPTIME - 12.9,
     "p50_ms": 90.1,
     "p95_ms": 120.2,
     "p99_ms": 150.3,
@@ -45,7 +46,7 @@ def _model(name: str, version: str = "1.0.0", digest: str = DIGEST, engine: str 
 
 def _figures(account: Health, outbox: tuple[int, float | None] | None = (7, NOW - 3600.5)) -> dict[str, object]:
     message = telemetry.figures(
-        session=SESSION, accounts={account.service: account}, box=VITALS, outbox=outbox, uptime=99.9, now=NOW
+        session=SESSION, accounts={account.service: account}, box=VITALS, outbox=outbox, uptime=UPTIME, now=NOW
     )
     return check("health", msgspec.json.encode(message))
 
@@ -79,12 +80,13 @@ def test_health() -> None:
     ("details", "queue", "latency"),
     [
         ({}, None, None),
-        ({"queue_depth": 0, "oldest_received_at": None}, {"depth": 0, "oldest_seconds": None}, None),
+        ({"queue_depth": 0, "oldest_uptime": None}, {"depth": 0, "oldest_seconds": None}, None),
         ({"queue_depth": "many"}, None, None),
         ({"queue_depth": -1}, None, None),
         ({"p50_ms": 1.0, "p95_ms": 2.0}, None, None),
         ({"p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": "fast"}, None, None),
-        ({"queue_depth": 1, "oldest_received_at": NOW + 60}, {"depth": 1, "oldest_seconds": 0}, None),
+        ({"queue_depth": 1, "oldest_uptime": UPTIME + 60}, {"depth": 1, "oldest_seconds": 0}, None),
+        ({"queue_depth": 1, "oldest_uptime": -100.0}, {"depth": 1, "oldest_seconds": int(UPTIME) + 100}, None),
     ],
 )
 def test_figures_that_are_not_there_are_none(

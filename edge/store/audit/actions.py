@@ -10,6 +10,7 @@
 | images come by C-STORE or STOW-RS | DICOM Instances Transferred (A.5.3.7) |
 | somebody sees a list of results | Query (A.5.3.10) |
 | accounts change; a role or a node is refused; the trail had a gap or was shortened | Security Alert (A.5.3.11) |
+| the whole box is backed up, restored or reset | Security Alert (A.5.3.11) |
 | signing in, failing to, being locked out, signing out | User Authentication (A.5.3.12) |
 
 C-STORE and STOW-RS stay within the clinic's security domain: transfers. A file that a person brings, or that lies in a
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from edge.identity import Identity
 from edge.records import StoredResult
@@ -48,6 +49,11 @@ _ACCESSED = Code("110103", "DCM", "DICOM Instances Accessed")
 _TRANSFERRED = Code("110104", "DCM", "DICOM Instances Transferred")
 _EXPORT = Code("110106", "DCM", "Export")
 _IMPORT = Code("110107", "DCM", "Import")
+_WHOLE_BOX = {
+    "backup": "Backup of the whole box begun",
+    "restore": "Whole box restored from a backup",
+    "factory-reset": "Factory reset begun",
+}
 _ALERT = Code("110113", "DCM", "Security Alert")
 
 
@@ -180,6 +186,20 @@ def account_changed(source: AuditSource, who: Person, account: str, what: str) -
     kind = Code("110137", "DCM", "User Security Attributes Changed")
     about = _alert_object(f"/accounts/{account}", _URI, what)
     return _alert(source, kind, Outcome.SUCCESS, about, _person(who, requestor=False))
+
+
+def whole_box(
+    source: AuditSource, who: Person, what: Literal["backup", "restore", "factory-reset"], uri: str
+) -> AuditMessage:
+    """All that the box holds goes into a file, comes out of one, or is destroyed; `uri` is the file's or folder's."""
+    about = _alert_object(uri, _URI, _WHOLE_BOX[what])
+    return _alert(
+        source,
+        Code(what, OWN_SCHEME, _WHOLE_BOX[what]),
+        Outcome.SUCCESS,
+        about,
+        _person(who, requestor=False),
+    )
 
 
 def trail_used(source: AuditSource, user: str, uri: str) -> AuditMessage:

@@ -161,7 +161,7 @@ class Box:
             "box": "box-1",
             "state_dir": str(self.state),
             "intake": {"dicom": {"port": self.dicom_port}},
-            "inference": {"image_seconds": 5, "threads": 1},
+            "inference": {"threads": 1},
             "web": {"port": self._web_port},
             "mqtt": {"host": "127.0.0.1", "port": broker.port, "tls": False, "health_interval_seconds": 5},
         }
