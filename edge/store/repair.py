@@ -30,8 +30,11 @@ LARGE = 256 << 20
 """Bytes from which on a file that was merely not closed gets `quick_check`, which takes as long as reading it once."""
 
 REASON_FILE = "found.txt"
-MOST_TRIES = 2
-"""How often a repair may be killed while it reads the damaged file, before it goes on without it."""
+MOST_TRIES = 5
+"""How often a repair may be killed while it reads the damaged file, before it goes on without it: whose power goes
+twice in the middle loses nothing."""
+
+_MOST_SAID = 20
 
 TOLD_FOR = 86_400.0
 """Seconds for which the page tells of a repair."""
@@ -96,10 +99,14 @@ def repair(
         line = Line(Word.REPLACING, line.folder)
     line = line._replace(tries=line.tries + 1)
     standing.say(line)
-    for part in _PARTS:  # what an earlier try had begun to make
-        _part(path, part).unlink(missing_ok=True)
-    with closing(make()) as new:
-        carried = _carry_over(aside / path.name, new, contents, readable=line.tries <= MOST_TRIES)
+    try:
+        for part in _PARTS:  # what an earlier try had begun to make
+            _part(path, part).unlink(missing_ok=True)
+        with closing(make()) as new:
+            carried = _carry_over(aside / path.name, new, contents, readable=line.tries <= MOST_TRIES)
+    except (OSError, sqlite3.Error):  # what fails is the disk: nothing speaks against reading the file once more
+        _take_back(standing, line._replace(tries=line.tries - 1))
+        raise
     standing.say(Line(Word.WHOLE))
     emit(events.DATABASE_REPLACED, file=path.name, carried=carried)
 
@@ -164,6 +171,14 @@ def _examine(path: Path, version: int, contents: Contents, *, thorough: bool) ->
         if not is_damage(error):
             raise
         return str(error)
+
+
+def _take_back(standing: Standing, line: Line) -> None:
+    """Say it, also on a disk that fails now and then."""
+    for _ in range(_MOST_SAID):
+        with suppress(OSError):
+            standing.say(line)
+            return
 
 
 def _new_folder(path: Path, found: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from edge.store import Damaged, Store, VaultLocked, repairs
 from edge.store.damage import is_damage, is_suspicion
 from edge.store.database import Database, OtherVersion
 from edge.store.keys import KeyRing, new_key, open_ring, write_ring
-from edge.store.repair import MOST_KEPT, MOST_TRIES, Contents, repaired_lately
+from edge.store.repair import MOST_KEPT, MOST_TRIES, Contents, copy_row, repaired_lately, rows
 from edge.store.salvage import SEQ_GAP
 from tests.store.samples import SUBJECT, arrival, claimed, flagged, spooled, summary
 from tests.store.test_durability import forked
@@ -218,6 +219,36 @@ def test_a_file_whose_reading_kills_is_given_up(tmp_path: Path) -> None:
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     Database(path, schema, contents=contents).close()
     assert seen == [True]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "EIO"), sqlite3.OperationalError("disk I/O error")])
+def test_a_disk_that_fails_during_a_repair_costs_nothing_of_what_can_be_read(tmp_path: Path, error: Exception) -> None:
+    """However often: the damaged file is read again, until the new one is made."""
+    path = tmp_path / "file.sqlite"
+    schema = "CREATE TABLE IF NOT EXISTS things (data BLOB)"
+    with closing(Database(path, schema)) as file, file.transaction() as sql:
+        sql.executemany("INSERT INTO things VALUES (?)", [(bytes(3000),)] * 10)
+    overwritten(4096 * 4, bytes(4096))(path)
+    with closing(Database(path, schema)) as file, pytest.raises(Damaged), file.reading() as sql:
+        sql.execute("SELECT max(data) FROM things").fetchall()
+    failures = 2 * MOST_TRIES
+
+    def carry_over(broken: sqlite3.Connection | None, new: sqlite3.Connection) -> str:
+        nonlocal failures
+        assert broken
+        if failures:
+            failures -= 1
+            raise error
+        for row in rows(broken, "SELECT * FROM things"):
+            copy_row(new, "things", row)
+        return "all"
+
+    contents = Contents(carry_over=carry_over)
+    while failures:
+        with pytest.raises(type(error)):
+            Database(path, schema, contents=contents)
+    with closing(Database(path, schema, contents=contents)) as file, file.reading() as sql:
+        assert sql.execute("SELECT count(*) FROM things").fetchone()[0] > 0
 
 
 @pytest.mark.parametrize(
