@@ -32,7 +32,7 @@ class Reset(NamedTuple):
 
 
 def back_up(config: Config, file: Path, passphrase: str) -> backup.Content:
-    """Back up the box while it works. The message comes first: what cannot be recorded is not done.
+    """Back up the box while it works; the message comes first. A trail that cannot be written keeps nobody from it.
 
     Raises as `edge.store.backup.back_up`.
     """

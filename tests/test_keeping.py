@@ -62,14 +62,6 @@ def test_backup_and_restore_stand_in_the_trail_and_the_backup_in_its_own(box: Bo
     assert box.run("audit", "verify").returncode == 0
 
 
-def test_a_backup_that_cannot_be_recorded_is_not_made(box: Box, tmp_path: Path) -> None:
-    """Its keys are another box's: the trail does not open."""
-    assert box.run("backup", str(tmp_path / "one")).returncode == 0
-    (box.state / "keys/store.key").unlink()
-    assert box.run("backup", str(tmp_path / "two")).returncode == 1
-    assert not (tmp_path / "two").exists()
-
-
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return Authority(tmp_path)

@@ -51,9 +51,9 @@ ENDS_PER_ENGINE = 3
 LOST = frozenset({Reason.CRASHED, Reason.TOOK_TOO_LONG, Reason.TOO_LARGE})
 """What is said of images that an analyst cannot bear: they are not shown to another one."""
 
-READY_WITHIN = 120.0
+READY_WITHIN = 180.0
 """Seconds that an analyst may load its models: 6 of processor time at a box's first start, 1.3 at every later one
-(`benchmarks/limits.py`), so that a quarter of a core that is five times as slow still comes up."""
+(`benchmarks/limits.py`), so that a quarter of a core that is seven times as slow still comes up."""
 
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 """Keep a large radiograph's memory for the next one: taking 25 MB anew each time costs 10 ms (mallopt(3))."""

@@ -21,7 +21,16 @@ _MAY_GO = (
     " WHERE r.instance_id = instances.id AND o.kind != 'preview')"
 )
 
-_OLDEST = f"SELECT * FROM instances WHERE kept = ? AND {_MAY_GO} ORDER BY number LIMIT ?"  # noqa: S608 - our own words
+_UNANSWERED = "r.status = 'flagged' AND r.acknowledged_at IS NULL"
+_OLDEST = (
+    f"SELECT *, 0 AS unanswered FROM instances WHERE kept = ? AND {_MAY_GO} AND NOT EXISTS"  # noqa: S608 - our own words
+    f" (SELECT 1 FROM results r WHERE r.instance_id = instances.id AND {_UNANSWERED}) ORDER BY number LIMIT ?"
+)
+# By the index of those results, in their order: few, where people do their work.
+_OLDEST_UNANSWERED = (
+    "SELECT instances.*, 1 AS unanswered FROM results r JOIN instances ON instances.id = r.instance_id"  # noqa: S608 - ours
+    f" WHERE {_UNANSWERED} AND kept = ? AND {_MAY_GO} ORDER BY r.number LIMIT ?"
+)
 _FIND = f"SELECT 1 FROM instances WHERE id = ? AND {_MAY_GO}"  # noqa: S608 - our own words
 _DROP_PREVIEW = (
     "DELETE FROM owed WHERE kind = 'preview' AND result_id IN (SELECT id FROM results WHERE instance_id = ?)"
@@ -38,11 +47,18 @@ class Holdings:
         self._derived = derived
 
     def oldest(self, now: float, limit: int) -> list[Held]:
-        """The oldest `limit` of each kind of `Kept` that may go, oldest first; `now` is in the box's lifetime."""
+        """What may go, oldest first: of each kind of `Kept` the oldest `limit` that are unanswered, and as many others.
+
+        `now` is in the box's lifetime.
+        """
+        queries = (_OLDEST, _OLDEST_UNANSWERED)
         with self._journal.reading() as sql:
-            rows = [row for kept in Kept for row in sql.execute(_OLDEST, (kept, limit))]
+            rows = [row for kept in Kept for query in queries for row in sql.execute(query, (kept, limit))]
         rows.sort(key=lambda row: int(row["number"]))
-        return [Held(row["id"], now - row["received_lifetime"], Kept(row["kept"]), row["size"]) for row in rows]
+        return [
+            Held(row["id"], now - row["received_lifetime"], Kept(row["kept"]), row["size"], bool(row["unanswered"]))
+            for row in rows
+        ]
 
     def remove(self, removals: Iterable[Removal]) -> list[Removal]:
         """Remove what may go of these; those that were.

@@ -94,7 +94,10 @@ SEALED = {
 }
 """The sealed columns of each table whose rows are named by `id`."""
 
-_ORDER = {priority: order for order, priority in enumerate(Priority)}
+
+def order_of(priority: Priority) -> int:
+    """As the journal has a priority: what comes first is less."""
+    return list(Priority).index(priority)
 
 
 class Marks(NamedTuple):
@@ -153,7 +156,7 @@ def insert_instance(sql: sqlite3.Connection, instance: Instance, columns: Column
             instance.id,
             *every[0],
             instance.size,
-            _ORDER[instance.arrival.priority],
+            order_of(instance.arrival.priority),
             instance.received_at,
             *received,
             columns.seal("instances.record", instance.id, instance),

@@ -30,10 +30,11 @@ LARGE = 256 << 20
 """Bytes from which on a file that was merely not closed gets `quick_check`, which takes as long as reading it once."""
 
 REASON_FILE = "found.txt"
-MOST_TRIES = 2
-"""How often a repair may be killed while it reads the damaged file, before it goes on without it."""
+MOST_TRIES = 5
+"""How often a repair may be killed while it reads the damaged file, before it goes on without it: whose power goes
+twice in the middle loses nothing."""
 
-_WRITINGS = 10
+_MOST_SAID = 20
 
 TOLD_FOR = 86_400.0
 """Seconds for which the page tells of a repair."""
@@ -103,8 +104,8 @@ def repair(
             _part(path, part).unlink(missing_ok=True)
         with closing(make()) as new:
             carried = _carry_over(aside / path.name, new, contents, readable=line.tries <= MOST_TRIES)
-    except (OSError, sqlite3.Error):  # the disk failed, which says nothing against the damaged file
-        _take_back(standing, line)
+    except (OSError, sqlite3.Error):  # what fails is the disk: nothing speaks against reading the file once more
+        _take_back(standing, line._replace(tries=line.tries - 1))
         raise
     standing.say(Line(Word.WHOLE))
     emit(events.DATABASE_REPLACED, file=path.name, carried=carried)
@@ -181,6 +182,14 @@ def _examine(path: Path, version: int, contents: Contents, *, thorough: bool) ->
         return str(error)
 
 
+def _take_back(standing: Standing, line: Line) -> None:
+    """Say it, also on a disk that fails now and then."""
+    for _ in range(_MOST_SAID):
+        with suppress(OSError):
+            standing.say(line)
+            return
+
+
 def _new_folder(path: Path, found: str) -> Path:
     """A folder for the damaged file, with the reason in it; of older ones the newest are kept."""
     earlier = [one.folder for one in repairs(path.parent) if one.file.partition(".")[0] == path.stem]
@@ -212,14 +221,6 @@ def _move(path: Path, aside: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _take_back(standing: Standing, line: Line) -> None:
-    """Do not count a try that has not ended us. On a disk that fails now and then it takes some writing."""
-    for _ in range(_WRITINGS):
-        with suppress(OSError):
-            standing.say(line._replace(tries=line.tries - 1))
-            break
 
 
 def _carry_over(broken: Path, new: sqlite3.Connection, contents: Contents, *, readable: bool) -> str:

@@ -36,12 +36,14 @@ class Held(NamedTuple):
         age: Seconds since it came.
         kept: What is still kept of it.
         size: Bytes of the image.
+        unanswered: It was flagged, and nobody has acknowledged that.
     """
 
     id: str
     age: float
     kept: Kept
     size: int
+    unanswered: bool = False
 
 
 class Removal(NamedTuple):
@@ -83,23 +85,15 @@ def by_age(held: Sequence[Held], storage: Storage) -> list[Removal]:
 def for_room(held: Sequence[Held], need: float) -> list[Removal]:
     """What goes to make room: derived pictures that are older than a day; when there are none, the oldest images.
 
-    Pictures of today's images are what people look at, and a hundred of them need the room of one old image.
+    Pictures of today's images are what people look at, and a hundred of them need the room of one old image. Of what is
+    flagged and acknowledged by nobody, whom somebody must still look at, nothing goes while anything else can.
 
     Args:
-        held: The oldest of each kind of `Kept`, oldest first.
+        held: The oldest of each kind of `Kept`, oldest first, both of those that are unanswered and of the others.
         need: How many bytes of room are wanted.
     """
-    pictures = [Removal(one.id, Kept.IMAGE) for one in held if one.kept is Kept.ALL and one.age > _DAY]
-    if pictures:
-        return pictures
-    chosen = []
-    for one in held:
-        if need <= 0:
-            break
-        if one.kept is not Kept.NOTHING:
-            chosen.append(Removal(one.id, Kept.NOTHING))
-            need -= one.size
-    return chosen
+    others = _for_room([one for one in held if not one.unanswered], need)
+    return others or _for_room([one for one in held if one.unanswered], need)
 
 
 def room_wanted(room: Room, band: Band, storage: Storage) -> float:
@@ -128,3 +122,17 @@ def _by_age(one: Held, storage: Storage) -> Removal | None:
     if one.kept is not Kept.NOTHING and storage.image_days is not None and days > storage.image_days:
         return Removal(one.id, Kept.NOTHING)
     return None
+
+
+def _for_room(held: Sequence[Held], need: float) -> list[Removal]:
+    pictures = [Removal(one.id, Kept.IMAGE) for one in held if one.kept is Kept.ALL and one.age > _DAY]
+    if pictures:
+        return pictures
+    chosen = []
+    for one in held:
+        if need <= 0:
+            break
+        if one.kept is not Kept.NOTHING:
+            chosen.append(Removal(one.id, Kept.NOTHING))
+            need -= one.size
+    return chosen

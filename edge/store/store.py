@@ -16,7 +16,7 @@ import msgspec
 from edge import events
 from edge.config import Storage
 from edge.events import emit
-from edge.records import Arrival, Instance, Kept, Result, StoredResult, Subject, Summary
+from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult, Subject, Summary
 from edge.store import second_copy
 from edge.store.adoption import Swept, adopt, tell
 from edge.store.answers import RESULT_COLUMNS, Answers
@@ -25,7 +25,7 @@ from edge.store.database import Database, is_full
 from edge.store.delivery import Delivery, is_whole
 from edge.store.doorbell import ring
 from edge.store.holdings import Holdings
-from edge.store.journal import SCHEMA, VERSION, Columns, Received, check_key, insert_instance, next_seq, owe
+from edge.store.journal import SCHEMA, VERSION, Columns, Received, check_key, insert_instance, next_seq, order_of, owe
 from edge.store.keys import open_ring
 from edge.store.lifetime import Lifetime, Moment
 from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
@@ -213,10 +213,10 @@ class Store(Answers):
         return instance
 
     def postpone(self, instance: Instance) -> None:
-        """Put back what was claimed, as backlog: others go first."""
+        """Put back what was claimed, as backlog (`order.py`): others go first."""
+        postponed = "UPDATE instances SET state = 'accepted', priority = ? WHERE id = ? AND state = 'processing'"
         with self._journal.transaction(durable=False) as sql:
-            postponed = "UPDATE instances SET state = 'accepted', priority = 2 WHERE id = ? AND state = 'processing'"
-            sql.execute(postponed, (instance.id,))
+            sql.execute(postponed, (order_of(Priority.BACKLOG), instance.id))
 
     def read(self, instance_id: str) -> bytes:
         """The accepted object's bytes.

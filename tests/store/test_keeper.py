@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from edge.config import Storage
-from edge.records import Kept
+from edge.records import Kept, Result
 from edge.store import Band, Keeper, StorageFull, Store
 from edge.store.holdings import PICTURES, Holdings
-from edge.store.keeper import WORDS
+from edge.store.keeper import BATCH, WORDS
 from edge.store.retention import Removal
 from edge.store.spool import Spool
 from tests.running import ROOT, with_tmpfs
 from tests.store.conftest import Box, Clock
-from tests.store.samples import SUBJECT, arrival, claimed, flagged, spooled, summary
+from tests.store.samples import SUBJECT, arrival, claimed, flagged, refused, spooled, summary
 
 GIB, DAY = 1 << 30, 86400.0
 STORAGE = Storage(image_days=30, result_days=60)
@@ -179,10 +179,10 @@ TestAnyDay = AnyDay.TestCase
 TestAnyDay.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 
 
-def answered(store: Store, number: int = 1) -> str:
+def answered(store: Store, number: int = 1, result: Result | None = None) -> str:
     """An image with its answer and its pictures, owed to nobody; its instance's id."""
     instance = store.accept(b"%d" % number, arrival(f"1.{number}")).instance
-    store.commit(claimed(store), flagged(), SUBJECT)
+    store.commit(claimed(store), result or flagged(), SUBJECT)
     for name in PICTURES:
         store.write_picture(instance.id, name, b"picture")
     store.settle([debt.number for debt in store.owed("preview", instance_id=instance.id)])
@@ -251,6 +251,27 @@ def test_what_is_owed_or_waits_is_not_removed_even_when_asked(store: Store) -> N
     assert spooled(store.state_dir) == {in_work, owes, waits}
     store.settle([debt.number for debt in store.owed("summary")])
     assert [one.id for one in store.holdings.oldest(1e9, 10)] == [owes]
+
+
+def test_what_is_flagged_and_acknowledged_by_nobody_goes_last(store: Store, box: Box) -> None:
+    """Also where more of it is older than a look for the oldest finds."""
+    count = BATCH + 5
+    flags = [answered(store, number) for number in range(count)]
+    others = [answered(store, number, refused()) for number in range(count, 2 * count)]
+    acknowledged = store.result_of(flags[3])
+    assert acknowledged
+    store.acknowledge(acknowledged.id, "ada", "agree")
+    box.live(2 * DAY)
+    box.free = 1 * GIB
+    keeper = Keeper(store, Storage(), clock=lambda: box.up)
+    gone: list[str] = []
+    while len(gone) < count + 1:
+        keeper.tend()
+        gone += [one for one in flags + others if one not in gone and one not in spooled(store.state_dir)]
+    assert set(gone) == {flags[3], *others}
+    for _ in range(10):
+        keeper.tend()
+    assert spooled(store.state_dir) == set(), "in the end it goes, too: the box takes images"
 
 
 def test_an_image_that_comes_again_after_it_was_removed_is_kept_again(store: Store) -> None:

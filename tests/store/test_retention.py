@@ -99,6 +99,11 @@ def test_without_days_nothing_is_too_old() -> None:
     assert by_age(held(Kept.ALL, 1e6) + held(Kept.NOTHING, 1e6), for_ever) == []
 
 
+def unanswered(rows: list[Held]) -> list[Held]:
+    """Flagged, and acknowledged by nobody."""
+    return [one._replace(id=f"flagged {one.id}", unanswered=True) for one in rows]
+
+
 OLD = held(Kept.ALL, 80, 70) + held(Kept.IMAGE, 60, 50) + held(Kept.NOTHING, 40) + held(Kept.ALL, 0.9, 0.1)
 
 
@@ -113,6 +118,13 @@ OLD = held(Kept.ALL, 80, 70) + held(Kept.IMAGE, 60, 50) + held(Kept.NOTHING, 40)
         (OLD[2:], 0, []),
         (held(Kept.NOTHING, 80), GIB, []),
         ([], GIB, []),
+        # What is flagged and acknowledged by nobody goes last, however old it is and whatever goes in its place.
+        (unanswered(OLD[:2]) + OLD[1:2], 1, [Removal("all 70", Kept.IMAGE)]),
+        (unanswered(OLD[:2]) + OLD[3:4], 1, [Removal("image 50", Kept.NOTHING)]),
+        (unanswered(OLD[2:3]) + OLD[5:], GIB, [Removal("all 0.9", Kept.NOTHING)]),
+        (unanswered(OLD[2:3]) + OLD[6:], 5 * GIB, [Removal("all 0.1", Kept.NOTHING)]),
+        (unanswered(OLD[1:3]) + OLD[4:5], 1, [Removal("flagged all 70", Kept.IMAGE)]),
+        (unanswered(OLD[2:4]), GIB, [Removal("flagged image 60", Kept.NOTHING)]),
     ],
 )
 def test_for_room_old_pictures_go_first_and_then_as_many_images_as_it_takes(

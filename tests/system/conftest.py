@@ -130,9 +130,11 @@ def running_broker(program: Callable[[str], str], folder: Path) -> Iterator[int]
     settings = folder / "mosquitto.conf"
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n", encoding="ascii")
     with subprocess.Popen([program("mosquitto"), "-c", str(settings)], stderr=subprocess.DEVNULL) as process:
-        await_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "Mosquitto listening")
-        yield port
-        process.terminate()
+        try:
+            await_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "Mosquitto listening")
+            yield port
+        finally:
+            process.terminate()
 
 
 @pytest.fixture

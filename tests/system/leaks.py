@@ -143,6 +143,10 @@ class Leaks:
         """The headers of a technician's browser."""
         return {"Cookie": f"{SESSION_COOKIE}={self.cookie}"}
 
+    def sign_in(self) -> None:
+        """As a browser does: a new session."""
+        self.cookie = _session(self.appliance)
+
     # Search
 
     def settle(self) -> None:
@@ -155,15 +159,18 @@ class Leaks:
         with closing(Outbox(self.appliance.settings.state_dir)) as outbox:
             await_until(lambda: not outbox.depth()[0], "all sent")
 
-    def search(self) -> list[Found]:
-        """Everything planted so far, wherever it is readable outside of the box's own memory."""
+    def search(self, planted: list[Planted] | None = None) -> list[Found]:
+        """What was planted, all of it or this, wherever it is readable outside of the box's own memory."""
+        all_of_it = planted is None
+        planted = self.planted if planted is None else planted
         self.settle()
         for process in self.processes():
             for name in ("cmdline", "environ", "comm"):
                 self.heard.append(_read(process / name))
-        found = find(self.planted, self.appliance.folder)
-        found += find(self.planted, b"\0".join(self.heard))
-        self.heard.clear()
+        found = find(planted, self.appliance.folder)
+        found += find(planted, b"\0".join(self.heard))
+        if all_of_it:
+            self.heard.clear()
         return found
 
     def processes(self) -> list[Path]:
@@ -206,12 +213,7 @@ def running(program: Callable[[str], str], folder: Path, cache: Path) -> Iterato
         running_broker(program, folder) as port,
         running_appliance(below, port, cache, TMPDIR=str(below / "tmp")) as box,
     ):
-        with closing(AccountsFile(box.settings.state_dir)) as file:
-            accounts = Accounts(file)
-            accounts.add("technician1", _PASSWORD, Role.TECHNICIAN)
-            accounts.add("gateway", _PASSWORD, Role.SENDER)
-        leaks = Leaks(box, program, cookie="")
-        leaks.cookie = _session(box)
+        leaks = leaks_of(box, program)
         client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
         client.on_message = lambda _client, _data, message: leaks.heard.append(
             b"\0".join((message.topic.encode(), message.payload, str(message.properties).encode()))
@@ -226,8 +228,18 @@ def running(program: Callable[[str], str], folder: Path, cache: Path) -> Iterato
             client.loop_stop()
 
 
+def leaks_of(box: Appliance, program: Callable[[str], str]) -> Leaks:
+    """With accounts, and a technician signed in."""
+    with closing(AccountsFile(box.settings.state_dir)) as file:
+        accounts = Accounts(file)
+        accounts.add("technician1", _PASSWORD, Role.TECHNICIAN)
+        accounts.add("gateway", _PASSWORD, Role.SENDER)
+    leaks = Leaks(box, program, cookie="")
+    leaks.sign_in()
+    return leaks
+
+
 def _session(box: Appliance) -> str:
-    """Sign in as a browser does."""
     with closing(HTTPConnection("127.0.0.1", box.settings.web.port, timeout=PATIENCE)) as connection:
         connection.request("GET", "/sign-in")
         secret = _cookie(connection.getresponse())
