@@ -46,7 +46,7 @@ _DOORS = (Door.C_STORE,) * 5 + (Door.STOW, Door.STOW, Door.UPLOAD, Door.FOLDER)
 _DAMAGES = (Damage.NONE,) * 12 + tuple(Damage)
 _VISIT_EVERY, _CURIOUS_EVERY = 10, 60
 _AWAY, _BACKED_UP = (0.4, 0.5), 0.85
-_KILLED = {0.25: "analyst", 0.55: "inference", 0.7: "intake", 0.75: "web"}
+_KILLED = {0.25: "edge.inference.analyst", 0.55: "inference", 0.7: "intake", 0.75: "web"}
 
 
 class Wire:
@@ -168,13 +168,17 @@ class Day:
 
     def _kill(self, what: str) -> None:
         """SIGKILL, and until it is back; what is sent next meets a box that has just come up."""
-        analyst = [self.box.analyst()] if what == "analyst" else []
-        for pid in analyst or [int(process.name) for process in self.box.processes() if _service(process) == what]:
+        doomed = self._running(what)
+        for pid in doomed:
             os.kill(pid, signal.SIGKILL)
             self.done[f"killed: {what}"] += 1
+        await_until(lambda: self._running(what) - doomed, "it is started again")
         for port in (self.box.appliance.settings.intake.dicom.port, self.box.appliance.settings.web.port):
             await_until(lambda port=port: _listens(port), "the service is back")  # type: ignore[misc]
         self.box.settle()
+
+    def _running(self, what: str) -> set[int]:
+        return {int(process.name) for process in self.box.processes() if what in _arguments(process)}
 
     def _back_up(self) -> None:
         folder = self.box.appliance.folder
@@ -245,9 +249,12 @@ def living(folder: Path, programs: dict[str, str]) -> Iterator[tuple[Leaks, Wire
         yield leaks_of(box, programs.__getitem__), wire, shim
 
 
-def _service(process: Path) -> str:
-    """The last argument of its command line."""
-    return process.joinpath("cmdline").read_bytes().rstrip(b"\0").rpartition(b"\0")[2].decode()
+def _arguments(process: Path) -> list[str]:
+    """Its command line; of one that has ended nothing."""
+    try:
+        return process.joinpath("cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    except OSError:
+        return []
 
 
 def _listens(port: int) -> bool:
