@@ -8,7 +8,7 @@ import os
 import uuid
 from collections.abc import Callable
 
-from edge.store.sealed_file import SealedWriter
+from edge.store.sealed_file import SealedFile, SealedWriter
 from edge.store.spool import Incoming, Spool
 from edge.store.vault import Vault
 
@@ -31,9 +31,11 @@ class Delivery:
         self._sealed: SealedWriter | None = None
         self._error: OSError | None = None
         self._has_room = has_room
+        key = vault.new_file(self.id)
+        self._secret = key.secret
         try:
             self._file = spool.begin(self.id)
-            self._sealed = SealedWriter(vault.new_file(self.id), self._file.write)
+            self._sealed = SealedWriter(key, self._file.write)
         except OSError as error:
             self._error = error
 
@@ -54,12 +56,22 @@ class Delivery:
         if not self._has_room():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def bring_to_disk(self, record: bytes) -> None:
-        """Bring object and record to the disk, under the id. Raises `OSError`, also that of an earlier `write`."""
+    def finish(self, record: bytes) -> None:
+        """Complete the file with its record, not on the disk yet. Raises `OSError`, also that of an earlier `write`."""
         if self._error:
             raise self._error
-        if self._file and self._sealed:
+        if self._sealed:
             self._sealed.finish(record)
+
+    def open(self) -> SealedFile:
+        """The file that is finished, for another process; the caller closes the descriptor. Raises `OSError`."""
+        if self._file is None:
+            raise FileNotFoundError(self.id)
+        return SealedFile(self._file.open(), self._secret)
+
+    def bring_to_disk(self) -> None:
+        """Bring the finished file to the disk, under the id. Raises `OSError`."""
+        if self._file:
             self._file.keep()
 
     def discard(self) -> None:

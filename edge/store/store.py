@@ -19,6 +19,7 @@ from edge.events import emit
 from edge.records import Arrival, Instance, Kept, Result, StoredResult, Subject, Summary
 from edge.store.adoption import Swept, adopt, tell
 from edge.store.answers import RESULT_COLUMNS, Answers
+from edge.store.arriving import announce
 from edge.store.damage import Damaged
 from edge.store.database import Database, is_full
 from edge.store.delivery import Delivery
@@ -317,7 +318,9 @@ class Store(Answers):
         )
         try:
             with folder_lock(self._spool.folder, shared=True):  # no sweep between the file and its journal row
-                delivery.bring_to_disk(msgspec.json.encode(instance))
+                delivery.finish(msgspec.json.encode(instance))
+                announce(self.state_dir, "inference", instance, delivery.open)
+                delivery.bring_to_disk()
                 conflict = self._insert(instance, received)
         except sqlite3.IntegrityError:  # another association brought the same object meanwhile
             self._spool.remove(instance.id)
