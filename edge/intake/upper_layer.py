@@ -66,7 +66,8 @@ def remember_uids() -> None:
 
     def set_once(value: str | bytes | None, *rules: Any, **more_rules: Any) -> UID | None:
         short = value is not None and len(value) <= _LONGEST_UID
-        return (made if short else set_uid)(value, *rules, **more_rules)
+        uid: UID | None = (made if short else set_uid)(value, *rules, **more_rules)
+        return uid
 
     UID.is_valid = property(lambda uid: len(uid) <= _LONGEST_UID and is_valid(uid))  # type: ignore[method-assign, assignment]
     for module in (pdu_items, pdu_primitives, presentation):
