@@ -22,6 +22,9 @@ from edge import config, config_file, events
 from edge.errors import ScansideError, UsageError
 
 SERVICES = ("intake", "inference", "web", "sync", "audit")
+
+_UNUSED = {"intake": ("numpy",)}
+"""What a service's libraries load where it is there, and it never uses: pydicom's NumPy is 12 MB."""
 Command = Callable[[argparse.Namespace], int]
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -68,6 +71,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _serve(options: argparse.Namespace, settings: config.Config, service: str | None) -> int:
     if service:
+        for name in _UNUSED.get(service, ()):
+            sys.modules.setdefault(name, None)  # type: ignore[arg-type]
         status: int = import_module(f"edge.{service}.service").serve(settings)
         return status
     from edge.appliance import run  # noqa: PLC0415 - each subcommand pays for its own imports only

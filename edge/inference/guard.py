@@ -55,8 +55,17 @@ READY_WITHIN = 180.0
 """Seconds that an analyst may load its models: 6 of processor time at a box's first start, 1.3 at every later one
 (`benchmarks/limits.py`), so that a quarter of a core that is seven times as slow still comes up."""
 
-_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
-"""Keep a large radiograph's memory for the next one: taking 25 MB anew each time costs 10 ms (mallopt(3))."""
+_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(48 << 20),
+    "MALLOC_TOP_PAD_": str(40 << 20),
+    "MALLOC_ARENA_MAX": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+"""Keep a large radiograph's memory for the next one: taking 25 MB anew each time costs 10 ms (mallopt(3)).
+
+But not what JPEG 2000 takes beyond that, nor what each thread would keep for itself.
+"""
 
 _OTHER: dict[str, Literal["openvino", "onnxruntime"]] = {"openvino": "onnxruntime", "onnxruntime": "openvino"}
 _LOOK_EVERY = 0.5
@@ -316,7 +325,7 @@ class _Analyst:
                     [sys.executable, "-m", "edge.inference.analyst", str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
-                    env=os.environ | _KEEP_MEMORY,
+                    env=os.environ | _MEMORY,
                 )
             except OSError:
                 ours.close()

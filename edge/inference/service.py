@@ -25,7 +25,20 @@ from edge.inference.channel import Analyse, Answer, Draw, unanswered
 from edge.inference.guard import LOST, Guard, ModelsError, Undecided
 from edge.messages.summary import summarise
 from edge.records import Instance, Reason, Result, StoredResult
-from edge.store import Band, Damaged, Doorbell, Outbox, Store, Tampered, VaultLocked, hold_lock, ring
+from edge.store import (
+    Arriving,
+    Band,
+    Damaged,
+    Doorbell,
+    Outbox,
+    SealedFile,
+    Store,
+    Tampered,
+    VaultLocked,
+    heard,
+    hold_lock,
+    ring,
+)
 from edge.store.outbox import oldest_news
 
 MAX_ATTEMPTS = 3
@@ -46,6 +59,19 @@ class Worker:
         self._resend_after = 0 if lost else None
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._uncommitted: tuple[Instance, Answer | None] | None = None
+        self._ahead: tuple[str, Answer] | None = None
+
+    def look_ahead(self, arriving: Arriving) -> None:
+        """While nothing waits, have an object analysed that the disk still takes: `work` answers once it is accepted.
+
+        Raises as `work`.
+        """
+        instance, file = arriving
+        try:
+            if self._store.instance(instance.id) is None and (answer := self._ask(instance, file)):
+                self._ahead = instance.id, answer
+        finally:
+            os.close(file.descriptor)
 
     def work(self) -> bool:
         """Answer the next image, if one waits; False when none does.
@@ -128,12 +154,14 @@ class Worker:
 
     def _analyse(self, instance: Instance) -> Answer | None:
         """The answer for an image; None when it is to be tried once more, after others."""
-        arrival, source = instance.arrival, instance.arrival.source
+        source = instance.arrival.source
         if instance.attempts > MAX_ATTEMPTS:
             emit(events.PARKED, instance=instance.id, attempts=instance.attempts - 1)
             return unanswered(source, Reason.PROCESSING_FAILED)
+        if self._ahead and self._ahead[0] == instance.id:
+            return self._ahead[1]
         try:
-            image, secret = self._store.open(instance.id)
+            file = self._store.open(instance.id)
         except FileNotFoundError:
             emit(events.SPOOL_FILE_MISSING, instance=instance.id)
             return unanswered(source, Reason.PROCESSING_FAILED)
@@ -141,18 +169,23 @@ class Worker:
             emit(events.SPOOL_FILE_LOCKED, instance=instance.id, error=error)
             return unanswered(source, Reason.PROCESSING_FAILED)
         try:
-            request = Analyse(
-                key=instance.id,
-                source=source,
-                modality=arrival.stated_modality,
-                age_years=arrival.stated_age_years,
-                secret=secret,
-            )
-            answer = self._guard.analyse(request, image, last=instance.attempts > 1)
+            return self._ask(instance, file)
+        finally:
+            os.close(file.descriptor)
+
+    def _ask(self, instance: Instance, file: SealedFile) -> Answer | None:
+        arrival = instance.arrival
+        request = Analyse(
+            key=instance.id,
+            source=arrival.source,
+            modality=arrival.stated_modality,
+            age_years=arrival.stated_age_years,
+            secret=file.secret,
+        )
+        try:
+            answer = self._guard.analyse(request, file.descriptor, last=instance.attempts > 1)
         except Undecided:
             return None
-        finally:
-            os.close(image)
         if answer.defect:
             kind, where = answer.defect
             emit(events.PIPELINE_FAILED, instance=instance.id, error=kind, where=where)
@@ -273,6 +306,8 @@ def _work(config: Config, store: Store, health: HealthFile, stopping: Event) -> 
             guard.await_ready()
             breathe()
             try:
+                if arriving := heard(bell):
+                    worker.look_ahead(arriving)
                 busy = worker.work() or worker.tidy()
             except sqlite3.OperationalError as error:  # a full or failing disk: models stay loaded until it is well
                 if not trouble:

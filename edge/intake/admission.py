@@ -69,7 +69,7 @@ def _objections(request: Request, config: Dicom) -> Iterator[Rejection]:
         yield Rejection(2, 3, 2, f"{config.max_associations_per_host} are open from there already")
 
 
-def make_titles_readable(request: bytearray) -> None:
+def make_titles_readable(request: bytearray | memoryview) -> None:
     """Change AE titles that PS3.8 forbids, so that they are answered instead of breaking the parser.
 
     Args:

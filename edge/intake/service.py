@@ -16,7 +16,7 @@ from edge.events import emit
 from edge.intake.dicom_listener import DicomListener, silence_libraries
 from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
-from edge.intake.upper_layer import remember_valid_uids
+from edge.intake.upper_layer import remember_uids
 from edge.intake.watch_folder import WatchFolder
 from edge.store import Damaged, Keeper, Store, hold_lock, repaired_lately
 from edge.store.audit import AuditTrail, actions, open_trail
@@ -35,7 +35,7 @@ def serve(config: Config) -> int:
     """
     signals = Signals(signal.SIGTERM, signal.SIGINT)
     silence_libraries()
-    remember_valid_uids()
+    remember_uids()
     hold_lock(config.state_dir, "intake")
     health = HealthFile(config.state_dir, "intake")
     store = Store(config.state_dir, storage=config.storage)

@@ -26,10 +26,12 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import UID
+from pynetdicom import pdu_items, pdu_primitives, presentation
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationServer, AssociationSocket, RequestHandler
+from pynetdicom.utils import set_uid
 
 from edge import events
 from edge.config import Dicom
@@ -55,14 +57,21 @@ _P_DATA_RECEIVED, _CLOSED, _INVALID_PDU = "Evt10", "Evt17", "Evt19"
 _IDLE, _CLOSING = "Sta1", "Sta13"
 
 
-def remember_valid_uids() -> None:
-    """Look at each UID's form once: senders propose the same hundred contexts, and each UID is checked six times.
+def remember_uids() -> None:
+    """Look at each UID once: senders propose the same hundred contexts, and each UID is checked six times.
 
-    Halves the CPU time of an association request with 128 contexts, which was 5 ms.
+    An association request with 128 contexts and its answer take 2.2 ms of CPU time instead of 4.9.
     """
-    is_valid = lru_cache(maxsize=1024)(vars(UID)["is_valid"].fget)
-    once = property(lambda uid: len(uid) <= _LONGEST_UID and is_valid(uid))
-    UID.is_valid = once  # type: ignore[method-assign, assignment]
+    is_valid, made = lru_cache(maxsize=1024)(vars(UID)["is_valid"].fget), lru_cache(maxsize=1024)(set_uid)
+
+    def set_once(value: str | bytes | None, *rules: Any, **more_rules: Any) -> UID | None:
+        short = value is not None and len(value) <= _LONGEST_UID
+        uid: UID | None = (made if short else set_uid)(value, *rules, **more_rules)
+        return uid
+
+    UID.is_valid = property(lambda uid: len(uid) <= _LONGEST_UID and is_valid(uid))  # type: ignore[method-assign, assignment]
+    for module in (pdu_items, pdu_primitives, presentation):
+        module.set_uid = set_once
 
 
 class Server(AssociationServer):  # type: ignore[misc]
@@ -190,10 +199,10 @@ class _Checkpoint:
 class _PDataTf:
     """A P-DATA-TF PDU whose presentation data values are views of what was received (PS3.8 9.3.5)."""
 
-    def __init__(self, pdu: bytearray) -> None:
+    def __init__(self, view: memoryview) -> None:
         """Take a PDU apart. Raises `Violation`."""
         self._primitive = P_DATA()
-        view, start = memoryview(pdu), _HEADER_BYTES
+        start = _HEADER_BYTES
         while start < len(view):
             length = int.from_bytes(view[start : start + 4], "big")
             end = start + 4 + length
@@ -256,11 +265,22 @@ class _Dul(DULServiceProvider):  # type: ignore[misc]
                 self._bell = _NO_BELL
             self._checkpoint.wake()
 
-    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
-        if bytestream[0] == _P_DATA:
-            return _PDataTf(bytestream), _P_DATA_RECEIVED
-        decoded: tuple[Any, str] = super()._decode_pdu(bytestream)
-        return decoded
+    def _read_pdu_data(self) -> None:
+        try:
+            view = self.socket.read_pdu()
+            if view[0] == _P_DATA:
+                pdu, event = _PDataTf(view), _P_DATA_RECEIVED
+            else:
+                pdu, event = self._decode_pdu(bytearray(view))
+        except OSError:
+            self.event_queue.put(_CLOSED)
+        except Exception as error:  # pynetdicom and pydicom raise nearly any type for what they cannot decode
+            if isinstance(error, Violation):
+                self.assoc.connection.violation = str(error)
+            self.event_queue.put(_INVALID_PDU)
+        else:
+            self.event_queue.put(event)
+            self._recv_pdu.put(pdu)
 
 
 class _Transport(AssociationSocket):  # type: ignore[misc]
@@ -272,7 +292,7 @@ class _Transport(AssociationSocket):  # type: ignore[misc]
         self._clock = server.connections.clock
         self._max_pdu_bytes = server.max_pdu_bytes
         self._refused = server.refused
-        self._type: int | None = None
+        self._buffer = bytearray(_READ_BYTES)
 
     @property
     def ready(self) -> bool:
@@ -299,42 +319,49 @@ class _Transport(AssociationSocket):  # type: ignore[misc]
                 if not socket.socket.recv(self.socket, _READ_BYTES):  # not SSLSocket's: nobody deciphers this
                     return
 
-    def recv(self, nr_bytes: int) -> bytearray:
-        """A PDU's first six bytes, and at the next call the rest of it."""
-        kind, self._type = self._type, None
-        if kind is None:
-            if self.assoc.dimse.message is None:
-                self._connection.since, self._connection.received = self._clock(), 0
-            header = self._read(nr_bytes)
-            if len(header) == _HEADER_BYTES and 0 < header[0] <= _LONGEST_KNOWN:
-                self._type = header[0]
-            return header
-        longest = self._max_pdu_bytes if kind == _P_DATA else MAX_ASSOCIATE_BYTES
-        if nr_bytes > longest:
-            self._connection.violation = f"a PDU of {nr_bytes} bytes, the rule is at most {longest}"
-            self.event_queue.put(_INVALID_PDU)
-            raise ConnectionAbortedError
-        body = self._read(nr_bytes)
-        if kind == _ASSOCIATE_RQ:
-            make_titles_readable(body)
-        return body
+    def read_pdu(self) -> memoryview:
+        """The next PDU, until the one after it is read: all go through one buffer, as long as the longest of them.
 
-    def _read(self, size: int) -> bytearray:
+        Raises:
+            OSError: The connection ends before its end.
+            Violation: It is of no known type, or too long.
+        """
+        if self.assoc.dimse.message is None:
+            self._connection.since, self._connection.received = self._clock(), 0
+        self._read(0, _HEADER_BYTES)
+        kind, length = self._buffer[0], int.from_bytes(self._buffer[2:_HEADER_BYTES], "big")
+        if not 0 < kind <= _LONGEST_KNOWN:
+            raise Violation(f"a PDU of type {kind}, the rule is 1 to {_LONGEST_KNOWN}")
+        longest = self._max_pdu_bytes if kind == _P_DATA else MAX_ASSOCIATE_BYTES
+        if length > longest:
+            raise Violation(f"a PDU of {length} bytes, the rule is at most {longest}")
+        end = _HEADER_BYTES + length
+        if end > len(self._buffer):
+            self._buffer = self._buffer[:_HEADER_BYTES] + bytearray(length)
+        self._read(_HEADER_BYTES, end)
+        view = memoryview(self._buffer)[:end]
+        if kind == _ASSOCIATE_RQ:
+            make_titles_readable(view[_HEADER_BYTES:])
+        return view
+
+    def _read(self, start: int, end: int) -> None:
+        """Fill the buffer from `start` to `end`. Raises `OSError`, also when the sender stops before."""
         client = self.socket
-        if client is None:
-            raise ConnectionAbortedError
-        buffer = bytearray(size)
-        view = memoryview(buffer)
-        done = 0
+        view = memoryview(self._buffer)
         try:
-            while done < size and (count := client.recv_into(view[done:])):
-                done += count
+            while start < end:
+                count = client.recv_into(view[start:end]) if client else 0
+                if not count:
+                    raise ConnectionAbortedError
+                # DCMTK writes a PDU's header by itself, and the kernel there keeps a short rest back until that is
+                # acknowledged (RFC 1122 4.2.3.4), which the kernel here does after 40 ms if it is not asked to at once.
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                start += count
                 self._connection.received += count
         except ssl.SSLError as error:
             emit(events.TLS_FAILED, host=self._connection.host, error=tls_words(error))
             self._refused(self._connection.host, f"no TLS: {tls_words(error)}")
             raise
-        return buffer if done == size else buffer[:done]
 
 
 class _Machine(StateMachine):  # type: ignore[misc]

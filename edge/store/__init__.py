@@ -18,6 +18,7 @@ from edge.store.repair import repaired_lately, repairs
 
 if TYPE_CHECKING:
     from edge.store.answers import Owed, Queue
+    from edge.store.arriving import Arriving, heard
     from edge.store.delivery import Delivery
     from edge.store.keeper import Keeper
     from edge.store.keys import VaultLocked
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Accepted",
     "AlreadyRunning",
+    "Arriving",
     "Band",
     "Damaged",
     "Delivery",
@@ -45,6 +47,7 @@ __all__ = [
     "Store",
     "Tampered",
     "VaultLocked",
+    "heard",
     "hold_lock",
     "read_sealed",
     "repaired_lately",
@@ -53,6 +56,7 @@ __all__ = [
 ]
 
 _LATER = {
+    "arriving": ("Arriving", "heard"),
     "answers": ("Owed", "Queue"),
     "delivery": ("Delivery",),
     "keeper": ("Keeper",),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from edge.records import Instance
 from edge.store.keys import VaultLocked
-from edge.store.sealed_file import SealedWriter, open_frames, read_header
+from edge.store.sealed_file import SealedFile, SealedWriter, open_frames, read_header
 from edge.store.spool import Incoming, Spool
 from edge.store.vault import Tampered, Vault
 
@@ -35,9 +35,11 @@ class Delivery:
         self._has_room = has_room
         self._spool = spool
         self._vault = vault
+        key = vault.new_file(self.id)
+        self._secret = key.secret
         try:
             self._file = spool.begin(self.id)
-            self._sealed = SealedWriter(vault.new_file(self.id), self._file.write)
+            self._sealed = SealedWriter(key, self._file.write)
         except OSError as error:
             self._error = error
 
@@ -58,29 +60,37 @@ class Delivery:
         if not self._has_room():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def bring_to_disk(self, record: bytes) -> None:
-        """Bring object and record to the disk, under the id. Raises `OSError`, also that of an earlier `write`."""
+    def finish(self, record: bytes) -> None:
+        """Complete the file with its record, not on the disk yet. Raises `OSError`, also that of an earlier `write`."""
         if self._error:
             raise self._error
-        if self._file and self._sealed:
+        if self._sealed:
             self._sealed.finish(record)
+
+    def open(self) -> SealedFile:
+        """The file that is finished, for another process; the caller closes the descriptor. Raises `OSError`."""
+        if self._file is None:
+            raise FileNotFoundError(self.id)
+        return SealedFile(self._file.open(), self._secret)
+
+    def bring_to_disk(self) -> None:
+        """Bring the finished file to the disk, under the id. Raises `OSError`."""
+        if self._file:
             self._file.keep()
 
     def put_back(self, instance_id: str, record: bytes) -> None:
-        """Bring what came to the disk as the file of an instance that is the same object. Raises as `bring_to_disk`.
+        """Bring what came to the disk as the file of an instance that is the same object. Raises `OSError`.
 
         It is sealed anew: a file's key hangs on its name.
         """
-        if self._error:
-            raise self._error
-        if not (self._file and self._sealed):
+        self.finish(record)
+        if self._file is None:
             return
-        self._sealed.finish(record)
-        descriptor = os.open(self._file.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = self._file.open()
         again = self._spool.begin(f"{self.id}.again")
         try:
             writer = SealedWriter(self._vault.new_file(instance_id), again.write)
-            for piece, last in open_frames(descriptor, self._vault.file_key(self.id, read_header(descriptor))):
+            for piece, last in open_frames(descriptor, self._secret):
                 if not last:
                     writer.write(piece)
             writer.finish(record)

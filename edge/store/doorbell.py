@@ -6,6 +6,17 @@ import os
 import select
 import socket
 from pathlib import Path
+from typing import NamedTuple
+
+_LONGEST_NOTE = 1 << 16
+_RING = b"!"
+
+
+class Note(NamedTuple):
+    """What may come with a ring: some bytes, and an open file."""
+
+    text: bytes
+    descriptor: int
 
 
 class Doorbell:
@@ -15,6 +26,7 @@ class Doorbell:
         """Hang up this service's bell, in place of one that a killed predecessor left."""
         folder = _folder(state_dir)
         (folder / service).unlink(missing_ok=True)
+        self._note: Note | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         with _short_path(folder) as short:
             self._socket.bind(f"{short}/{service}")
@@ -24,10 +36,15 @@ class Doorbell:
         readable, _, _ = select.select([self._socket], [], [], max(0.0, seconds))
         try:
             while readable:
-                self._socket.recv(1)
+                self._hear()
         except BlockingIOError:
             pass
         return bool(readable)
+
+    def note(self) -> Note | None:
+        """What came with the last ring that brought something, once; the caller closes its file."""
+        note, self._note = self._note, None
+        return note
 
     def fileno(self) -> int:
         """For use with a selector."""
@@ -35,17 +52,31 @@ class Doorbell:
 
     def close(self) -> None:
         """Take the bell down."""
+        self._forget_note()
         self._socket.close()
 
+    def _hear(self) -> None:
+        text, files, _, _ = socket.recv_fds(self._socket, _LONGEST_NOTE, 1, socket.MSG_CMSG_CLOEXEC)
+        for descriptor in files:
+            self._forget_note()
+            self._note = Note(text, descriptor)
 
-def ring(state_dir: Path, service: str) -> None:
-    """Wake a service, if it is there and not awake already. Never fails: what the caller did is on the disk already."""
+    def _forget_note(self) -> None:
+        note = self.note()
+        if note:
+            os.close(note.descriptor)
+
+
+def ring(state_dir: Path, service: str, note: Note | None = None) -> None:
+    """Wake a service, if it is there and not awake already, and hand it a note. Never fails: it is a hint."""
     try:
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as caller,
             _short_path(_folder(state_dir)) as short,
         ):
-            caller.sendto(b"!", f"{short}/{service}")
+            text, files = (note.text, [note.descriptor]) if note else (_RING, [])
+            caller.connect(f"{short}/{service}")
+            socket.send_fds(caller, [text], files)
     except OSError:
         return  # not there, or rung already: it will look by itself
 

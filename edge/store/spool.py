@@ -100,6 +100,10 @@ class Incoming:
             # A hint, on which nothing depends: what fails here, `keep` meets again.
             _sync_file_range(self._file.fileno(), 0, 0, _SYNC_FILE_RANGE_WRITE)
 
+    def open(self) -> int:
+        """A descriptor to read what was written from; the caller closes it. Raises `OSError`."""
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
     def keep(self, name: str | None = None) -> None:
         """Bring it to the disk, and then under its name or another. Raises `OSError`; then it is to be discarded."""
         os.fsync(self._file.fileno())

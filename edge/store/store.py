@@ -20,6 +20,7 @@ from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult
 from edge.store import second_copy
 from edge.store.adoption import Swept, adopt, tell
 from edge.store.answers import RESULT_COLUMNS, Answers
+from edge.store.arriving import announce
 from edge.store.damage import Damaged
 from edge.store.database import Database, is_full
 from edge.store.delivery import Delivery, is_whole
@@ -320,7 +321,8 @@ class Store(Answers):
         received = self.lifetime.now()
         digest = delivery.digest.hexdigest()
         known = self._find(digest, arrival)
-        if known and self._has(known, delivery):
+        if known:
+            self._put_back_if_lost(known, delivery)
             return Accepted(known, new=False, conflicts_with=None)
         instance = Instance(
             id=delivery.id,
@@ -332,7 +334,9 @@ class Store(Answers):
         )
         try:
             with folder_lock(self._spool.folder, shared=True):  # no sweep between the file and its journal row
-                delivery.bring_to_disk(msgspec.json.encode(instance))
+                delivery.finish(msgspec.json.encode(instance))
+                announce(self.state_dir, "inference", instance, delivery.open)
+                delivery.bring_to_disk()
                 conflict = self._insert(instance, received)
         except sqlite3.IntegrityError:  # another association brought the same object meanwhile
             self._spool.remove(instance.id)
@@ -347,25 +351,21 @@ class Store(Answers):
             raise
         return Accepted(instance, new=True, conflicts_with=conflict)
 
-    def _has(self, known: Instance, delivery: Delivery) -> bool:
-        """Whether a known object is on the disk, where it is put back when its file was lost or damaged.
-
-        False when the keeper has removed it meanwhile: then what comes is a new one. Raises as `accept`.
-        """
+    def _put_back_if_lost(self, known: Instance, delivery: Delivery) -> None:
+        """See that a known object that came again is on the disk. Raises as `accept`."""
         if is_whole(self._spool, self._vault, known):
-            return True
+            return
         try:
             with folder_lock(self._spool.folder, shared=True):
                 delivery.put_back(known.id, msgspec.json.encode(known))
         except OSError as error:
             self._refuse_when_full(error, delivery)
             raise
-        if self.holdings.kept(known.id) is Kept.NOTHING:
+        if self.holdings.kept(known.id) is Kept.NOTHING:  # the keeper has removed it meanwhile: as if it had later
             self._spool.remove(known.id)
-            return False
+            return
         emit(events.PUT_BACK, instance=known.id)
         ring(self.state_dir, "inference")
-        return True
 
     def _refuse_when_full(self, error: OSError | sqlite3.Error, delivery: Delivery) -> None:
         """Raise `StorageFull` for a disk without room."""

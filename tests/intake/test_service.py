@@ -258,6 +258,12 @@ def test_the_intake_never_loads_what_only_analysis_needs() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_the_intake_runs_without_numpy(tmp_path: Path, sender: Sender) -> None:
+    with IntakeProcess(tmp_path) as intake:
+        assert sender.store(intake.port, save(dx(), tmp_path / "dx.dcm")).returncode == 0
+        assert "numpy" not in Path(f"/proc/{intake.process.pid}/maps").read_text(encoding="utf-8")
+
+
 def _associations(intake: IntakeProcess) -> object:
     return read_health(intake.state_dir, time.time())["intake"].details["associations"]
 

@@ -95,7 +95,7 @@ def _hull(lungs: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.uint
     """1 within the convex hull of the outline, in the image's own rows and columns."""
     hull = np.zeros(shape, dtype=np.uint8)
     inside = cv2.resize((lungs >= LUNG_FROM).astype(np.uint8), (shape[1], shape[0]), interpolation=cv2.INTER_NEAREST)
-    points = cv2.findNonZero(inside)
-    if points is not None:
-        cv2.fillConvexPoly(hull, cv2.convexHull(points), (1.0,))
+    edges, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if edges:
+        cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(edges)), (1.0,))
     return hull
