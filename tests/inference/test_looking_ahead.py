@@ -26,7 +26,7 @@ class _Guard:
     def __init__(self) -> None:
         self.asked: list[bytes] = []
 
-    def analyse(self, request: Analyse, descriptor: int) -> Answer:
+    def analyse(self, request: Analyse, descriptor: int, *, last: bool) -> Answer:
         assert request.secret
         self.asked.append(read_sealed(descriptor, request.secret).data)
         return unanswered(request.source, Reason.NOT_DICOM)
