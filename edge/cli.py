@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge import config, config_file, events
+from edge.device.troubles import TroubleLog
 from edge.errors import ScansideError, UsageError
 
 SERVICES = ("intake", "inference", "web", "sync", "audit")
@@ -52,6 +53,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = _config(options)
     service = options.service
     events.configure(service or "appliance")
+    logging.getLogger("scanside").addHandler(TroubleLog(settings.state_dir, service or "appliance"))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # images would lie in a core file (core(5)); children inherit it
     if not options.debug:
         events.silence_everything_else()

@@ -75,7 +75,7 @@ class Accounts:
             return [_account(row) for row in sql.execute("SELECT * FROM accounts ORDER BY name")]
 
     def remove(self, name: str) -> None:
-        """Remove an account and end its sessions. Raises `AccountError`: unknown, or the last administrator."""
+        """Remove an account with its sessions and tokens. Raises `AccountError`: unknown, or the last administrator."""
         with self._file.transaction() as sql:
             row = _row(sql, normal_name(name))
             others = "SELECT count(*) AS n FROM accounts WHERE role = ? AND name != ?"
@@ -91,7 +91,7 @@ class Accounts:
         with self._file.transaction() as sql:
             _row(sql, name)
             sql.execute("UPDATE accounts SET password = ? WHERE name = ?", (password_hash, name))
-            sql.execute("DELETE FROM sessions WHERE name = ?", (name,))
+            sql.execute("DELETE FROM open_sessions WHERE name = ?", (name,))
             sql.execute("DELETE FROM failures WHERE subject = ?", (f"account {name}",))
 
     def verify(self, name: str, password: str) -> Account | None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from io import BytesIO
+from math import ceil
 from typing import IO
 
 from flask import Flask, Request, Response, g, request
 
 from edge.device.health import State
-from edge.records import Priority, Status
-from edge.web import api, bodies, live, pages, permissions, problems, sign_in, stow, upload, words
+from edge.records import Priority, Status, Subject
+from edge.web import access, api, bodies, live, pages, permissions, probes, problems, sign_in, stow, upload, words
 from edge.web.dependencies import Dependencies, given, provide
+from edge.web.notices import when_full
+from edge.web.rates import limited
 from edge.web.sessions import form_token
 
 _LARGEST_REQUEST = 64 * 1024
@@ -52,11 +55,12 @@ def create_app(dependencies: Dependencies) -> Flask:
     permissions.register(app)
     problems.register(app)
     bodies.register(app)
-    for room in (pages, sign_in, live, api, upload, stow):
+    for room in (pages, sign_in, live, api, probes, access, upload, stow):
         app.register_blueprint(room.blueprint)
     for name in (
         "ago",
         "clock",
+        "day",
         "iso",
         "headline",
         "advice",
@@ -65,7 +69,6 @@ def create_app(dependencies: Dependencies) -> Flask:
         "whereabouts",
         "band",
         "percent",
-        "patient",
         "image",
         "id_end",
         "removed",
@@ -73,9 +76,18 @@ def create_app(dependencies: Dependencies) -> Flask:
         "plain",
     ):
         app.add_template_filter(getattr(words, name), name)
+    app.add_template_filter(_patient, "patient")
+    app.add_template_filter(when_full, "when_full")
     app.context_processor(_for_every_template)
     app.after_request(_add_headers)
+    app.wsgi_app = limited(app.wsgi_app, dependencies.rates)  # type: ignore[method-assign, assignment]
     return app
+
+
+def _patient(subject: Subject) -> tuple[str, ...]:
+    """Whose image it is, or that the privacy screen hides it."""
+    person = g.get("person")
+    return (words.HIDDEN,) if person and person.veiled else words.patient(subject)
 
 
 def _for_every_template() -> dict[str, object]:
@@ -84,6 +96,7 @@ def _for_every_template() -> dict[str, object]:
         "box": given().box,
         "person": g.get("person"),
         "sees_patients": bool(g.get("person")) and g.person.role in permissions.PATIENT_DATA,
+        "administers": bool(g.get("person")) and g.person.role in permissions.ADMINISTRATION,
         "form_field": permissions.FORM_FIELD,
         "form_token": form_token(g.secret) if g.get("secret") else "",
         "shapes": words.SHAPES,
@@ -98,6 +111,11 @@ def _for_every_template() -> dict[str, object]:
 
 def _add_headers(response: Response) -> Response:
     response.headers.update(_HEADERS)
+    if given().hsts and request.is_secure:
+        response.headers["Strict-Transport-Security"] = given().hsts or ""
+    person = g.get("person")
+    if person and 0 < person.shown_for < float("inf") and response.mimetype == "text/html":
+        response.headers["Refresh"] = str(ceil(person.shown_for) + 1)  # then hidden again, also without a script
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response

@@ -22,6 +22,10 @@ _MEANING_WHEN_DOWN = {
 }
 
 
+FULL_SOON_HOURS = 48.0
+"""A disk that will be full sooner than this is said on every page: the next working day may be too late."""
+
+
 class Condition(Record, frozen=True, kw_only=True):
     """The box at one moment.
 
@@ -61,8 +65,9 @@ def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now
         vitals: Vitals | None = read_vitals(state_dir)
     except OSError:
         vitals = None  # the page says that it is unknown
-    state, summary = judge(services)
     by_name = {health.service: health for health in services}
+    hours_until_full = _detail(by_name.get("intake"), "hours_until_full", float)
+    state, summary = judge(services, hours_until_full)
     return Condition(
         as_of=now,
         state=state,
@@ -73,19 +78,23 @@ def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now
         fleet_link=fleet_link(by_name.get("sync")),
         services=services,
         vitals=vitals,
-        hours_until_full=_detail(by_name.get("intake"), "hours_until_full", float),
+        hours_until_full=hours_until_full,
         synchronised=_detail(by_name.get("intake"), "synchronised", bool),
     )
 
 
-def judge(services: tuple[Health, ...]) -> tuple[State, str]:
+def judge(services: tuple[Health, ...], hours_until_full: float | None = None) -> tuple[State, str]:
     """The state of the whole and one line that says it, with the reason of each service that is not up."""
     amiss = [health for health in services if health.state is not State.UP]
-    if not amiss:
+    full_soon = hours_until_full is not None and hours_until_full < FULL_SOON_HOURS
+    if not amiss and not full_soon:
         return State.UP, "Ready"
     essential = [health for health in amiss if health.service in ("intake", "inference")]
     down = [health for health in essential if health.state is not State.DEGRADED]
-    reasons = "; ".join(_reason(health) for health in down or amiss)
+    said = [_reason(health) for health in down or amiss]
+    if full_soon and not down:
+        said.append(f"the disk will be full in about {hours_until_full:.0f} h")
+    reasons = "; ".join(said)
     if not down:
         return State.DEGRADED, f"Ready, but {reasons}"
     starting = all(health.state is State.STARTING for health in down)

@@ -13,8 +13,11 @@ from edge.web.accounts import Accounts
 from edge.web.condition import Condition
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
+from edge.web.rates import Rates
+from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions
 from edge.web.streams import Streams
+from edge.web.tokens import Tokens
 
 _NAME = "scanside"
 
@@ -27,6 +30,7 @@ class Dependencies:
         site: The clinic, as it stands in the page's head.
         box: This box, likewise.
         audit: Is told who does what.
+        hsts: Strict-Transport-Security, where it is to be sent.
         condition: Reads how the box is.
         clock: Seconds since the epoch.
     """
@@ -37,9 +41,13 @@ class Dependencies:
     audit: AuditTrail
     accounts: Accounts
     sessions: Sessions
+    tokens: Tokens
     failures: Failures
     streams: Streams
     limits: Limits
+    rates: Rates
+    recorder: Recorder
+    hsts: str | None
     condition: Callable[[], Condition]
     clock: Callable[[], float]
 

@@ -5,7 +5,7 @@ Nothing here counts as something that a person did: it never keeps a session fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import msgspec
@@ -57,28 +57,28 @@ def events() -> Response:
     A page resumes with `Last-Event-ID`, or begins with `?after=SEQ`; `reset` says that it missed too much: load anew.
     `?page=` names the page, so that it replaces its own earlier stream instead of taking another place.
     """
-    dependencies, token = given(), g.secret
+    dependencies, still = given(), g.still
     after = _after(request.headers.get("Last-Event-ID") or request.args.get("after", ""))
-    owner = f"{token} {request.args.get('page', '')[:64]}"
+    owner = f"{g.secret or g.person.name} {request.args.get('page', '')[:64]}"
     stream = dependencies.streams.open(owner)
     if stream is None:
         emit(catalogue.STREAMS_FULL, count=MAX_STREAMS)
         detail = f"{MAX_STREAMS} pages are kept live already: close one, or load the page again by hand"
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "10"})
     audit.saw(listing=True)
-    response = Response(_tell(stream, after, token, dependencies), mimetype="text/event-stream")
+    response = Response(_tell(stream, after, still, dependencies), mimetype="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(lambda: dependencies.streams.close(owner, stream))
     return response
 
 
-def _tell(stream: Stream, after: int | None, token: str, dependencies: Dependencies) -> Iterator[bytes]:
+def _tell(stream: Stream, after: int | None, still: Callable[[], bool], dependencies: Dependencies) -> Iterator[bytes]:
     yield f": scanside\nretry: {_RECONNECT_AFTER_MS}\n\n".encode()
     yield _beat(dependencies)
     if after is not None:
         yield from _missed(after, dependencies)
     for told in stream.messages():
-        if dependencies.sessions.person(token, renew=False) is None:
+        if not still():
             yield _SIGNED_OUT
             return
         yield told or _beat(dependencies)

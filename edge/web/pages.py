@@ -9,8 +9,8 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge.records import StoredResult
 from edge.web import audit, words
-from edge.web.condition import models_of
 from edge.web.dependencies import given
+from edge.web.device_view import device_view
 from edge.web.problems import Problem
 
 blueprint = Blueprint("pages", __name__)
@@ -41,8 +41,7 @@ def acknowledge(result_id: str) -> BaseResponse:
 @blueprint.get("/device")
 def device() -> str:
     """How the box is, for whoever looks after it. Says nothing about patients."""
-    condition = given().condition()
-    return render_template("device.html", condition=condition, models=models_of(condition), now=given().clock())
+    return render_template("device.html", **device_view())
 
 
 def find(result_id: str) -> StoredResult:

@@ -35,7 +35,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
 def for_program() -> bool:
     """Whether a program or the page's script asks, which read problem+json, rather than a person."""
-    return request.path.startswith(("/api/", "/live/", "/healthz"))
+    return request.path.startswith(("/api/", "/live/", "/healthz", "/readyz", "/metrics"))
 
 
 def register(app: Flask) -> None:

@@ -16,6 +16,7 @@ from edge.web.credentials import Locked, guarded, verified
 from edge.web.dependencies import given
 from edge.web.lockout import FIRST_ACCOUNT
 from edge.web.permissions import FORM_COOKIE, OWN_PAGE, SESSION_COOKIE
+from edge.web.probes import MOST_COUNTED
 from edge.web.sessions import new_secret
 
 blueprint = Blueprint("sign_in", __name__)
@@ -108,7 +109,7 @@ def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
     page = render_template(
         "first_account.html" if request.path == "/first-account" else "sign_in.html",
         error=error,
-        waiting=len(given().store.unacknowledged_flags()),
+        waiting=given().store.count_unacknowledged(MOST_COUNTED),
         fields={name: request.form.get(name, "")[:64] for name in ("name", "code")},
     )
     response = Response(page, status)
@@ -122,7 +123,7 @@ def _open_session(account: Account, target: str) -> BaseResponse:
     home = _home(account.role)
     own = OWN_PAGE.fullmatch(target) and account.role is not Role.SERVICE
     response = redirect(target if own else home, HTTPStatus.SEE_OTHER)
-    _set_cookie(response, SESSION_COOKIE, given().sessions.open(account))
+    _set_cookie(response, SESSION_COOKIE, given().sessions.open(account, request.remote_addr or ""))
     response.delete_cookie(FORM_COOKIE, httponly=True, samesite="Strict")
     return response
 

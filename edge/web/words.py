@@ -205,6 +205,10 @@ def age(years: float | None) -> str:
     return f"child {words}" if years < _ADULT_FROM else words
 
 
+HIDDEN = "patient hidden"
+"""Instead of whose image it is, while the privacy screen is on."""
+
+
 def patient(subject: Subject) -> tuple[str, ...]:
     """Whose image it is, without a name: `…417`, `child 3 y`, `male`."""
     sex = _SEXES.get(plain(subject.sex or "").upper(), "")
@@ -239,6 +243,11 @@ def clock(seconds: float, now: float) -> str:
 def iso(seconds: float) -> str:
     """The same for machines: ISO 8601, UTC."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def day(seconds: float) -> str:
+    """A day of UTC, `2026-11-25`."""
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 def ago(seconds: float) -> str:

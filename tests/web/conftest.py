@@ -26,8 +26,11 @@ from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
 from edge.web.permissions import SESSION_COOKIE
+from edge.web.rates import Rates
+from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions, form_token
 from edge.web.streams import Streams
+from edge.web.tokens import Tokens
 
 PASSWORD = "correct horse battery"
 IDLE_SECONDS = 1800.0
@@ -52,6 +55,9 @@ class Box:
     state_dir: Path
     clock: Clock = field(default_factory=Clock)
     synchronised: bool = True
+    per_second: float = 1e9
+    hsts: str | None = None
+    privacy_screen: bool = False
 
     def __post_init__(self) -> None:
         self.state_dir.mkdir(parents=True, exist_ok=True)
@@ -60,8 +66,10 @@ class Box:
         self.store = Store(self.state_dir, self.clock, machine=Machine(synchronised=lambda: self.synchronised))
         self.file = AccountsFile(self.state_dir)
         self.accounts = Accounts(self.file, self.clock)
-        self.sessions = Sessions(self.file, self.clock, IDLE_SECONDS)
+        self.sessions = Sessions(self.file, self.clock, IDLE_SECONDS, privacy_screen=self.privacy_screen)
         self.streams = Streams()
+        self.tokens = Tokens(self.file, self.clock)
+        self.recorder = Recorder(self.store, self.state_dir, self.clock)
         self.app = create_app(
             Dependencies(
                 site="clinic-12",
@@ -70,13 +78,24 @@ class Box:
                 audit=self.audit,
                 accounts=self.accounts,
                 sessions=self.sessions,
+                tokens=self.tokens,
                 failures=Failures(self.file),
                 streams=self.streams,
+                rates=Rates(per_second=self.per_second, burst=self.per_second),
+                recorder=self.recorder,
+                hsts=self.hsts,
                 limits=Limits(max_instance_bytes=MAX_INSTANCE, max_request_bytes=MAX_REQUEST),
                 condition=lambda: read_condition(self.store, self.state_dir, SERVICES, self.clock()),
                 clock=self.clock,
             )
         )
+
+    def close(self) -> None:
+        """Let go of its files."""
+        self.recorder.close()
+        self.store.close()
+        self.file.close()
+        self.audit.close()
 
     def account(self, role: Role = Role.TECHNICIAN) -> Account:
         """An account of this role, named after it."""
@@ -110,9 +129,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
     """A fresh box without accounts."""
     made = Box(tmp_path / "state")
     yield made
-    made.store.close()
-    made.file.close()
-    made.audit.close()
+    made.close()
 
 
 @dataclass

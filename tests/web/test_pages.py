@@ -114,7 +114,7 @@ def test_a_finding_says_in_which_lung_the_software_looked(box: Box) -> None:
 
 def test_the_device_page_lists_every_model(box: Box) -> None:
     client = box.signed_in()
-    assert "No model is in service." in text_of(client.get("/device").text)
+    assert "No model is in service: none has passed its self-test." in text_of(client.get("/device").text)
     box.services_up()
     account = HealthFile(box.state_dir, "inference", box.clock)
     account.list_models(samples.IN_SERVICE)
