@@ -208,8 +208,11 @@ def _user(options: argparse.Namespace) -> int:
     from edge.store.audit import actions, open_trail  # noqa: PLC0415
     from edge.web.accounts import Accounts, Role, normal_name  # noqa: PLC0415
     from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
+    from edge.web.token_command import ACTIONS, token_command  # noqa: PLC0415
 
     settings = _config(options)
+    if options.action in ACTIONS:
+        return token_command(settings, options)
     if options.action != "list" and not options.name:
         raise UsageError(f"user {options.action}: needs the account's NAME")
     with closing(AccountsFile(settings.state_dir)) as file:
@@ -364,10 +367,13 @@ def _add_keeping(commands: _Commands, common: argparse.ArgumentParser) -> None:
     reset.set_defaults(command=_factory_reset)
 
     user = commands.add_parser("user", parents=[common], help="manage the accounts of the status page")
-    user.add_argument("action", choices=("add", "list", "remove", "password"))
-    user.add_argument("name", nargs="?", help="the account's name")
+    user.add_argument("action", choices=("add", "list", "remove", "password", "token", "tokens", "revoke"))
+    user.add_argument("name", nargs="?", help="the account's name; for revoke, the token's id")
     roles = ("technician", "clinician", "administrator", "service", "sender")
     user.add_argument("--role", default="technician", choices=roles)
+    user.add_argument("--scope", nargs="+", default=[], metavar="SCOPE", help="for token: what it may do")
+    user.add_argument("--purpose", default="", metavar="WORDS", help="for token: what it is used for")
+    user.add_argument("--days", type=int, default=365, help="for token: how long it is good")
     user.set_defaults(command=_user)
 
     audit = commands.add_parser("audit", parents=[common], help="check the audit trail, or write out its messages")

@@ -70,7 +70,10 @@ class Answers:
 
     def count_unacknowledged(self, most: int) -> int:
         """How many flagged results no person has answered yet, counted up to `most`; opens none of them."""
-        some = "SELECT 1 FROM results WHERE acknowledged_at IS NULL AND status = 'flagged' LIMIT ?"
+        some = (  # by the index, or SQLite reads the results themselves
+            "SELECT 1 FROM results INDEXED BY unacknowledged_flags"
+            " WHERE acknowledged_at IS NULL AND status = 'flagged' LIMIT ?"
+        )
         with self._journal.reading() as sql:
             return int(sql.execute(f"SELECT count(*) FROM ({some})", (most,)).fetchone()[0])  # noqa: S608 - our own words
 

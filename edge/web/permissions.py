@@ -98,6 +98,9 @@ SCOPES: dict[str, Scope] = {
 }
 """Which scope of an API token opens a route, for an account whose role may use it. No token opens any other."""
 
+UNASKED = frozenset(("static", "probes.healthz", "probes.readyz", "probes.alert"))
+"""Where it makes no difference who asks, so that no file is opened to find it out."""
+
 BY_PASSWORD = frozenset(("stow.store_instances", "stow.store_in_study"))
 """Programs may bring name and password (HTTP Basic) instead of a session. No page of another site can have a browser do
 it: the request must have a Content-Type that forms cannot have, and that scripts may not send to another origin."""
@@ -163,7 +166,7 @@ def _program() -> bool:
 
 
 def _recognise_session() -> None:
-    token = request.cookies.get(SESSION_COOKIE, "")
+    token = "" if request.endpoint in UNASKED else request.cookies.get(SESSION_COOKIE, "")
     sessions = given().sessions
     renew = request.blueprint != "live" and request.endpoint not in BY_ITSELF
     g.person = sessions.person(token, renew=renew) if token else None

@@ -56,6 +56,7 @@ class Box:
     clock: Clock = field(default_factory=Clock)
     synchronised: bool = True
     per_second: float = 1e9
+    burst: float = 1e9
     hsts: str | None = None
     privacy_screen: bool = False
 
@@ -81,7 +82,7 @@ class Box:
                 tokens=self.tokens,
                 failures=Failures(self.file),
                 streams=self.streams,
-                rates=Rates(per_second=self.per_second, burst=self.per_second),
+                rates=Rates(per_second=self.per_second, burst=self.burst),
                 recorder=self.recorder,
                 hsts=self.hsts,
                 limits=Limits(max_instance_bytes=MAX_INSTANCE, max_request_bytes=MAX_REQUEST),
@@ -155,11 +156,11 @@ class Service:
         return self.process.wait(30)
 
 
-def start_service(folder: Path, port: int = 0) -> Service:
+def start_service(folder: Path, port: int = 0, web: str = "") -> Service:
     """Start it and wait until it says that it is ready."""
     folder.mkdir(exist_ok=True)
     config = folder / "scanside.yaml"
-    config.write_text(f"site: clinic-12\nbox: xray-1\nstate_dir: {folder / 'state'}\nweb: {{port: {port}}}\n")
+    config.write_text(f"site: clinic-12\nbox: xray-1\nstate_dir: {folder / 'state'}\nweb:\n  port: {port}\n  {web}\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "edge.cli", "run", "web", "--config", str(config)],
         stdout=subprocess.PIPE,
