@@ -15,6 +15,7 @@ from edge.store import audit_actions as actions
 from edge.web.accounts import Account, Busy, normal_name
 from edge.web.audit import acting, record
 from edge.web.dependencies import given
+from edge.web.languages import gettext, ngettext
 from edge.web.problems import Problem
 from edge.web.sessions import Person
 
@@ -27,7 +28,8 @@ class Locked(Exception):  # noqa: N818 - a state that callers answer with 429
 
     def __init__(self, seconds: float) -> None:
         self.minutes = math.ceil(seconds / 60)
-        super().__init__(f"Too many failed tries. Try again in {self.minutes} minute{'s' if self.minutes > 1 else ''}.")
+        one, many = "Try again in %(num)s minute.", "Try again in %(num)s minutes."
+        super().__init__(f"{gettext('Too many failed tries.')} {ngettext(one, many, self.minutes)}")
         self.headers = {"Retry-After": str(math.ceil(seconds))}
 
 

@@ -13,6 +13,7 @@ from edge.web.audit import acting
 from edge.web.bodies import admit
 from edge.web.credentials import BASIC_CHALLENGE, basic_person
 from edge.web.dependencies import given
+from edge.web.languages import gettext
 from edge.web.problems import Problem, for_program
 from edge.web.sessions import form_token_fits
 
@@ -51,6 +52,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "live.row": PATIENT_DATA,
     "live.study": PATIENT_DATA,
     "live.device": PATIENT_DATA,
+    "live.changes": PATIENT_DATA,
     "live.events": PATIENT_DATA,
     "api.results": PATIENT_DATA,
     "api.result": PATIENT_DATA,
@@ -94,19 +96,21 @@ def check() -> Response | None:
         return None  # 404 or 405: Flask's own answer
     roles = PERMISSIONS.get(request.endpoint)
     if roles is None:
-        raise Problem(HTTPStatus.FORBIDDEN, "this route is in no permission: it is closed")
+        raise Problem(HTTPStatus.FORBIDDEN, gettext("this route is in no permission: it is closed"))
     if roles and g.person is None:
         return _ask_to_sign_in()
     if roles and g.person.role not in roles:
         source, route = given().audit.source, str(request.url_rule)
         refused = actions.restricted(source, acting(), f"{request.method} {route}")
         given().audit.record_once({f"restricted {acting()} {request.endpoint}": refused})
-        detail = f"the role {g.person.role} does not see this: ask an administrator for another role"
+        detail = gettext(
+            "the role %(role)s does not see this: ask an administrator for another role", role=gettext(g.person.role)
+        )
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     if request.endpoint in BRINGS_IMAGES:
         admit(form=request.endpoint not in BY_PASSWORD)
     if not program and request.method not in _CHANGES_NOTHING and not _comes_from_own_page():
-        detail = "the form is not, or no longer, this page's: load the page anew and try again"
+        detail = gettext("the form is not, or no longer, this page's: load the page anew and try again")
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     return None
 

@@ -37,6 +37,7 @@ from edge.web.condition import Condition, read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
+from edge.web.model_facts import ModelShelf
 from edge.web.sessions import Sessions
 from edge.web.streams import MAX_STREAMS, Streams, Watcher
 
@@ -105,7 +106,9 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
             max_instance_bytes=config.web.max_instance_mb << 20, max_request_bytes=config.web.max_request_mb << 20
         ),
         condition=condition,
+        facts=ModelShelf(config.models_folder).facts,
         clock=clock,
+        language=config.web.language,
     )
 
     def end() -> None:

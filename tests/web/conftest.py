@@ -25,9 +25,11 @@ from edge.web.condition import read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
+from edge.web.model_facts import ModelShelf
 from edge.web.permissions import SESSION_COOKIE
 from edge.web.sessions import Sessions, form_token
 from edge.web.streams import Streams
+from tests.conftest import ROOT
 
 PASSWORD = "correct horse battery"
 IDLE_SECONDS = 1800.0
@@ -62,6 +64,7 @@ class Box:
         self.accounts = Accounts(self.file, self.clock)
         self.sessions = Sessions(self.file, self.clock, IDLE_SECONDS)
         self.streams = Streams()
+        self.shelf = ModelShelf(ROOT / "models")
         self.app = create_app(
             Dependencies(
                 site="clinic-12",
@@ -73,6 +76,7 @@ class Box:
                 failures=Failures(self.file),
                 streams=self.streams,
                 limits=Limits(max_instance_bytes=MAX_INSTANCE, max_request_bytes=MAX_REQUEST),
+                facts=self.shelf.facts,
                 condition=lambda: read_condition(self.store, self.state_dir, SERVICES, self.clock()),
                 clock=self.clock,
             )

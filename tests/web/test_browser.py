@@ -220,8 +220,12 @@ def test_it_can_be_used_with_the_keyboard_alone(clinic: Clinic) -> None:
     page.locator("#explain").focus()
     page.keyboard.press("Space")
     expect(page.locator(".overlay")).to_be_visible()
-    for _ in range(3):  # strength, agree, disagree
+    disagree = page.get_by_role("button", name="Disagree")
+    for _ in range(9):  # image, strength, zoom in and out, window, fit, image's facts, agree, disagree
         page.keyboard.press("Tab")
+        if disagree.evaluate("button => button === document.activeElement"):
+            break
+    expect(disagree).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("#answer")).to_contain_text("technician disagrees")
 
