@@ -43,6 +43,11 @@ def messages(catalog: Catalog) -> Iterator[Message]:
     return (message for message in catalog if message.id)
 
 
+def translated(message: Message) -> bool:
+    """Whether a message has a translation, in each of its plural forms."""
+    return all(message.string) if isinstance(message.string, tuple) else bool(message.string)
+
+
 def path_of(language: str) -> Path:
     """Where a language's catalogue lies."""
     return LOCALES / language / "LC_MESSAGES" / "messages.po"
@@ -103,5 +108,5 @@ def _taken_from_others() -> Iterator[tuple[str, str]]:
 
 if __name__ == "__main__":
     for code in list(LANGUAGES)[1:]:
-        missing = [message for message in messages(update(code)) if not any(message.string)]
+        missing = [message for message in messages(update(code)) if not translated(message)]
         print(f"{path_of(code).relative_to(ROOT)}: {len(missing)} messages without a translation")  # noqa: T201
