@@ -8,6 +8,7 @@ What is new is empty then: `test_languages.py` names it until somebody has trans
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -27,6 +28,7 @@ MACHINE_MADE = "machine-made, to be reviewed"
 _HEADER = """\
 # Scanside's status page in PROJECT. Rule for every translation: never "normal", never a diagnosis, never an all-clear
 # (tests/web/test_languages.py). A message with the comment "machine-made, to be reviewed" was not yet read by a speaker."""
+_BEGUN = datetime(2026, 11, 25, tzinfo=UTC)
 _KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "mark": None}
 
 
@@ -74,7 +76,7 @@ def update(language: str) -> Catalog:
 
 def write(language: str, catalog: Catalog) -> None:
     """Write a language's catalogue, in an order and form that do not change by themselves."""
-    catalog.creation_date = catalog.revision_date = None
+    catalog.creation_date = catalog.revision_date = _BEGUN
     path_of(language).parent.mkdir(parents=True, exist_ok=True)
     with path_of(language).open("wb") as file:
         write_po(file, catalog, sort_output=True, include_lineno=False, width=110)
