@@ -59,7 +59,7 @@ def read(language: str) -> Catalog:
     """A language's catalogue; an empty one while there is none."""
     path = path_of(language)
     if not path.exists():
-        return Catalog(locale=language, project="Scanside")
+        return Catalog(locale=language, project="Scanside", fuzzy=False)
     with path.open("rb") as file:
         return read_po(file, locale=language)
 
@@ -69,6 +69,7 @@ def update(language: str) -> Catalog:
     catalog, current = read(language), template()
     catalog.update(current, no_fuzzy_matching=True)
     catalog.obsolete.clear()
+    catalog.fuzzy = False
     catalog.header_comment = _HEADER.replace("PROJECT", LANGUAGES[language])
     write(language, catalog)
     return catalog

@@ -43,7 +43,7 @@ TEXT = [
     *((ink, paper) for ink in ("flag", "ind", "clear", "none") for paper in ("card", "sunk")),
     ("flag", "flag-bg"),
     ("flag", "paper"),
-    ("on-flag", "flag"),
+    ("on-alarm", "alarm"),
     ("on-strip", "strip"),
     ("card", "ink"),
 ]
