@@ -28,8 +28,8 @@ class Locked(Exception):  # noqa: N818 - a state that callers answer with 429
 
     def __init__(self, seconds: float) -> None:
         self.minutes = math.ceil(seconds / 60)
-        one, many = "Try again in %(num)s minute.", "Try again in %(num)s minutes."
-        super().__init__(f"{gettext('Too many failed tries.')} {ngettext(one, many, self.minutes)}")
+        again = ngettext("Try again in %(num)s minute.", "Try again in %(num)s minutes.", self.minutes)
+        super().__init__(gettext("Too many failed tries.") + " " + again)
         self.headers = {"Retry-After": str(math.ceil(seconds))}
 
 

@@ -166,7 +166,7 @@ def advice(result: Result) -> str:
         what = ", ".join(meaning(f).lower() for f in result.findings if f.flagged) or gettext("a finding")
         urgent = result.priority is Priority.URGENT
         call = gettext("Call the clinician now.") if urgent else gettext("Ask the clinician to look.")
-        return f"{call} {gettext('The software suggests: %(findings)s. It can be wrong.', findings=what)}"
+        return call + " " + gettext("The software suggests: %(findings)s. It can be wrong.", findings=what)
     if result.status is Status.INDETERMINATE:
         return gettext("The software cannot tell either way. Ask for a reading.")
     if result.status is Status.CLEAR:

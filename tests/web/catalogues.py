@@ -103,7 +103,7 @@ def _taken_from_others() -> Iterator[tuple[str, str]]:
     for text in (*State, *Role):
         yield text.value, "edge/device/health.py" if isinstance(text, State) else "edge/web/accounts_file.py"
     for bundle in sorted((ROOT / "models").glob("*/bundle/bundle.yaml")):
-        sealed = yaml.load(bundle.read_bytes(), Loader=yaml.CSafeLoader)  # noqa: S506 - the safe one, in C
+        sealed = yaml.load(bundle.read_bytes(), Loader=yaml.CSafeLoader)
         for text in [each["meaning"] for each in sealed["findings"]] + [sealed["not_looked_for"]]:
             if sealed["findings"]:
                 yield text, str(bundle.relative_to(ROOT))
@@ -112,4 +112,4 @@ def _taken_from_others() -> Iterator[tuple[str, str]]:
 if __name__ == "__main__":
     for code in list(LANGUAGES)[1:]:
         missing = [message for message in messages(update(code)) if not translated(message)]
-        print(f"{path_of(code).relative_to(ROOT)}: {len(missing)} messages without a translation")  # noqa: T201
+        print(f"{path_of(code).relative_to(ROOT)}: {len(missing)} messages without a translation")

@@ -59,7 +59,8 @@ class Viewer {
     study.querySelector(".lens-note").hidden = false;
     this.listen();
     this.makeRoom();
-    new ResizeObserver(() => this.makeRoom()).observe(study.querySelector(".view"));
+    const resized = new ResizeObserver(() => this.makeRoom());
+    for (const part of [".view", ".tools"]) resized.observe(study.querySelector(part));
   }
 
   get isWindowing() { return this.windowing.getAttribute("aria-pressed") === "true"; }
