@@ -26,8 +26,9 @@ MACHINE_MADE = "machine-made, to be reviewed"
 """The comment of a translation that no speaker has looked at: whoever has, takes it off."""
 
 _HEADER = """\
-# Scanside's status page in PROJECT. Rule for every translation: never "normal", never a diagnosis, never an all-clear
-# (tests/web/test_languages.py). A message with the comment "machine-made, to be reviewed" was not yet read by a speaker."""
+# Scanside's status page in PROJECT.
+# Rule for every translation: never "normal", never a diagnosis, never an all-clear (tests/web/test_languages.py).
+# A message with the comment "machine-made, to be reviewed" was not yet read by a speaker."""
 _BEGUN = datetime(2026, 11, 25, tzinfo=UTC)
 _KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "mark": None}
 
