@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from babel.messages.catalog import Catalog, Message
@@ -30,7 +31,7 @@ _HEADER = """\
 # Rule for every translation: never "normal", never a diagnosis, never an all-clear (tests/web/test_languages.py).
 # A message with the comment "machine-made, to be reviewed" was not yet read by a speaker."""
 _BEGUN = datetime(2026, 11, 25, tzinfo=UTC)
-_KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "mark": None}
+_KEYWORDS: dict[str, Any] = {"_": None, "gettext": None, "ngettext": (1, 2), "mark": None}
 
 
 def template() -> Catalog:
@@ -86,7 +87,7 @@ def write(language: str, catalog: Catalog) -> None:
 
 def _written() -> Iterator[tuple[str | tuple[str, str], str]]:
     """What templates and Python files mark as messages, and the sentences of the quality checks."""
-    sources = [
+    sources: list[tuple[str, str, str, dict[str, Any]]] = [
         ("edge/web", "**.py", "python", _KEYWORDS),
         ("edge/web/templates", "**.html", "jinja2", _KEYWORDS),
         ("edge/imaging/quality", "**.py", "python", {"finding": (4,)}),

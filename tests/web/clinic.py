@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from edge.store import Store
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
-from tests.web.conftest import PASSWORD, Service
+
+if TYPE_CHECKING:
+    from tests.web.conftest import Service
+
+PASSWORD = "correct horse battery"
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -22,16 +24,6 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE_MS = 20_000
-
-
-@pytest.fixture(scope="module")
-def browser(program: Callable[[str], str]) -> Iterator[Browser]:
-    executable = program("chromium")
-    with sync_playwright() as playwright:
-        expect.set_options(timeout=PATIENCE_MS)
-        opened = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 class Clinic:
@@ -74,7 +66,7 @@ class Clinic:
 
     def _console(self, kind: str, text: str) -> None:
         expected = re.search(
-            r"404 \(NOT FOUND\)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|401|413|422|net::ERR_", text
+            r"404 \(NOT FOUND\)|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|401|413|422|502|net::ERR_", text
         )
         if kind == "error" and not expected:
             self.complaints.append(text)
@@ -91,16 +83,9 @@ class Clinic:
         assert self.complaints == []
 
 
-@pytest.fixture
-def clinic(service: Service, browser: Browser) -> Iterator[Clinic]:
-    opened = Clinic(service, browser)
-    yield opened
-    opened.close()
-
-
-def live(page: Page) -> None:
+def live(page: Page, said: str = "live, ") -> None:
     """Wait until the page says that it is live."""
-    expect(page.locator("#live")).to_contain_text("live, ")
+    expect(page.locator("#live")).to_contain_text(said)
 
 
 def width_of(picture: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import pytest
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from edge.device.health import Health, HealthFile, State
 from edge.store import Machine, Store
@@ -30,8 +31,9 @@ from edge.web.permissions import SESSION_COOKIE
 from edge.web.sessions import Sessions, form_token
 from edge.web.streams import Streams
 from tests.conftest import ROOT
+from tests.web.clinic import ARGUMENTS, PATIENCE_MS, Clinic
+from tests.web.clinic import PASSWORD as PASSWORD  # noqa: PLC0414 - for those who import it from here
 
-PASSWORD = "correct horse battery"
 IDLE_SECONDS = 1800.0
 MAX_INSTANCE, MAX_REQUEST = 1 << 20, 4 << 20
 SERVICES = ("intake", "inference", "web")
@@ -175,3 +177,20 @@ def service(tmp_path: Path) -> Iterator[Service]:
     for pipe in (running.process.stdout, running.process.stderr):
         if pipe:
             pipe.close()
+
+
+@pytest.fixture(scope="module")
+def browser(program: Callable[[str], str]) -> Iterator[Browser]:
+    executable = program("chromium")
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
+        opened = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def clinic(service: Service, browser: Browser) -> Iterator[Clinic]:
+    opened = Clinic(service, browser)
+    yield opened
+    opened.close()

@@ -16,7 +16,7 @@ from edge.records import StoredResult, Subject
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from tests.web import samples
-from tests.web.clinic import Clinic, browser, clinic, live, width_of  # noqa: F401 - fixtures
+from tests.web.clinic import Clinic, live, width_of
 from tests.web.conftest import PASSWORD, start_service
 
 pytestmark = pytest.mark.system

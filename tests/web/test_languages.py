@@ -52,7 +52,12 @@ _PLACEHOLDER = re.compile(r"%\((\w+)\)s")
 
 def forms(message: Message) -> tuple[str, ...]:
     """A message's translation in each of its plural forms."""
-    return message.string if isinstance(message.string, tuple) else (message.string,)
+    return tuple(message.string) if isinstance(message.string, list | tuple) else (str(message.string),)
+
+
+def source_of(message: Message) -> tuple[str, ...]:
+    """What it says in English: in the singular and, where it counts, in the plural."""
+    return tuple(message.id) if isinstance(message.id, list | tuple) else (message.id,)
 
 
 @pytest.mark.parametrize("language", OTHERS)
@@ -68,7 +73,7 @@ def test_a_catalogue_has_every_message_and_no_other(language: str) -> None:
 @pytest.mark.parametrize("language", OTHERS)
 def test_a_translation_keeps_the_places_of_its_values(language: str) -> None:
     for message in catalogues.messages(catalogues.read(language)):
-        source = message.id if isinstance(message.id, tuple) else (message.id,)
+        source = source_of(message)
         wanted = {name for text in source for name in _PLACEHOLDER.findall(text)}
         found = [set(_PLACEHOLDER.findall(text)) for text in forms(message)]
         assert all(names <= wanted for names in found), message.id
@@ -81,7 +86,7 @@ def test_a_translation_keeps_the_places_of_its_values(language: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_no_language_calls_anybody_healthy(language: str) -> None:
     for message in catalogues.messages(catalogues.template() if language == "en" else catalogues.read(language)):
-        source = message.id if isinstance(message.id, tuple) else (message.id,)
+        source = source_of(message)
         for text in source if language == "en" else forms(message):
             assert not re.search(FORBIDDEN[language], text, re.IGNORECASE), text
             assert not set(TICKS) & set(text), text
@@ -91,16 +96,12 @@ def test_no_language_calls_anybody_healthy(language: str) -> None:
 
 def test_python_hides_no_message_from_the_catalogues() -> None:
     """Every literal that is translated is found; within an f-string it would not be."""
-    known = {key for message in catalogues.messages(catalogues.template()) for key in _ids(message)}
+    known = {key for message in catalogues.messages(catalogues.template()) for key in source_of(message)}
     for file in ROOM.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("gettext", "ngettext", "mark"):
                 texts = [each.value for each in node.args if isinstance(each, ast.Constant)]
                 assert set(texts) <= known, (file.name, texts)
-
-
-def _ids(message: Message) -> tuple[str, ...]:
-    return message.id if isinstance(message.id, tuple) else (message.id,)
 
 
 class Bare(HTMLParser):
@@ -215,6 +216,7 @@ def test_every_page_speaks_the_language(box: Box, language: str) -> None:
         page = client.get(path).text
         assert not english.search(page), (path, english.search(page))
     api = client.get(f"/api/v1/results/{flagged.id}").json
+    assert api is not None
     assert api["headline"] == "Flagged: pneumonia, very likely"  # programs are answered in English
 
 

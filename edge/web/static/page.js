@@ -8,7 +8,7 @@ const LOST_AFTER_MS = 4000; // the box says at least every 2 s that it is alive
 const RETRY_MS = 3000;
 const MAX_ROWS = 200; // a page may stay open for weeks
 const POLL_MS = 2000;
-const REFUSALS = 2; // after so many refusals the page asks by itself instead
+const SILENT_MS = 5000; // a stream that says nothing for so long may never come through: the page asks by itself as well
 
 const body = document.body;
 const rows = document.getElementById("rows");
@@ -22,7 +22,8 @@ let lastSign = performance.now();
 let boxAhead = Number(body.dataset.now) - Date.now() / 1000; // tablets' clocks are often wrong: the box's counts
 let isLive = false;
 let source;
-let refusals = 0;
+let lastBeat = window.EventSource ? performance.now() : -Infinity;
+let isPolling = false;
 let tag = "";
 let missed = false;
 let work = Promise.resolve();
@@ -39,6 +40,8 @@ function spanOf(seconds) {
 
 function sign(event) {
   if (event.type === "beat") boxAhead = JSON.parse(event.data).now - Date.now() / 1000;
+  lastBeat = performance.now();
+  isPolling = false;
   alive();
 }
 
@@ -52,7 +55,8 @@ function alive() {
 function tick() {
   const silence = performance.now() - lastSign;
   if (silence > LOST_AFTER_MS) isLive = false;
-  const told = source ? filled(words.live, { span: spanOf(silence / 1000) }) : words.polling;
+  if (!isPolling && performance.now() - lastBeat > SILENT_MS) poll();
+  const told = !isPolling ? filled(words.live, { span: spanOf(silence / 1000) }) : words.polling;
   const chip = isLive ? told : words.not_live;
   if (live.textContent !== chip) live.textContent = chip;
   live.className = `chip live ${isLive ? "on" : "off"}`;
@@ -125,14 +129,9 @@ async function showChange(id) {
 const queue = (step) => { work = work.then(step).catch(() => { missed = true; }); };
 
 function connect() {
-  if (!window.EventSource || refusals >= REFUSALS) {
-    source = null;
-    poll();
-    return;
-  }
+  if (!window.EventSource) return;
   source = new EventSource(`/api/v1/events?after=${seq}&page=${pageName()}`);
   for (const kind of ["beat", "result", "device"]) source.addEventListener(kind, sign);
-  source.addEventListener("beat", () => { refusals = 0; });
   source.addEventListener("result", (event) => {
     seq = Number(event.lastEventId);
     const { id } = JSON.parse(event.data);
@@ -149,9 +148,7 @@ function connect() {
   source.onerror = () => {
     isLive = false;
     tick();
-    if (source.readyState !== EventSource.CLOSED) return;
-    refusals += 1; // full, signed out, or something between box and browser that lets no stream through
-    setTimeout(reconnect, RETRY_MS);
+    if (source.readyState === EventSource.CLOSED) setTimeout(reconnect, RETRY_MS); // refused: full, or signed out
   };
 }
 
@@ -165,24 +162,30 @@ async function reconnect() {
   connect();
 }
 
-// Without a stream: ask every 2 s what changed. The answer is 304 while nothing did, which is a sign of life too.
+// While no stream comes through: ask every 2 s what changed. The answer is 304 while nothing did, a sign of life too.
 async function poll() {
+  isPolling = true;
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), LOST_AFTER_MS);
   try {
-    const response = await fetch(`/live/changes?after=${seq}`, { headers: { "If-None-Match": tag }, cache: "no-store" });
+    const how = { headers: { "If-None-Match": tag }, cache: "no-store", signal: patience.signal };
+    const response = await fetch(`/live/changes?after=${seq}`, how);
     if (response.status === 401) location.reload();
-    if (response.status === 200) {
-      tag = response.headers.get("ETag");
-      const change = await response.json();
-      if (change.reset) location.reload();
-      seq = change.seq;
-      change.ids.forEach((id) => queue(() => showChange(id)));
-      queue(async () => replaceParts(await fetchFragment("/live/device")));
-    }
+    if (response.status === 200) take(await response.json(), response.headers.get("ETag"));
     if (response.ok || response.status === 304) alive();
   } catch {
     // the box does not answer: after 4 s of it the page says so
   }
-  setTimeout(poll, POLL_MS);
+  clearTimeout(timer);
+  setTimeout(() => { if (isPolling) poll(); }, POLL_MS);
+}
+
+function take(change, newTag) {
+  if (change.reset) location.reload();
+  tag = newTag;
+  seq = change.seq;
+  change.ids.forEach((id) => queue(() => showChange(id)));
+  queue(async () => replaceParts(await fetchFragment("/live/device")));
 }
 
 function pageName() {

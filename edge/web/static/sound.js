@@ -21,7 +21,6 @@ export function sounding(words) {
       return;
     }
     last = performance.now();
-    document.body.dataset.rang = Number(document.body.dataset.rang || 0) + 1;
     for (const [pitch, wait] of TONES) play(pitch, context.currentTime + wait);
   }
 
