@@ -10,7 +10,22 @@ from flask import Flask, Request, Response, g, request
 
 from edge.device.health import State
 from edge.records import Priority, Status, Subject
-from edge.web import access, api, bodies, live, pages, permissions, probes, problems, sign_in, stow, upload, words
+from edge.web import (
+    access,
+    api,
+    bodies,
+    languages,
+    live,
+    pages,
+    permissions,
+    preferences,
+    probes,
+    problems,
+    sign_in,
+    stow,
+    upload,
+    words,
+)
 from edge.web.dependencies import Dependencies, given, provide
 from edge.web.notices import when_full
 from edge.web.rates import limited
@@ -21,7 +36,7 @@ _HEADERS = {
     # Everything comes from this box; nothing inline, so that text that came with an image can never run.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "form-action 'self'; manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -52,6 +67,8 @@ def create_app(dependencies: Dependencies) -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=_LARGEST_REQUEST, MAX_FORM_MEMORY_SIZE=_LARGEST_REQUEST)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     provide(app.extensions, dependencies)
+    preferences.register(app)
+    languages.register(app, dependencies.language)
     permissions.register(app)
     problems.register(app)
     bodies.register(app)
@@ -68,16 +85,24 @@ def create_app(dependencies: Dependencies) -> Flask:
         "outcome",
         "whereabouts",
         "band",
-        "percent",
         "image",
         "id_end",
         "removed",
         "clock_state",
         "plain",
+        "meaning",
+        "answered",
+        "said",
+        "of_100",
+        "operating_point",
     ):
         app.add_template_filter(getattr(words, name), name)
     app.add_template_filter(_patient, "patient")
     app.add_template_filter(when_full, "when_full")
+    app.add_template_filter(languages.number, "number")
+    app.add_template_filter(languages.percent, "percent")
+    app.add_template_filter(languages.date_and_time, "date_and_time")
+    app.add_template_filter(words.percent, "probability")
     app.context_processor(_for_every_template)
     app.after_request(_add_headers)
     app.wsgi_app = limited(app.wsgi_app, dependencies.rates)  # type: ignore[method-assign, assignment]
@@ -87,7 +112,7 @@ def create_app(dependencies: Dependencies) -> Flask:
 def _patient(subject: Subject) -> tuple[str, ...]:
     """Whose image it is, or that the privacy screen hides it."""
     person = g.get("person")
-    return (words.HIDDEN,) if person and person.veiled else words.patient(subject)
+    return (languages.gettext(words.HIDDEN),) if person and person.veiled else words.patient(subject)
 
 
 def _for_every_template() -> dict[str, object]:
@@ -103,7 +128,7 @@ def _for_every_template() -> dict[str, object]:
         "shapes": words.SHAPES,
         "needs_answer": words.needs_answer,
         "answers": words.ANSWER_WORDS,
-        "answered": words.ANSWERED_WORDS,
+        "script_words": words.script_words,
         "Status": Status,
         "Priority": Priority,
         "State": State,

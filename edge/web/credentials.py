@@ -15,6 +15,7 @@ from edge.store.audit import actions
 from edge.web.accounts import Account, Busy, normal_name
 from edge.web.audit import acting, record
 from edge.web.dependencies import given
+from edge.web.languages import gettext, ngettext
 from edge.web.problems import Problem
 from edge.web.sessions import Person
 from edge.web.tokens import Token
@@ -29,7 +30,8 @@ class Locked(Exception):  # noqa: N818 - a state that callers answer with 429
 
     def __init__(self, seconds: float) -> None:
         self.minutes = math.ceil(seconds / 60)
-        super().__init__(f"Too many failed tries. Try again in {self.minutes} minute{'s' if self.minutes > 1 else ''}.")
+        again = ngettext("Try again in %(num)s minute.", "Try again in %(num)s minutes.", self.minutes)
+        super().__init__(gettext("Too many failed tries.") + " " + again)
         self.headers = {"Retry-After": str(math.ceil(seconds))}
 
 

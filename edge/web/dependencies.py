@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from edge.records import ModelUsed
 from edge.store import Store
 from edge.store.audit import AuditTrail
 from edge.web.accounts import Accounts
 from edge.web.condition import Condition
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
+from edge.web.model_facts import ModelFacts
 from edge.web.rates import Rates
 from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions
@@ -32,7 +34,9 @@ class Dependencies:
         audit: Is told who does what.
         hsts: Strict-Transport-Security, where it is to be sent.
         condition: Reads how the box is.
+        facts: What the bundle that answered says about its model.
         clock: Seconds since the epoch.
+        language: What the page speaks to a browser that asks for none of its languages.
     """
 
     site: str
@@ -49,7 +53,9 @@ class Dependencies:
     recorder: Recorder
     hsts: str | None
     condition: Callable[[], Condition]
+    facts: Callable[[ModelUsed], ModelFacts | None]
     clock: Callable[[], float]
+    language: str = "en"
 
 
 def provide(extensions: dict[str, object], dependencies: Dependencies) -> None:

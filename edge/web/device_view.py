@@ -9,6 +9,7 @@ from edge.records import REASON_WORDS, Reason, Status
 from edge.web.condition import models_of
 from edge.web.dependencies import given
 from edge.web.graphs import POINTS, Curve, Graph, Value, lowest, mean, over_time
+from edge.web.languages import gettext
 from edge.web.notices import notices
 from edge.web.remedies import last_errors
 from edge.web.tally import Day, share
@@ -52,18 +53,37 @@ def curves(samples: list[Sample], now: float) -> list[Graph]:
 
         return over_time(samples, read, first, last, gather) if gather else over_time(samples, read, first, last)
 
-    percentiles = (("half within", "p50_ms"), ("95 of 100 within", "p95_ms"), ("99 of 100 within", "p99_ms"))
+    percentiles = (
+        (gettext("half within"), "p50_ms"),
+        (gettext("95 of 100 within"), "p95_ms"),
+        (gettext("99 of 100 within"), "p99_ms"),
+    )
     latency = tuple(Curve(words, figure(name)) for words, name in percentiles)
     return [
-        Graph("From arrival to answer, milliseconds", latency, start, step),
-        Graph("Images waiting", (Curve("at most", figure("queue_depth")),), start, step),
+        Graph(gettext("From arrival to answer, milliseconds"), latency, start, step),
+        Graph(gettext("Images waiting"), (Curve(gettext("at most"), figure("queue_depth")),), start, step),
         Graph(
-            "Age of the oldest image waiting, minutes", (Curve("at most", figure("oldest_seconds", 60)),), start, step
+            gettext("Age of the oldest image waiting, minutes"),
+            (Curve(gettext("at most"), figure("oldest_seconds", 60)),),
+            start,
+            step,
         ),
-        Graph("Disk free, GB", (Curve("at least", figure("disk_free", 1e9)),), start, step, digits=1),
-        Graph("Memory available, GB", (Curve("at least", figure("memory_available", 1e9)),), start, step, digits=1),
-        Graph("Temperature, °C", (Curve("at most", figure("temperature_celsius")),), start, step, ("limit", 85.0)),
-        Graph("Load", (Curve("mean", figure("load_1min")),), start, step, digits=1),
+        Graph(gettext("Disk free, GB"), (Curve(gettext("at least"), figure("disk_free", 1e9)),), start, step, digits=1),
+        Graph(
+            gettext("Memory available, GB"),
+            (Curve(gettext("at least"), figure("memory_available", 1e9)),),
+            start,
+            step,
+            digits=1,
+        ),
+        Graph(
+            gettext("Temperature, °C"),
+            (Curve(gettext("at most"), figure("temperature_celsius")),),
+            start,
+            step,
+            (gettext("limit"), 85.0),
+        ),
+        Graph(gettext("Load"), (Curve(gettext("mean"), figure("load_1min")),), start, step, digits=1),
     ]
 
 
@@ -83,16 +103,30 @@ def trends(days: tuple[Day, ...]) -> list[Graph]:
     names = sorted({name for day in days for name in day.scores})
     warned = tuple(100 * sum(day.quality.values()) / day.total if day.total else None for day in every)
     answers = (
-        Curve("flagged", percent(Status.FLAGGED)),
-        Curve("indeterminate", percent(Status.INDETERMINATE)),
-        Curve("not analysed", percent(Status.NOT_ANALYSED)),
+        Curve(gettext("flagged"), percent(Status.FLAGGED)),
+        Curve(gettext("indeterminate"), percent(Status.INDETERMINATE)),
+        Curve(gettext("not analysed"), percent(Status.NOT_ANALYSED)),
     )
     return [
-        Graph("Images a day", (Curve("images", tuple(float(day.total) for day in every)),), start, _DAY),
-        Graph("Answers, percent of each day's images", answers, start, _DAY, digits=1),
-        Graph("Quality findings for each 100 images", (Curve("findings", warned),), start, _DAY, digits=1),
+        Graph(
+            gettext("Images a day"), (Curve(gettext("images"), tuple(float(day.total) for day in every)),), start, _DAY
+        ),
+        Graph(gettext("Answers, percent of each day's images"), answers, start, _DAY, digits=1),
+        Graph(
+            gettext("Quality findings for each 100 images"),
+            (Curve(gettext("findings"), warned),),
+            start,
+            _DAY,
+            digits=1,
+        ),
         *(
-            Graph(f"{name}: mean probability, percent", (Curve("mean", _means(every, name)),), start, _DAY, digits=1)
+            Graph(
+                gettext("%(finding)s: mean probability, percent", finding=gettext(name)),
+                (Curve(gettext("mean"), _means(every, name)),),
+                start,
+                _DAY,
+                digits=1,
+            )
             for name in names[:3]
         ),
     ]
@@ -105,7 +139,10 @@ def reasons(days: tuple[Day, ...]) -> list[tuple[str, int]]:
         for reason, number in day.reasons.items():
             counts[reason] = counts.get(reason, 0) + number
     frequent = sorted(counts.items(), key=lambda item: -item[1])[:MOST_REASONS]
-    return [(REASON_WORDS[Reason(reason)] if reason in set(Reason) else reason, number) for reason, number in frequent]
+    return [
+        (gettext(REASON_WORDS[Reason(reason)]) if reason in set(Reason) else reason, number)
+        for reason, number in frequent
+    ]
 
 
 def _means(days: list[Day], name: str) -> tuple[Value, ...]:

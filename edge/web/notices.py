@@ -9,6 +9,7 @@ from typing import NamedTuple
 from edge.device.health import State
 from edge.device.history import Sample
 from edge.web.condition import FULL_SOON_HOURS, Condition, models_of
+from edge.web.languages import gettext
 
 OLD_AFTER = 600.0
 """Seconds that an image may wait before somebody should look why."""
@@ -39,9 +40,12 @@ def when_full(hours: float, now: float) -> str:
     """When the disk will be full, in words of the box's own time: `tomorrow at about 14:00 (in 20 h)`."""
     then, today = time.localtime(now + hours * 3600), time.localtime(now)
     days = (time.mktime((*then[:3], 12, 0, 0, 0, 0, -1)) - time.mktime((*today[:3], 12, 0, 0, 0, 0, -1))) / 86_400
-    day = {0: "today", 1: "tomorrow"}.get(round(days), f"in {round(days)} days")
-    at = f" at about {then.tm_hour:02d}:00" if round(days) < 2 else ""
-    return f"{day}{at} (in {hours:.0f} h)"
+    at = f"{then.tm_hour:02d}:00"
+    if round(days) == 0:
+        return gettext("today at about %(time)s (in %(hours)s h)", time=at, hours=round(hours))
+    if round(days) == 1:
+        return gettext("tomorrow at about %(time)s (in %(hours)s h)", time=at, hours=round(hours))
+    return gettext("in %(days)s days", days=round(days))
 
 
 def _services(condition: Condition) -> Iterator[Notice]:
@@ -57,8 +61,8 @@ def _disk(condition: Condition, now: float) -> Iterator[Notice]:
     hours = condition.hours_until_full
     if hours is not None and hours < FULL_SOON_HOURS:
         yield Notice(
-            f"The disk will be full {when_full(hours, now)}. From then on no image is taken.",
-            "Lower storage.image_days so that old images go earlier, or have a larger disk put in.",
+            gettext("The disk will be full %(when)s. From then on no image is taken.", when=when_full(hours, now)),
+            gettext("Lower storage.image_days so that old images go earlier, or have a larger disk put in."),
         )
 
 

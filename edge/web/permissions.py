@@ -14,6 +14,7 @@ from edge.web.audit import acting
 from edge.web.bodies import admit
 from edge.web.credentials import BASIC_CHALLENGE, basic_person, bearer_token
 from edge.web.dependencies import given
+from edge.web.languages import gettext
 from edge.web.problems import Problem, for_program
 from edge.web.sessions import Person, form_token_fits
 from edge.web.tokens import Scope
@@ -66,6 +67,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "live.row": PATIENT_DATA,
     "live.study": PATIENT_DATA,
     "live.device": PATIENT_DATA,
+    "live.changes": PATIENT_DATA,
     "live.events": PATIENT_DATA,
     "api.results": PATIENT_DATA,
     "api.result": PATIENT_DATA,
@@ -131,17 +133,18 @@ def check() -> Response | None:
         return None  # 404 or 405: Flask's own answer
     roles = PERMISSIONS.get(endpoint)
     if roles is None:
-        raise Problem(HTTPStatus.FORBIDDEN, "this route is in no permission: it is closed")
+        raise Problem(HTTPStatus.FORBIDDEN, gettext("this route is in no permission: it is closed"))
     if roles and g.person is None:
         return _ask_to_sign_in()
     if roles and g.person.role not in roles:
-        _refuse(
-            "not for this role", f"the role {g.person.role} does not see this: ask an administrator for another role"
+        detail = gettext(
+            "the role %(role)s does not see this: ask an administrator for another role", role=gettext(g.person.role)
         )
+        _refuse("not for this role", detail)
     if endpoint in BRINGS_IMAGES:
         admit(form=endpoint not in BY_PASSWORD)
     if not program and request.method not in _CHANGES_NOTHING and not _comes_from_own_page():
-        detail = "the form is not, or no longer, this page's: load the page anew and try again"
+        detail = gettext("the form is not, or no longer, this page's: load the page anew and try again")
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     return None
 

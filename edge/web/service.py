@@ -38,6 +38,7 @@ from edge.web.condition import Condition, read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
+from edge.web.model_facts import ModelShelf
 from edge.web.rates import Rates
 from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions
@@ -132,7 +133,9 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
         recorder=recorder,
         hsts=certificate.hsts if certificate else None,
         condition=condition,
+        facts=ModelShelf(config.models_folder).facts,
         clock=clock,
+        language=config.web.language,
     )
 
     def end() -> None:

@@ -14,6 +14,7 @@ from edge.web.accounts import Account, AccountError, Busy, Role
 from edge.web.audit import acting, record
 from edge.web.credentials import Locked, guarded, verified
 from edge.web.dependencies import given
+from edge.web.languages import gettext
 from edge.web.lockout import FIRST_ACCOUNT
 from edge.web.permissions import FORM_COOKIE, OWN_PAGE, SESSION_COOKIE
 from edge.web.probes import MOST_COUNTED
@@ -41,10 +42,10 @@ def sign_in() -> BaseResponse:
     """With a right name and password, a session."""
     account = verified(request.form.get("name", ""), request.form.get("password", ""))
     if account is None:
-        raise _Refused("The user name or the password is not right.")
+        raise _Refused(gettext("The user name or the password is not right."))
     if account.role is Role.SENDER:
         record(actions.sign_in_refused(given().audit.source, acting(account.name), "an account for programs"))
-        raise _Refused("This account is for programs that send images: it sees nothing here.")
+        raise _Refused(gettext("This account is for programs that send images: it sees nothing here."))
     return _open_session(account, request.args.get("next", ""))
 
 
@@ -62,7 +63,7 @@ def first_account() -> BaseResponse:
     code, name, password = (request.form.get(field, "") for field in ("code", "name", "password"))
     account = guarded(FIRST_ACCOUNT, lambda: given().accounts.create_first(code, name, password), "wrong code")
     if account is None:
-        raise _Refused("This is not the code on the console.")
+        raise _Refused(gettext("This is not the code on the console."))
     emit(events.FIRST_ACCOUNT)
     what = f"created with the first-boot code, role {account.role}"
     record(actions.account_changed(given().audit.source, acting(account.name), account.name, what))
@@ -98,7 +99,7 @@ def _show_account_error(error: AccountError) -> Response:
 
 @blueprint.errorhandler(Busy)
 def _show_busy(_busy: Busy) -> Response:
-    return _form("Others are signing in at this moment. Try again.", HTTPStatus.SERVICE_UNAVAILABLE)
+    return _form(gettext("Others are signing in at this moment. Try again."), HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import pytest
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from edge.device.health import Health, HealthFile, State
 from edge.store import Machine, Store
@@ -25,14 +26,17 @@ from edge.web.condition import read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
+from edge.web.model_facts import ModelShelf
 from edge.web.permissions import SESSION_COOKIE
 from edge.web.rates import Rates
 from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions, form_token
 from edge.web.streams import Streams
 from edge.web.tokens import Tokens
+from tests.conftest import ROOT
+from tests.web.clinic import ARGUMENTS, PATIENCE_MS, Clinic
+from tests.web.clinic import PASSWORD as PASSWORD  # noqa: PLC0414 - for those who import it from here
 
-PASSWORD = "correct horse battery"
 IDLE_SECONDS = 1800.0
 MAX_INSTANCE, MAX_REQUEST = 1 << 20, 4 << 20
 SERVICES = ("intake", "inference", "web")
@@ -71,6 +75,7 @@ class Box:
         self.streams = Streams()
         self.tokens = Tokens(self.file, self.clock)
         self.recorder = Recorder(self.store, self.state_dir, self.clock)
+        self.shelf = ModelShelf(ROOT / "models")
         self.app = create_app(
             Dependencies(
                 site="clinic-12",
@@ -86,6 +91,7 @@ class Box:
                 recorder=self.recorder,
                 hsts=self.hsts,
                 limits=Limits(max_instance_bytes=MAX_INSTANCE, max_request_bytes=MAX_REQUEST),
+                facts=self.shelf.facts,
                 condition=lambda: read_condition(self.store, self.state_dir, SERVICES, self.clock()),
                 clock=self.clock,
             )
@@ -189,3 +195,20 @@ def service(tmp_path: Path) -> Iterator[Service]:
     for pipe in (running.process.stdout, running.process.stderr):
         if pipe:
             pipe.close()
+
+
+@pytest.fixture(scope="module")
+def browser(program: Callable[[str], str]) -> Iterator[Browser]:
+    executable = program("chromium")
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
+        opened = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def clinic(service: Service, browser: Browser) -> Iterator[Clinic]:
+    opened = Clinic(service, browser)
+    yield opened
+    opened.close()

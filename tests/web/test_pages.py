@@ -83,10 +83,10 @@ def test_the_study_says_what_was_done_and_what_was_not(box: Box) -> None:
     stored = samples.commit(box.store, samples.flagged(quality=(samples.CUT_OFF,)))
     text = text_of(box.signed_in().get(f"/results/{stored.id}").text)
     for said in (
-        "Call the clinician now. The software suggests pneumonia. It can be wrong.",
-        "Probability 94 %, flagged from 62 %",
+        "Call the clinician now. The software suggests: pneumonia. It can be wrong.",
+        "Probability 94%, flagged from 62%",
         "Right lower lung is cut off: consider repeating",
-        "Not looked for: anything else",
+        "Not looked for: Anything else",
         "cxr-pneumonia-paediatric 1.0.0 · openvino int8 · 24.0 ms",
         "Agree Disagree Unsure Repeated",
         "It shows where the software looked, not where a finding is.",
@@ -114,7 +114,7 @@ def test_a_finding_says_in_which_lung_the_software_looked(box: Box) -> None:
 
 def test_the_device_page_lists_every_model(box: Box) -> None:
     client = box.signed_in()
-    assert "No model is in service: none has passed its self-test." in text_of(client.get("/device").text)
+    assert "No model is in service." in text_of(client.get("/device").text)
     box.services_up()
     account = HealthFile(box.state_dir, "inference", box.clock)
     account.list_models(samples.IN_SERVICE)
