@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge import config, config_file, events
+from edge.device.troubles import TroubleLog
 from edge.errors import ScansideError, UsageError
 
 SERVICES = ("intake", "inference", "web", "sync", "audit")
@@ -55,6 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     settings = _config(options)
     service = options.service
     events.configure(service or "appliance")
+    logging.getLogger("scanside").addHandler(TroubleLog(settings.state_dir, service or "appliance"))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # images would lie in a core file (core(5)); children inherit it
     if not options.debug:
         events.silence_everything_else()
@@ -212,8 +214,11 @@ def _user(options: argparse.Namespace) -> int:
     from edge.store.audit import actions, open_trail  # noqa: PLC0415
     from edge.web.accounts import Accounts, Role, normal_name  # noqa: PLC0415
     from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
+    from edge.web.token_command import ACTIONS, token_command  # noqa: PLC0415
 
     settings = _config(options)
+    if options.action in ACTIONS:
+        return token_command(settings, options)
     if options.action != "list" and not options.name:
         raise UsageError(f"user {options.action}: needs the account's NAME")
     with closing(AccountsFile(settings.state_dir)) as file:
@@ -368,10 +373,13 @@ def _add_keeping(commands: _Commands, common: argparse.ArgumentParser) -> None:
     reset.set_defaults(command=_factory_reset)
 
     user = commands.add_parser("user", parents=[common], help="manage the accounts of the status page")
-    user.add_argument("action", choices=("add", "list", "remove", "password"))
-    user.add_argument("name", nargs="?", help="the account's name")
+    user.add_argument("action", choices=("add", "list", "remove", "password", "token", "tokens", "revoke"))
+    user.add_argument("name", nargs="?", help="the account's name; for revoke, the token's id")
     roles = ("technician", "clinician", "administrator", "service", "sender")
     user.add_argument("--role", default="technician", choices=roles)
+    user.add_argument("--scope", nargs="+", default=[], metavar="SCOPE", help="for token: what it may do")
+    user.add_argument("--purpose", default="", metavar="WORDS", help="for token: what it is used for")
+    user.add_argument("--days", type=int, default=365, help="for token: how long it is good")
     user.set_defaults(command=_user)
 
     audit = commands.add_parser("audit", parents=[common], help="check the audit trail, or write out its messages")

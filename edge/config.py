@@ -18,6 +18,9 @@ Identifier = Annotated[
         description="1 to 64 of a-z, 0-9 and -, as it stands in topics",
     ),
 ]
+Language = Literal["en", "fr", "es", "pt", "sw", "hi", "ar"]
+"""Languages of the status page, as ISO 639-1 names them."""
+
 AeTitle = Annotated[
     str,
     msgspec.Meta(pattern=r"\A(?=.*[^ ])[ -\[\]-~]{1,16}\Z", description="1 to 16 ASCII characters (PS3.5 6.2, VR AE)"),
@@ -140,12 +143,30 @@ class Quality(Section, frozen=True, kw_only=True):
     target_exposure_index: Annotated[float, msgspec.Meta(gt=0, le=100_000)] | None = None
 
 
+class WebTls(Section, frozen=True, kw_only=True):
+    """HTTPS for the status page.
+
+    Attributes:
+        certificate_file: This box's certificate and those between it and its authority, PEM; absent means one that
+            the box makes and renews itself, and that browsers must be told to trust.
+        key_file: Its private key, PEM: a systemd credential, or mode 0600.
+        redirect_port: A port that sends whoever comes by HTTP to HTTPS, and does nothing else; none when absent.
+    """
+
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    redirect_port: Port | None = None
+
+
 class Web(Section, frozen=True, kw_only=True):
     """The status page, and STOW-RS.
 
     Attributes:
-        host: The address to listen on. The page speaks HTTP: keep it on the box or behind a TLS front.
+        host: The address to listen on. Without `tls` the page speaks HTTP: keep it on the box or behind a TLS front.
         port: Its port.
+        tls: Speak HTTPS, and nothing else, on that port.
+        privacy_screen: The page hides whose images these are until a person asks, and after five minutes again.
+        language: What the page speaks to a browser that asks for none of its languages.
         session_minutes: A signed-in page without any action is signed out after this.
         max_instance_mb: The largest file that is uploaded or sent by STOW-RS, in MiB. Two at once are held in memory.
         max_request_mb: The largest STOW-RS request with all its instances, in MiB.
@@ -153,6 +174,9 @@ class Web(Section, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: Port = 8080
+    tls: WebTls | None = None
+    privacy_screen: bool = False
+    language: Language = "en"
     session_minutes: Annotated[int, msgspec.Meta(ge=1, le=1440)] = 30
     max_instance_mb: Annotated[int, msgspec.Meta(ge=1, le=512)] = 64
     max_request_mb: Annotated[int, msgspec.Meta(ge=1, le=65536)] = 1024

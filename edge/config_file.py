@@ -122,9 +122,13 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
     def refuse(keys: str, problem: str) -> NoReturn:
         raise ConfigError(f"{name}:{_find(root, keys.split('.'))[0]}: {keys}: {problem}")
 
-    for keys, link in (("mqtt", config.mqtt), ("audit.syslog", config.audit.syslog)):
+    links = (("mqtt", config.mqtt), ("audit.syslog", config.audit.syslog), ("web.tls", config.web.tls))
+    for keys, link in links:
         if link and (link.certificate_file is None) != (link.key_file is None):
             refuse(keys, "certificate_file and key_file belong together: give both")
+    web = config.web
+    if web.tls and web.tls.redirect_port is not None and web.tls.redirect_port == web.port != 0:
+        refuse("web.tls.redirect_port", f"{web.port} is web.port as well, which speaks HTTPS: choose another one")
     if not dicom.plain and dicom.tls is None:
         refuse("intake.dicom.plain", "false without a section tls leaves no listener: give one, or set it to true")
     for host in dicom.hosts:

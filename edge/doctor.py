@@ -45,7 +45,12 @@ def examine(config: Config, output: TextIO) -> int:
 def check_certificates(config: Config, now: float) -> Iterator[Check]:
     """A check of each certificate with which this box shows itself; `now` is in seconds since the epoch."""
     dicom, mqtt = config.intake.dicom.tls, config.mqtt
-    files = (dicom.certificate_file if dicom else None, mqtt.certificate_file if mqtt else None)
+    web = config.web.tls
+    files = (
+        dicom.certificate_file if dicom else None,
+        mqtt.certificate_file if mqtt else None,
+        web.certificate_file if web else None,
+    )
     for file in filter(None, files):
         try:
             days = days_left(file, now)

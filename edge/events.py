@@ -148,7 +148,7 @@ MESSAGE_UNFIT = Event(
 OUTBOX_FAILED = Event(505, logging.ERROR, "the outbox cannot be used: {error}; trying again in {delay:.0f} s")
 SYNC_STOPPED = Event(506, logging.INFO, "link closed, {waiting} messages wait in the outbox")
 
-WEB_READY = Event(600, logging.INFO, "status page ready: http://{host}:{port}/")
+WEB_READY = Event(600, logging.INFO, "status page ready: {scheme}://{host}:{port}/")
 FIRST_BOOT_CODE = Event(
     601, logging.WARNING, "no account yet: create the first one on the page with the code on the console"
 )
@@ -162,6 +162,12 @@ STREAMS_FULL = Event(608, logging.WARNING, "a page gets no live updates: {count}
 WEB_SERVER_FAILED = Event(609, logging.ERROR, "web server: {message} ({error})")
 WEB_ADDRESS_REFUSED = Event(
     610, logging.ERROR, "the page cannot listen on {host}:{port}: {error}; change web.host or web.port"
+)
+WEB_TLS_UNUSABLE = Event(612, logging.ERROR, "HTTPS cannot be spoken: {error}")
+WEB_IN_THE_CLEAR = Event(
+    613,
+    logging.WARNING,
+    "the page speaks HTTP to others than this box: configure web.tls, or put a TLS front before it",
 )
 NOT_ACCEPTED = Event(611, logging.ERROR, "an object that came over {source} was not accepted: {error}")
 

@@ -11,12 +11,12 @@ import msgspec
 import pytest
 import yaml
 
-from edge.config import Audit, Config, DicomTls, Mqtt, Syslog
+from edge.config import Audit, Config, DicomTls, Mqtt, Syslog, WebTls
 from edge.config_file import parse
 from tests.conftest import ROOT
 
 FILE = ROOT / "firmware_config" / "scanside.yaml"
-OPTIONAL_SECTIONS = ("mqtt.", "intake.dicom.tls.", "audit.syslog.")
+OPTIONAL_SECTIONS = ("mqtt.", "intake.dicom.tls.", "audit.syslog.", "web.tls.")
 DIFFERENT_ON_A_DEVICE = {"intake.dicom.host": "0.0.0.0"}  # a device must be reachable for its modalities
 
 
@@ -29,10 +29,10 @@ def _fields(section: Any, above: str = "") -> dict[str, msgspec.structs.FieldInf
 
 
 def _with_all_sections() -> str:
-    """The file with its sections `mqtt`, `tls` and `syslog` uncommented, as their comments say."""
+    """The file with its sections `mqtt`, both `tls` and `syslog` uncommented, as their comments say."""
     head, _, commented = FILE.read_text(encoding="utf-8").partition("mqtt: null\n")
     text = head + re.sub(r"^# ?", "", commented, flags=re.MULTILINE)
-    return _with_section(_with_section(text, "    ", "tls"), "  ", "syslog")
+    return _with_section(_with_section(_with_section(text, "    ", "tls"), "  ", "tls"), "  ", "syslog")
 
 
 def _with_section(text: str, indent: str, name: str) -> str:
@@ -62,6 +62,7 @@ def test_its_optional_sections_load_with_the_defaults() -> None:
     assert config.audit == Audit(syslog=Syslog(host="arr.example.org"))
     certificate, key = Path("/etc/scanside/dicom.pem"), Path("/etc/scanside/dicom.key")
     assert config.intake.dicom.tls == DicomTls(certificate_file=certificate, key_file=key)
+    assert config.web.tls == WebTls()
 
 
 @pytest.mark.parametrize("key", _fields(Config))

@@ -10,7 +10,11 @@ from edge.records import Record
 
 
 class Vitals(Record, frozen=True, kw_only=True):
-    """Disk under the state folder (bytes, share in use 0..1), available memory (bytes), load, hottest zone (°C)."""
+    """Disk under the state folder (bytes, share in use 0..1), available memory (bytes), load, hottest zone (°C).
+
+    Attributes:
+        throttled: How often the processor was slowed down by heat since it was switched on, of all its cores the most.
+    """
 
     disk_total: int
     disk_free: int
@@ -18,6 +22,7 @@ class Vitals(Record, frozen=True, kw_only=True):
     memory_available: int | None
     load_1min: float
     temperature_celsius: float | None
+    throttled: int | None = None
 
 
 def read_vitals(state_dir: Path) -> Vitals:
@@ -30,6 +35,7 @@ def read_vitals(state_dir: Path) -> Vitals:
         memory_available=_memory_available(),
         load_1min=round(os.getloadavg()[0], 2),
         temperature_celsius=_hottest(),
+        throttled=_throttled(),
     )
 
 
@@ -45,10 +51,21 @@ def _memory_available() -> int | None:
 
 
 def _hottest() -> float | None:
+    hottest = max(_numbers(Path("/sys/class/thermal"), "thermal_zone*/temp"), default=None)
+    return None if hottest is None else hottest / 1000
+
+
+def _throttled() -> int | None:
+    """By the kernel's count for each core (Documentation/ABI/testing/sysfs-devices-system-cpu); x86 alone has it."""
+    cores = Path("/sys/devices/system/cpu")
+    return max(_numbers(cores, "cpu[0-9]*/thermal_throttle/core_throttle_count"), default=None)
+
+
+def _numbers(folder: Path, pattern: str) -> list[int]:
     readings = []
-    for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
+    for file in folder.glob(pattern):
         try:
-            readings.append(int(zone.read_text(encoding="ascii")) / 1000)
+            readings.append(int(file.read_text(encoding="ascii")))
         except (OSError, ValueError):
             continue
-    return max(readings, default=None)
+    return readings

@@ -75,6 +75,19 @@ class Answers:
         unanswered = "r.acknowledged_at IS NULL AND r.status = 'flagged'"
         return self._results(f"{unanswered} ORDER BY r.number DESC", (), limit)
 
+    def count_unacknowledged(self, most: int) -> int:
+        """How many flagged results no person has answered yet, counted up to `most`; opens none of them."""
+        some = (  # by the index, or SQLite reads the results themselves
+            "SELECT 1 FROM results INDEXED BY unacknowledged_flags"
+            " WHERE acknowledged_at IS NULL AND status = 'flagged' LIMIT ?"
+        )
+        with self._journal.reading() as sql:
+            return int(sql.execute(f"SELECT count(*) FROM ({some})", (most,)).fetchone()[0])  # noqa: S608 - our own words
+
+    def committed_since(self, number: int, limit: int) -> list[StoredResult]:
+        """Results whose `number` is larger, in the order of their commits."""
+        return self._results("r.number > ? ORDER BY r.number", (number,), limit)
+
     def changed_since(self, seq: int, limit: int = 100, *, received_since: float = float("-inf")) -> list[StoredResult]:
         """Results committed or acknowledged after `seq`, in that order; `received_since` is in the box's lifetime."""
         return self._results("r.seq > ? AND i.received_lifetime >= ? ORDER BY r.seq", (seq, received_since), limit)

@@ -21,6 +21,7 @@ from edge.errors import ScansideError
 from edge.records import Record
 from edge.web.accounts_file import AccountsFile
 from edge.web.accounts_file import Role as Role  # noqa: PLC0414 - for those who import it from here
+from edge.web.languages import gettext
 
 MIN_PASSWORD = 12
 MAX_PASSWORD = 256
@@ -75,13 +76,15 @@ class Accounts:
             return [_account(row) for row in sql.execute("SELECT * FROM accounts ORDER BY name")]
 
     def remove(self, name: str) -> None:
-        """Remove an account and end its sessions. Raises `AccountError`: unknown, or the last administrator."""
+        """Remove an account with its sessions and tokens. Raises `AccountError`: unknown, or the last administrator."""
         with self._file.transaction() as sql:
             row = _row(sql, normal_name(name))
             others = "SELECT count(*) AS n FROM accounts WHERE role = ? AND name != ?"
             left = sql.execute(others, (Role.ADMINISTRATOR, row["name"])).fetchone()["n"]
             if row["role"] == Role.ADMINISTRATOR and not left:
-                raise AccountError(f"{row['name']}: the last administrator must stay: add another one first")
+                raise AccountError(
+                    gettext("%(name)s: the last administrator must stay: add another one first", name=row["name"])
+                )
             sql.execute("DELETE FROM accounts WHERE name = ?", (row["name"],))
 
     def set_password(self, name: str, password: str) -> None:
@@ -91,7 +94,7 @@ class Accounts:
         with self._file.transaction() as sql:
             _row(sql, name)
             sql.execute("UPDATE accounts SET password = ? WHERE name = ?", (password_hash, name))
-            sql.execute("DELETE FROM sessions WHERE name = ?", (name,))
+            sql.execute("DELETE FROM open_sessions WHERE name = ?", (name,))
             sql.execute("DELETE FROM failures WHERE subject = ?", (f"account {name}",))
 
     def verify(self, name: str, password: str) -> Account | None:
@@ -166,8 +169,12 @@ def check_name(name: str) -> str:
     """The name as it is stored. Raises `AccountError` when it breaks the rule."""
     normal = normal_name(name)
     if not _NAME.fullmatch(normal):
-        rule = "must be 1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or a digit"
-        raise AccountError(f"user name {name[:40]!r}: {rule}")
+        rule = gettext(
+            "user name %(name)s: must be 1 to 32 of a-z, 0-9, dot, hyphen and underscore, beginning with a letter or a"
+            " digit",
+            name=repr(name[:40]),
+        )
+        raise AccountError(rule)
     return normal
 
 
@@ -175,11 +182,17 @@ def check_password(password: str, name: str) -> str:
     """The password as it is hashed. Raises `AccountError` when it breaks the rule, without repeating it."""
     normal = _normal(password)
     if not MIN_PASSWORD <= len(normal) <= MAX_PASSWORD:
-        raise AccountError(f"password of {len(normal)} characters: must have {MIN_PASSWORD} to {MAX_PASSWORD}")
+        rule = gettext(
+            "password of %(count)s characters: must have %(least)s to %(most)s",
+            count=len(normal),
+            least=MIN_PASSWORD,
+            most=MAX_PASSWORD,
+        )
+        raise AccountError(rule)
     if name in normal.casefold() and len(normal) - len(name) < MIN_PASSWORD:
-        raise AccountError("password that is little more than the user name: choose several words instead")
+        raise AccountError(gettext("password that is little more than the user name: choose several words instead"))
     if len(set(normal)) < 5:
-        raise AccountError("password of fewer than 5 different characters: choose several words instead")
+        raise AccountError(gettext("password of fewer than 5 different characters: choose several words instead"))
     return normal
 
 
@@ -197,14 +210,16 @@ def _insert(sql: sqlite3.Connection, account: Account, password_hash: str) -> No
     try:
         sql.execute("INSERT INTO accounts (name, role, password, created_at) VALUES (?, ?, ?, ?)", values)
     except sqlite3.IntegrityError as error:
-        raise AccountError(f"{account.name}: there is an account of this name: choose another one") from error
+        rule = gettext("%(name)s: there is an account of this name: choose another one", name=account.name)
+        raise AccountError(rule) from error
     sql.execute("DELETE FROM first_boot")
 
 
 def _row(sql: sqlite3.Connection, name: str) -> sqlite3.Row:
     row: sqlite3.Row | None = sql.execute("SELECT * FROM accounts WHERE name = ?", (name,)).fetchone()
     if row is None:
-        raise AccountError(f"{name[:40]!r}: no account of this name: `scanside user list` shows them")
+        rule = gettext("%(name)s: no account of this name: `scanside user list` shows them", name=repr(name[:40]))
+        raise AccountError(rule)
     return row
 
 

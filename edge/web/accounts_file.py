@@ -1,4 +1,4 @@
-"""The file of accounts, sessions and failed sign-ins: `<state>/accounts/accounts.sqlite`, mode 0600."""
+"""The file of accounts, sessions, API tokens and failed sign-ins: `<state>/accounts/accounts.sqlite`, mode 0600."""
 
 from __future__ import annotations
 
@@ -17,10 +17,24 @@ CREATE TABLE IF NOT EXISTS accounts (
     created_at REAL NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS first_boot (id INTEGER PRIMARY KEY CHECK (id = 1), code TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS sessions (
+DROP TABLE IF EXISTS sessions;
+CREATE TABLE IF NOT EXISTS open_sessions (
     token_hash TEXT PRIMARY KEY,
     name TEXT NOT NULL REFERENCES accounts (name) ON DELETE CASCADE,
-    used_at REAL NOT NULL
+    opened_at REAL NOT NULL,
+    used_at REAL NOT NULL,
+    address TEXT NOT NULL,
+    shown_until REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS tokens (
+    token_hash TEXT PRIMARY KEY,
+    name TEXT NOT NULL REFERENCES accounts (name) ON DELETE CASCADE,
+    purpose TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    created_at REAL NOT NULL,
+    created_by TEXT NOT NULL,
+    expires_at REAL NOT NULL,
+    used_at REAL
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS failures (
     subject TEXT PRIMARY KEY,
@@ -49,14 +63,14 @@ class AccountsFile(Database):
 
 
 def _carry_over(broken: sqlite3.Connection | None, new: sqlite3.Connection) -> str:
-    """Accounts that can be read outlive a broken file; sessions and counted failures do not.
+    """Accounts that can be read outlive a broken file; sessions, API tokens and counted failures do not.
 
     Without them nobody could see a flag until somebody stands at the console. When none can be read, the next start
     shows a first-boot code there.
     """
     read = rows(broken, "SELECT * FROM accounts") if broken else ()
     count = sum(copy_row(new, "accounts", row) for row in read if _is_account(row))
-    return f"{count} accounts carried over, all sessions are ended"
+    return f"{count} accounts carried over, all sessions are ended and all API tokens revoked"
 
 
 def _is_account(row: sqlite3.Row) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from http import HTTPStatus
 
 import msgspec
 from flask import Blueprint, Response, g, request
 
+from edge.device.history import MINUTES_KEPT
 from edge.records import Kept
 from edge.web import audit, words
 from edge.web.condition import models_of
@@ -16,7 +16,8 @@ from edge.web.json_response import json_response
 from edge.web.openapi import openapi_document
 from edge.web.pages import find
 from edge.web.problems import Problem
-from edge.web.views import AcknowledgeRequest, Liveness, Models, ResultPage, view_of
+from edge.web.remedies import last_errors
+from edge.web.views import AcknowledgeRequest, Errors, HistoryPage, Models, ResultPage, Trends, view_of
 
 blueprint = Blueprint("api", __name__)
 
@@ -27,7 +28,10 @@ LARGEST_PAGE = 200
 @blueprint.get("/api/v1/results")
 def results() -> Response:
     """Results, newest first; `?limit=` (1 to 200) and `?cursor=`, the `next` of the page before."""
-    limit, cursor = _limit(request.args.get("limit", str(DEFAULT_PAGE))), request.args.get("cursor")
+    limit, cursor = (
+        _whole("limit", request.args.get("limit", str(DEFAULT_PAGE)), LARGEST_PAGE),
+        request.args.get("cursor"),
+    )
     if cursor is not None and given().store.result(cursor) is None:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: unknown: take it from `next` of the page before")
     found = given().store.results(limit + 1, before=cursor)
@@ -85,28 +89,37 @@ def models() -> Response:
     return json_response(Models(models=models_of(given().condition())))
 
 
+@blueprint.get("/api/v1/history")
+def history() -> Response:
+    """The box's figures minute by minute; `?hours=` (1 to 168) from now backwards."""
+    hours = _whole("hours", request.args.get("hours", "24"), MINUTES_KEPT // 60)
+    return json_response(HistoryPage(samples=tuple(given().recorder.samples(hours))))
+
+
+@blueprint.get("/api/v1/trends")
+def trends() -> Response:
+    """How the box has answered, day by day."""
+    return json_response(Trends(days=given().recorder.answers().days))
+
+
+@blueprint.get("/api/v1/errors")
+def errors() -> Response:
+    """The last errors of the services, the newest first, each with its number and what to do."""
+    return json_response(Errors(errors=last_errors(given().store.state_dir)))
+
+
 @blueprint.get("/api/v1/openapi.json")
 def openapi() -> Response:
     """This API's description."""
     return Response(openapi_document(), mimetype="application/json")
 
 
-@blueprint.get("/healthz")
-def healthz() -> Response:
-    """For supervisors: 200 while this service answers and reads its store. Says nothing else."""
-    try:
-        given().store.last_seq()
-    except sqlite3.Error as error:
-        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "the store cannot be read") from error
-    return json_response(Liveness())
-
-
-def _limit(text: str) -> int:
-    limit = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
-    if not 1 <= limit <= LARGEST_PAGE:
-        detail = f"limit {text[:20]!r}: must be a whole number from 1 to {LARGEST_PAGE}"
+def _whole(name: str, text: str, most: int) -> int:
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0
+    if not 1 <= number <= most:
+        detail = f"{name} {text[:20]!r}: must be a whole number from 1 to {most}"
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
-    return limit
+    return number
 
 
 def _picture(result_id: str, name: str, mimetype: str) -> Response:

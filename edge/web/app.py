@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 from io import BytesIO
+from math import ceil
 from typing import IO
 
 from flask import Flask, Request, Response, g, request
 
 from edge.device.health import State
-from edge.records import Priority, Status
-from edge.web import api, bodies, live, pages, permissions, problems, sign_in, stow, upload, words
+from edge.records import Priority, Status, Subject
+from edge.web import (
+    access,
+    api,
+    bodies,
+    languages,
+    live,
+    pages,
+    permissions,
+    preferences,
+    probes,
+    problems,
+    sign_in,
+    stow,
+    upload,
+    words,
+)
 from edge.web.dependencies import Dependencies, given, provide
+from edge.web.notices import when_full
+from edge.web.rates import limited
 from edge.web.sessions import form_token
 
 _LARGEST_REQUEST = 64 * 1024
@@ -18,7 +36,7 @@ _HEADERS = {
     # Everything comes from this box; nothing inline, so that text that came with an image can never run.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "form-action 'self'; manifest-src 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -49,14 +67,17 @@ def create_app(dependencies: Dependencies) -> Flask:
     app.config.update(MAX_CONTENT_LENGTH=_LARGEST_REQUEST, MAX_FORM_MEMORY_SIZE=_LARGEST_REQUEST)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     provide(app.extensions, dependencies)
+    preferences.register(app)
+    languages.register(app, dependencies.language)
     permissions.register(app)
     problems.register(app)
     bodies.register(app)
-    for room in (pages, sign_in, live, api, upload, stow):
+    for room in (pages, sign_in, live, api, probes, access, upload, stow):
         app.register_blueprint(room.blueprint)
     for name in (
         "ago",
         "clock",
+        "day",
         "iso",
         "headline",
         "advice",
@@ -64,18 +85,34 @@ def create_app(dependencies: Dependencies) -> Flask:
         "outcome",
         "whereabouts",
         "band",
-        "percent",
-        "patient",
         "image",
         "id_end",
         "removed",
         "clock_state",
         "plain",
+        "meaning",
+        "answered",
+        "said",
+        "of_100",
+        "operating_point",
     ):
         app.add_template_filter(getattr(words, name), name)
+    app.add_template_filter(_patient, "patient")
+    app.add_template_filter(when_full, "when_full")
+    app.add_template_filter(languages.number, "number")
+    app.add_template_filter(languages.percent, "percent")
+    app.add_template_filter(languages.date_and_time, "date_and_time")
+    app.add_template_filter(words.percent, "probability")
     app.context_processor(_for_every_template)
     app.after_request(_add_headers)
+    app.wsgi_app = limited(app.wsgi_app, dependencies.rates)  # type: ignore[method-assign, assignment]
     return app
+
+
+def _patient(subject: Subject) -> tuple[str, ...]:
+    """Whose image it is, or that the privacy screen hides it."""
+    person = g.get("person")
+    return (languages.gettext(words.HIDDEN),) if person and person.veiled else words.patient(subject)
 
 
 def _for_every_template() -> dict[str, object]:
@@ -84,12 +121,14 @@ def _for_every_template() -> dict[str, object]:
         "box": given().box,
         "person": g.get("person"),
         "sees_patients": bool(g.get("person")) and g.person.role in permissions.PATIENT_DATA,
+        "administers": bool(g.get("person")) and g.person.role in permissions.ADMINISTRATION,
+        "own_page": request.path if permissions.OWN_PAGE.fullmatch(request.path) else "/",
         "form_field": permissions.FORM_FIELD,
         "form_token": form_token(g.secret) if g.get("secret") else "",
         "shapes": words.SHAPES,
         "needs_answer": words.needs_answer,
         "answers": words.ANSWER_WORDS,
-        "answered": words.ANSWERED_WORDS,
+        "script_words": words.script_words,
         "Status": Status,
         "Priority": Priority,
         "State": State,
@@ -98,6 +137,11 @@ def _for_every_template() -> dict[str, object]:
 
 def _add_headers(response: Response) -> Response:
     response.headers.update(_HEADERS)
+    if given().hsts and request.is_secure:
+        response.headers["Strict-Transport-Security"] = given().hsts or ""
+    person = g.get("person")
+    if person and 0 < person.shown_for < float("inf") and response.mimetype == "text/html":
+        response.headers["Refresh"] = str(ceil(person.shown_for) + 1)  # then hidden again, also without a script
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response

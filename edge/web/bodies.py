@@ -11,6 +11,7 @@ from flask import Flask, g, request
 from gunicorn.http.errors import ParseException
 
 from edge.web.dependencies import given
+from edge.web.languages import gettext
 from edge.web.limits import SLOWEST, too_slow
 from edge.web.problems import Problem
 
@@ -34,7 +35,7 @@ def admit(*, form: bool) -> None:
     """
     limits = given().limits
     if not limits.enter():
-        detail = "others are sending images to this box at this moment: try again"
+        detail = gettext("others are sending images to this box at this moment: try again")
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "2"})
     g.brings_images = True
     request.environ["wsgi.input"] = Watched(request.environ["wsgi.input"])

@@ -10,16 +10,28 @@ from edge.device.health import Health, ModelInService, State, read_health
 from edge.device.vitals import Vitals, read_vitals
 from edge.records import Record
 from edge.store import Store
+from edge.web.languages import gettext, mark
 
 _Kind = TypeVar("_Kind", float, bool)
 
 _MEANING_WHEN_DOWN = {
-    "intake": "images cannot be received",
-    "inference": "images are kept but not analysed",
-    "web": "this page is not kept up to date",
-    "sync": "summaries wait on this box",
-    "audit": "audit messages wait on this box",
+    "intake": mark("images cannot be received"),
+    "inference": mark("images are kept but not analysed"),
+    "web": mark("this page is not kept up to date"),
+    "sync": mark("summaries wait on this box"),
+    "audit": mark("audit messages wait on this box"),
 }
+
+_LINK: dict[State, str] = {
+    State.UP: mark("connected"),
+    State.STARTING: mark("connecting"),
+    State.DEGRADED: mark("waiting"),
+    State.DOWN: mark("down"),
+}
+
+
+FULL_SOON_HOURS = 48.0
+"""A disk that will be full sooner than this is said on every page: the next working day may be too late."""
 
 
 class Condition(Record, frozen=True, kw_only=True):
@@ -61,8 +73,9 @@ def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now
         vitals: Vitals | None = read_vitals(state_dir)
     except OSError:
         vitals = None  # the page says that it is unknown
-    state, summary = judge(services)
     by_name = {health.service: health for health in services}
+    hours_until_full = _detail(by_name.get("intake"), "hours_until_full", float)
+    state, summary = judge(services, hours_until_full)
     return Condition(
         as_of=now,
         state=state,
@@ -73,23 +86,29 @@ def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now
         fleet_link=fleet_link(by_name.get("sync")),
         services=services,
         vitals=vitals,
-        hours_until_full=_detail(by_name.get("intake"), "hours_until_full", float),
+        hours_until_full=hours_until_full,
         synchronised=_detail(by_name.get("intake"), "synchronised", bool),
     )
 
 
-def judge(services: tuple[Health, ...]) -> tuple[State, str]:
+def judge(services: tuple[Health, ...], hours_until_full: float | None = None) -> tuple[State, str]:
     """The state of the whole and one line that says it, with the reason of each service that is not up."""
     amiss = [health for health in services if health.state is not State.UP]
-    if not amiss:
-        return State.UP, "Ready"
+    full_soon = hours_until_full is not None and hours_until_full < FULL_SOON_HOURS
+    if not amiss and not full_soon:
+        return State.UP, gettext("Ready")
     essential = [health for health in amiss if health.service in ("intake", "inference")]
     down = [health for health in essential if health.state is not State.DEGRADED]
-    reasons = "; ".join(_reason(health) for health in down or amiss)
+    said = [_reason(health) for health in down or amiss]
+    if full_soon and not down:
+        said.append(gettext("the disk will be full in about %(hours)s h", hours=round(hours_until_full or 0.0)))
+    reasons = "; ".join(said)
     if not down:
-        return State.DEGRADED, f"Ready, but {reasons}"
+        return State.DEGRADED, gettext("Ready, but %(reasons)s", reasons=reasons)
     starting = all(health.state is State.STARTING for health in down)
-    return (State.STARTING, f"Starting: {reasons}") if starting else (State.DOWN, f"Not ready: {reasons}")
+    if starting:
+        return State.STARTING, gettext("Starting: %(reasons)s", reasons=reasons)
+    return State.DOWN, gettext("Not ready: %(reasons)s", reasons=reasons)
 
 
 def latencies(inference: Health | None) -> dict[str, float]:
@@ -107,9 +126,9 @@ def models_of(condition: Condition) -> tuple[ModelInService, ...]:
 def fleet_link(sync: Health | None) -> str:
     """The link to the fleet in words; `sync` is None on a box that stands alone."""
     if sync is None:
-        return "none, this box stands alone"
-    words = {State.UP: "connected", State.STARTING: "connecting", State.DEGRADED: "waiting", State.DOWN: "down"}
-    return f"{words[sync.state]} ({sync.reason})" if sync.reason else words[sync.state]
+        return gettext("none, this box stands alone")
+    state = gettext(_LINK[sync.state])
+    return f"{state} ({sync.reason})" if sync.reason else state
 
 
 def glance(condition: Condition) -> tuple[object, ...]:
@@ -134,10 +153,13 @@ def _detail(health: Health | None, name: str, kind: type[_Kind]) -> _Kind | None
 
 
 def _reason(health: Health) -> str:
-    meaning = _MEANING_WHEN_DOWN.get(health.service, "")
-    state = f"{health.service} is {health.state}" + (f", {health.reason}" if health.reason else "")
-    return f"{meaning} ({state})" if meaning and health.state is State.DOWN else state
+    meaning = gettext(_MEANING_WHEN_DOWN.get(health.service) or mark("a part of this box does not work"))
+    state = gettext("%(service)s is %(state)s", service=health.service, state=gettext(health.state))
+    state += f", {health.reason}" if health.reason else ""
+    return f"{meaning} ({state})" if health.state is State.DOWN else state
 
 
 def _never_started(service: str, now: float) -> Health:
-    return Health(service=service, state=State.DOWN, reason="it has not started yet", since=now, updated_at=now, pid=0)
+    return Health(
+        service=service, state=State.DOWN, reason=gettext("it has not started yet"), since=now, updated_at=now, pid=0
+    )

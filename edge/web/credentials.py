@@ -1,4 +1,4 @@
-"""Names and passwords, on the sign-in form and by HTTP Basic alike: checked one way, failures counted one way."""
+"""Names and passwords, on the sign-in form and by HTTP Basic alike, and the tokens of programs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from edge.store.audit import actions
 from edge.web.accounts import Account, Busy, normal_name
 from edge.web.audit import acting, record
 from edge.web.dependencies import given
+from edge.web.languages import gettext, ngettext
 from edge.web.problems import Problem
 from edge.web.sessions import Person
+from edge.web.tokens import Token
 
 BASIC_CHALLENGE = {"WWW-Authenticate": 'Basic realm="Scanside", charset="UTF-8"'}
+TOKEN_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="Scanside"'}
 _WRONG = "wrong name or password"
 
 
@@ -27,7 +30,8 @@ class Locked(Exception):  # noqa: N818 - a state that callers answer with 429
 
     def __init__(self, seconds: float) -> None:
         self.minutes = math.ceil(seconds / 60)
-        super().__init__(f"Too many failed tries. Try again in {self.minutes} minute{'s' if self.minutes > 1 else ''}.")
+        again = ngettext("Try again in %(num)s minute.", "Try again in %(num)s minutes.", self.minutes)
+        super().__init__(gettext("Too many failed tries.") + " " + again)
         self.headers = {"Retry-After": str(math.ceil(seconds))}
 
 
@@ -74,9 +78,7 @@ def basic_person() -> Person | None:
     given_by = request.authorization
     if given_by is None or given_by.type != "basic":
         return None
-    if not (request.is_secure or _from_this_box(request.remote_addr)):
-        detail = "a password over a network without TLS: put a TLS front on this box, and send to it over HTTPS"
-        raise Problem(HTTPStatus.FORBIDDEN, detail)
+    _refuse_in_the_clear("a password")
     try:
         account = verified(given_by.username or "", given_by.password or "")
     except Locked as locked:
@@ -86,6 +88,34 @@ def basic_person() -> Person | None:
     if account is None:
         raise Problem(HTTPStatus.UNAUTHORIZED, "the user name or the password is not right", BASIC_CHALLENGE)
     return Person(name=account.name, role=account.role)
+
+
+def bearer_token() -> Token | None:
+    """The API token of the request (RFC 6750); None when it brings none.
+
+    A wrong one is not counted towards a lock-out: nobody guesses 256 bits, and a stranger could lock others out.
+
+    Raises:
+        Problem: 403 over a network without TLS, where anybody reads it; 401 unknown, revoked or over.
+    """
+    brought = request.authorization
+    if brought is None or brought.type != "bearer":
+        return None
+    _refuse_in_the_clear("a token")
+    token = given().tokens.find(brought.token or "")
+    if token is None:
+        source, nobody = given().audit.source, acting("")
+        refused = actions.sign_in_refused(source, nobody, "unknown API token")
+        given().audit.record_once({f"unknown token {nobody.address}": refused})
+        detail = "this token is unknown, revoked or over: an administrator makes another one"
+        raise Problem(HTTPStatus.UNAUTHORIZED, detail, TOKEN_CHALLENGE)
+    return token
+
+
+def _refuse_in_the_clear(what: str) -> None:
+    if not (request.is_secure or _from_this_box(request.remote_addr)):
+        detail = f"{what} over a network without TLS: configure web.tls, and send to this box over HTTPS"
+        raise Problem(HTTPStatus.FORBIDDEN, detail)
 
 
 def _from_this_box(address: str | None) -> bool:

@@ -5,19 +5,23 @@ Nothing here counts as something that a person did: it never keeps a session fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 import msgspec
 from flask import Blueprint, Response, g, render_template, request
+from werkzeug.wrappers import Response as BaseResponse
 
 from edge import events as catalogue
 from edge.events import emit
 from edge.web import audit
+from edge.web.condition import glance
 from edge.web.dependencies import Dependencies, given
 from edge.web.pages import ROWS, find
 from edge.web.problems import Problem
 from edge.web.streams import MAX_BACKLOG, MAX_STREAMS, Stream, message
+from edge.web.study import parts_of
 from edge.web.views import view_of
 
 blueprint = Blueprint("live", __name__)
@@ -41,13 +45,32 @@ def study(result_id: str) -> str:
     """The study view of a result."""
     stored = find(result_id)
     audit.saw(stored)
-    return render_template("_study.html", selected=stored, now=given().clock(), opened=True)
+    return render_template("_study.html", **parts_of(stored), now=given().clock(), opened=True)
 
 
 @blueprint.get("/live/device")
 def device() -> str:
     """How the box is, in one line and in figures."""
     return render_template("live_device.html", condition=given().condition(), now=given().clock())
+
+
+@blueprint.get("/live/changes")
+def changes() -> BaseResponse:
+    """For a page whose event stream does not come through: which results changed after `?after=SEQ`.
+
+    By ETag (RFC 9110 8.8.3): 304 means that nothing did, nor how the box is. `reset` says that it missed too much.
+    """
+    dependencies = given()
+    seq, after = dependencies.store.last_seq(), _after(request.args.get("after", "")) or 0
+    told = Response(mimetype="application/json")
+    tag = f"{seq}-{zlib.crc32(repr(glance(dependencies.condition())).encode()):08x}"
+    told.set_etag(tag)
+    if tag not in request.if_none_match:
+        audit.saw(listing=True)
+        missed = dependencies.store.changed_since(after, MAX_BACKLOG)
+        reset = len(missed) == MAX_BACKLOG or after > seq
+        told.data = msgspec.json.encode({"seq": seq, "ids": [stored.id for stored in missed], "reset": reset})
+    return told.make_conditional(request)
 
 
 @blueprint.get("/api/v1/events")
@@ -57,28 +80,28 @@ def events() -> Response:
     A page resumes with `Last-Event-ID`, or begins with `?after=SEQ`; `reset` says that it missed too much: load anew.
     `?page=` names the page, so that it replaces its own earlier stream instead of taking another place.
     """
-    dependencies, token = given(), g.secret
+    dependencies, still = given(), g.still
     after = _after(request.headers.get("Last-Event-ID") or request.args.get("after", ""))
-    owner = f"{token} {request.args.get('page', '')[:64]}"
+    owner = f"{g.secret or g.person.name} {request.args.get('page', '')[:64]}"
     stream = dependencies.streams.open(owner)
     if stream is None:
         emit(catalogue.STREAMS_FULL, count=MAX_STREAMS)
         detail = f"{MAX_STREAMS} pages are kept live already: close one, or load the page again by hand"
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "10"})
     audit.saw(listing=True)
-    response = Response(_tell(stream, after, token, dependencies), mimetype="text/event-stream")
+    response = Response(_tell(stream, after, still, dependencies), mimetype="text/event-stream")
     response.headers["X-Accel-Buffering"] = "no"
     response.call_on_close(lambda: dependencies.streams.close(owner, stream))
     return response
 
 
-def _tell(stream: Stream, after: int | None, token: str, dependencies: Dependencies) -> Iterator[bytes]:
+def _tell(stream: Stream, after: int | None, still: Callable[[], bool], dependencies: Dependencies) -> Iterator[bytes]:
     yield f": scanside\nretry: {_RECONNECT_AFTER_MS}\n\n".encode()
     yield _beat(dependencies)
     if after is not None:
         yield from _missed(after, dependencies)
     for told in stream.messages():
-        if dependencies.sessions.person(token, renew=False) is None:
+        if not still():
             yield _SIGNED_OUT
             return
         yield told or _beat(dependencies)

@@ -9,10 +9,25 @@ import msgspec
 
 from edge.web.condition import Condition
 from edge.web.dicom_json import StoreResponse
+from edge.web.probes import Alert, Liveness, Readiness
 from edge.web.problems import ProblemDetails
-from edge.web.views import AcknowledgeRequest, Liveness, Models, ResultPage, ResultView
+from edge.web.views import AcknowledgeRequest, Errors, HistoryPage, Models, ResultPage, ResultView, Trends
 
-_RECORDS = (ResultPage, ResultView, AcknowledgeRequest, Condition, Models, Liveness, ProblemDetails, StoreResponse)
+_RECORDS = (
+    ResultPage,
+    ResultView,
+    AcknowledgeRequest,
+    Condition,
+    HistoryPage,
+    Trends,
+    Errors,
+    Models,
+    Alert,
+    Liveness,
+    Readiness,
+    ProblemDetails,
+    StoreResponse,
+)
 
 
 @cache

@@ -9,9 +9,11 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge.records import StoredResult
 from edge.web import audit, words
-from edge.web.condition import models_of
 from edge.web.dependencies import given
+from edge.web.device_view import device_view
+from edge.web.languages import gettext
 from edge.web.problems import Problem
+from edge.web.study import parts_of
 
 blueprint = Blueprint("pages", __name__)
 
@@ -41,15 +43,14 @@ def acknowledge(result_id: str) -> BaseResponse:
 @blueprint.get("/device")
 def device() -> str:
     """How the box is, for whoever looks after it. Says nothing about patients."""
-    condition = given().condition()
-    return render_template("device.html", condition=condition, models=models_of(condition), now=given().clock())
+    return render_template("device.html", **device_view())
 
 
 def find(result_id: str) -> StoredResult:
     """A result by its id. Raises `Problem` 404."""
     stored = given().store.result(result_id)
     if stored is None:
-        detail = "there is no result of this id: begin at the worklist, or at /api/v1/results"
+        detail = gettext("there is no result of this id: begin at the worklist, or at /api/v1/results")
         raise Problem(HTTPStatus.NOT_FOUND, detail)
     return stored
 
@@ -60,7 +61,7 @@ def answer_of(response: str) -> words.Answer:
         return words.Answer(response)
     except ValueError:
         known = ", ".join(words.Answer)
-        detail = f"response {response[:20]!r}: must be one of {known}"
+        detail = gettext("response %(value)s: must be one of %(known)s", value=repr(response[:20]), known=known)
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from None
 
 
@@ -78,12 +79,13 @@ def _page(result_id: str | None) -> str:
     )  # before the rows: what changes in between is told again, so that none is missed
     rows = _rows()
     selected = find(result_id) if result_id else next(iter(rows), None)
+    shown = parts_of(selected) if selected else {"selected": None}
     audit.saw(*filter(None, [selected]), listing=True)
     return render_template(
         "worklist.html",
         seq=seq,
         rows=rows,
-        selected=selected,
+        **shown,
         opened=result_id is not None,
         alarms=[stored for stored in rows if words.needs_answer(stored)],
         condition=dependencies.condition(),

@@ -1,9 +1,10 @@
-"""Who may use which route: one table, and the check before every request. What is not in the table is closed."""
+"""Who may use which route, and which tokens: two tables, and the check before every request. The rest is closed."""
 
 from __future__ import annotations
 
 import re
 from http import HTTPStatus
+from typing import NoReturn
 
 from flask import Flask, Response, g, request, url_for
 
@@ -11,10 +12,12 @@ from edge.store.audit import actions
 from edge.web.accounts import Role
 from edge.web.audit import acting
 from edge.web.bodies import admit
-from edge.web.credentials import BASIC_CHALLENGE, basic_person
+from edge.web.credentials import BASIC_CHALLENGE, basic_person, bearer_token
 from edge.web.dependencies import given
+from edge.web.languages import gettext
 from edge.web.problems import Problem, for_program
-from edge.web.sessions import form_token_fits
+from edge.web.sessions import Person, form_token_fits
+from edge.web.tokens import Scope
 
 SESSION_COOKIE = "scanside_session"
 FORM_COOKIE = "scanside_form"
@@ -23,7 +26,7 @@ FORM_COOKIE = "scanside_form"
 FORM_FIELD = "form_token"
 FORM_HEADER = "X-Form-Token"
 
-OWN_PAGE = re.compile(r"/(device|results/[0-9a-f-]{1,80})?")
+OWN_PAGE = re.compile(r"/(device|access|audit|results/[0-9a-f-]{1,80})?")
 """Where a person may be led after signing in: an address that this box has made, and nothing that somebody typed."""
 
 OPEN: frozenset[Role] = frozenset()
@@ -32,6 +35,7 @@ OPEN: frozenset[Role] = frozenset()
 PEOPLE = frozenset(Role) - {Role.SENDER}
 PATIENT_DATA = PEOPLE - {Role.SERVICE}
 SENDING = PATIENT_DATA | {Role.SENDER}
+ADMINISTRATION = frozenset({Role.ADMINISTRATOR})
 
 PERMISSIONS: dict[str, frozenset[Role]] = {
     "static": OPEN,
@@ -39,18 +43,31 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "sign_in.sign_in": OPEN,
     "sign_in.first_account_form": OPEN,
     "sign_in.first_account": OPEN,
-    "api.healthz": OPEN,
+    "probes.healthz": OPEN,
+    "probes.readyz": OPEN,
+    "probes.alert": OPEN,
     "sign_in.sign_out": PEOPLE,
+    "access.page": PEOPLE,
+    "access.end_session": PEOPLE,
+    "access.make_token": ADMINISTRATION,
+    "access.revoke_token": ADMINISTRATION,
+    "access.audit_trail": ADMINISTRATION,
+    "access.veil": PATIENT_DATA,
     "pages.device": PEOPLE,
     "api.health": PEOPLE,
+    "api.history": PEOPLE,
+    "api.trends": PEOPLE,
+    "api.errors": PEOPLE,
     "api.models": PEOPLE,
     "api.openapi": PEOPLE,
+    "probes.metrics": PEOPLE,
     "pages.worklist": PATIENT_DATA,
     "pages.study": PATIENT_DATA,
     "pages.acknowledge": PATIENT_DATA,
     "live.row": PATIENT_DATA,
     "live.study": PATIENT_DATA,
     "live.device": PATIENT_DATA,
+    "live.changes": PATIENT_DATA,
     "live.events": PATIENT_DATA,
     "api.results": PATIENT_DATA,
     "api.result": PATIENT_DATA,
@@ -63,6 +80,28 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "stow.store_instances": SENDING,
     "stow.store_in_study": SENDING,
 }
+
+SCOPES: dict[str, Scope] = {
+    "api.results": Scope.READ_RESULTS,
+    "api.result": Scope.READ_RESULTS,
+    "api.image": Scope.READ_RESULTS,
+    "api.overlay": Scope.READ_RESULTS,
+    "live.events": Scope.READ_RESULTS,
+    "api.acknowledge": Scope.ACKNOWLEDGE,
+    "stow.store_instances": Scope.SEND,
+    "stow.store_in_study": Scope.SEND,
+    "api.health": Scope.READ_DEVICE,
+    "api.history": Scope.READ_DEVICE,
+    "api.trends": Scope.READ_DEVICE,
+    "api.errors": Scope.READ_DEVICE,
+    "api.models": Scope.READ_DEVICE,
+    "api.openapi": Scope.READ_DEVICE,
+    "probes.metrics": Scope.READ_DEVICE,
+}
+"""Which scope of an API token opens a route, for an account whose role may use it. No token opens any other."""
+
+UNASKED = frozenset(("static", "probes.healthz", "probes.readyz", "probes.alert"))
+"""Where it makes no difference who asks, so that no file is opened to find it out."""
 
 BY_PASSWORD = frozenset(("stow.store_instances", "stow.store_in_study"))
 """Programs may bring name and password (HTTP Basic) instead of a session. No page of another site can have a browser do
@@ -83,32 +122,66 @@ def register(app: Flask) -> None:
 def check() -> Response | None:
     """Let the request through, or answer it: sign in first, not for this role, or not from this box's own form.
 
-    Sets `g.person` (None without a session) and `g.secret` (the cookie that forms are bound to, empty without one).
+    Sets `g.person` (None without a session), `g.secret` (the cookie that forms are bound to, empty without one) and
+    `g.still` (whether whoever asks may still see what a stream goes on telling).
     """
-    program = basic_person() if request.endpoint in BY_PASSWORD else None
-    token = "" if program else request.cookies.get(SESSION_COOKIE, "")
-    renew = request.blueprint != "live" and request.endpoint not in BY_ITSELF
-    g.person = program or (given().sessions.person(token, renew=renew) if token else None)
-    g.secret = token if g.person else request.cookies.get(FORM_COOKIE, "")
-    if request.endpoint is None:
+    endpoint = request.endpoint
+    program = _program()
+    if not program:
+        _recognise_session()
+    if endpoint is None:
         return None  # 404 or 405: Flask's own answer
-    roles = PERMISSIONS.get(request.endpoint)
+    roles = PERMISSIONS.get(endpoint)
     if roles is None:
-        raise Problem(HTTPStatus.FORBIDDEN, "this route is in no permission: it is closed")
+        raise Problem(HTTPStatus.FORBIDDEN, gettext("this route is in no permission: it is closed"))
     if roles and g.person is None:
         return _ask_to_sign_in()
     if roles and g.person.role not in roles:
-        source, route = given().audit.source, str(request.url_rule)
-        refused = actions.restricted(source, acting(), f"{request.method} {route}")
-        given().audit.record_once({f"restricted {acting()} {request.endpoint}": refused})
-        detail = f"the role {g.person.role} does not see this: ask an administrator for another role"
-        raise Problem(HTTPStatus.FORBIDDEN, detail)
-    if request.endpoint in BRINGS_IMAGES:
-        admit(form=request.endpoint not in BY_PASSWORD)
+        detail = gettext(
+            "the role %(role)s does not see this: ask an administrator for another role", role=gettext(g.person.role)
+        )
+        _refuse("not for this role", detail)
+    if endpoint in BRINGS_IMAGES:
+        admit(form=endpoint not in BY_PASSWORD)
     if not program and request.method not in _CHANGES_NOTHING and not _comes_from_own_page():
-        detail = "the form is not, or no longer, this page's: load the page anew and try again"
+        detail = gettext("the form is not, or no longer, this page's: load the page anew and try again")
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     return None
+
+
+def _program() -> bool:
+    """Whether a program asks, by a token or a password of its own; what it may not do is refused."""
+    token = bearer_token() if PERMISSIONS.get(request.endpoint or "") else None
+    if token:
+        g.person, g.secret, brought = Person(name=token.name, role=token.role), "", request.authorization
+        secret = (brought.token if brought else None) or ""
+        tokens = given().tokens
+        g.still = lambda: tokens.find(secret) is not None
+        scope = SCOPES.get(str(request.endpoint))
+        if scope not in token.scopes:
+            needs = f"this needs a token with the scope {scope}" if scope else "no token opens this: sign in instead"
+            _refuse("not in the token's scopes", needs)
+        return True
+    person = basic_person() if request.endpoint in BY_PASSWORD else None
+    if person:
+        g.person, g.secret, g.still = person, "", lambda: True
+    return person is not None
+
+
+def _recognise_session() -> None:
+    token = "" if request.endpoint in UNASKED else request.cookies.get(SESSION_COOKIE, "")
+    sessions = given().sessions
+    renew = request.blueprint != "live" and request.endpoint not in BY_ITSELF
+    g.person = sessions.person(token, renew=renew) if token else None
+    g.secret = token if g.person else request.cookies.get(FORM_COOKIE, "")
+    g.still = lambda: sessions.person(token, renew=False) is not None
+
+
+def _refuse(why: str, detail: str) -> NoReturn:
+    source, route = given().audit.source, str(request.url_rule)
+    refused = actions.restricted(source, acting(), f"{request.method} {route}", why)
+    given().audit.record_once({f"restricted {acting()} {request.endpoint}": refused})
+    raise Problem(HTTPStatus.FORBIDDEN, detail)
 
 
 def _ask_to_sign_in() -> Response:

@@ -12,6 +12,21 @@ from edge import events
 from edge.events import emit, place
 from edge.records import Record
 from edge.web.json_response import json_response
+from edge.web.languages import gettext, mark
+
+_TITLES: dict[HTTPStatus, str] = {
+    HTTPStatus.BAD_REQUEST: mark("Not understood"),
+    HTTPStatus.FORBIDDEN: mark("Not allowed"),
+    HTTPStatus.NOT_FOUND: mark("Not found"),
+    HTTPStatus.METHOD_NOT_ALLOWED: mark("Not possible here"),
+    HTTPStatus.REQUEST_TIMEOUT: mark("Took too long"),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: mark("Too large"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: mark("Not understood"),
+    HTTPStatus.TOO_MANY_REQUESTS: mark("Too many tries"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: mark("The page failed"),
+    HTTPStatus.SERVICE_UNAVAILABLE: mark("Not just now"),
+}
+"""The headings of the pages that say what went wrong; programs read the status's own phrase."""
 
 
 class ProblemDetails(Record, frozen=True, kw_only=True):
@@ -35,7 +50,7 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's word
 
 def for_program() -> bool:
     """Whether a program or the page's script asks, which read problem+json, rather than a person."""
-    return request.path.startswith(("/api/", "/live/", "/healthz"))
+    return request.path.startswith(("/api/", "/live/", "/healthz", "/readyz", "/metrics"))
 
 
 def register(app: Flask) -> None:
@@ -51,7 +66,7 @@ def _answer(problem: Problem) -> Response:
         details = ProblemDetails(title=status.phrase, status=status.value, detail=problem.detail)
         response = json_response(details, status, mimetype="application/problem+json")
     else:
-        page = render_template("problem.html", title=status.phrase, detail=problem.detail)
+        page = render_template("problem.html", title=gettext(_TITLES.get(status, status.phrase)), detail=problem.detail)
         response = Response(page, status)
     response.headers.extend(problem.headers)
     return response
@@ -61,7 +76,7 @@ def _answer_defect(error: Exception) -> Response:
     rule = request.url_rule.rule if request.url_rule else "unknown route"
     emit(events.REQUEST_FAILED, method=request.method, route=rule, error=type(error).__name__, where=place(error))
     if isinstance(error, sqlite3.OperationalError | OSError):
-        detail = "the box's memory cannot be read or written just now: try again in a moment"
+        detail = gettext("the box's memory cannot be read or written just now: try again in a moment")
         return _answer(Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "2"}))
     return _answer(_from_http(InternalServerError()))
 
@@ -70,9 +85,9 @@ def _from_http(error: HTTPException) -> Problem:
     status = HTTPStatus(error.code or 500)
     headers = {name: value for name, value in error.get_headers() if name.lower() in ("allow", "location")}
     details = {
-        HTTPStatus.NOT_FOUND: "there is nothing under this address: check it, or begin at /",
-        HTTPStatus.METHOD_NOT_ALLOWED: "this method is not possible here: the Allow header says what is",
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the request is larger than anything that this page takes",
-        HTTPStatus.INTERNAL_SERVER_ERROR: "the page failed on this request; the failure is logged",
+        HTTPStatus.NOT_FOUND: gettext("there is nothing under this address: check it, or begin at /"),
+        HTTPStatus.METHOD_NOT_ALLOWED: gettext("this method is not possible here: the Allow header says what is"),
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: gettext("the request is larger than anything that this page takes"),
+        HTTPStatus.INTERNAL_SERVER_ERROR: gettext("the page failed on this request; the failure is logged"),
     }
     return Problem(status, details.get(status, error.description or status.phrase), headers)

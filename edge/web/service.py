@@ -7,12 +7,14 @@ import gc
 import logging
 import os
 import socket
+import ssl
 import struct
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
@@ -36,14 +38,22 @@ from edge.web.condition import Condition, read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
+from edge.web.model_facts import ModelShelf
+from edge.web.rates import Rates
+from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions
 from edge.web.streams import MAX_STREAMS, Streams, Watcher
+from edge.web.tls import Certificate, Redirect, TlsUnusable
+from edge.web.tokens import Tokens
 
 _THREADS = MAX_STREAMS + 8
 _GRACE_SECONDS = 1
 _KILLED_AFTER_SECONDS = 3
 _STALLED_AFTER_SECONDS = 10
 _BACKLOG = 128
+_NICENESS = 5
+"""A flood of requests takes the time that the inference leaves (sched(7)), and not the other way round."""
+
 _LARGEST_REST = 1 << 16
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # from malloc.h
 
@@ -63,48 +73,69 @@ def serve(config: Config) -> int:
     """
     _give_back_freed_memory()
     Store(config.state_dir, storage=config.storage).close()  # what locks it is said once, in one line
+    tls = config.web.tls
     try:
-        listener = _listen(config.web.host, config.web.port)
-    except OSError as error:
-        emit(events.WEB_ADDRESS_REFUSED, host=config.web.host, port=config.web.port, error=error.strerror)
+        certificate = Certificate(config, tls, time.time) if tls else None
+    except TlsUnusable as error:
+        emit(events.WEB_TLS_UNUSABLE, error=error)
         return 1
+    port = config.web.port
     try:
-        _Server(config, listener).run()
+        listener, redirect = _listen(config.web.host, port), None
+        if tls and tls.redirect_port is not None:
+            port = tls.redirect_port
+            redirect = _listen(config.web.host, port)
+    except OSError as error:
+        emit(events.WEB_ADDRESS_REFUSED, host=config.web.host, port=port, error=error.strerror)
+        return 1
+    if certificate is None and not _is_loopback(listener):
+        emit(events.WEB_IN_THE_CLEAR)
+    try:
+        _Server(config, listener, certificate, redirect).run()
     except SystemExit as ending:  # how gunicorn ends, master and worker alike
         return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
     return 0
 
 
-def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> Parts:
+def build(config: Config, port: int, certificate: Certificate | None, clock: Callable[[], float] = time.time) -> Parts:
     """The app over the box's real parts, its watcher running."""
     optional = (("sync", config.mqtt), ("audit", config.audit.syslog))
     services = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
     store = Store(config.state_dir, clock, storage=config.storage)
     trail = open_trail(config, "web", clock)
     file, streams = AccountsFile(config.state_dir), Streams()
+    recorder = Recorder(store, config.state_dir, clock)
 
     def condition() -> Condition:
         file.check()
         trail.check()
+        if certificate:
+            certificate.look()
         return read_condition(store, config.state_dir, services, clock())
 
     bell, health = Doorbell(config.state_dir, "web"), HealthFile(config.state_dir, "web", clock)
     health.report(State.UP, port=port, streams=0)
-    watcher = Watcher(store, streams, condition, bell, health, give_up=_end_service, port=port)
+    watcher = Watcher(store, streams, condition, bell, health, recorder=recorder, give_up=_end_service, port=port)
     dependencies = Dependencies(
         site=config.site,
         box=config.box,
         store=store,
         audit=trail,
         accounts=Accounts(file, clock),
-        sessions=Sessions(file, clock, config.web.session_minutes * 60.0),
+        sessions=Sessions(file, clock, config.web.session_minutes * 60.0, privacy_screen=config.web.privacy_screen),
+        tokens=Tokens(file, clock),
         failures=Failures(file),
         streams=streams,
         limits=Limits(
             max_instance_bytes=config.web.max_instance_mb << 20, max_request_bytes=config.web.max_request_mb << 20
         ),
+        rates=Rates(),
+        recorder=recorder,
+        hsts=certificate.hsts if certificate else None,
         condition=condition,
+        facts=ModelShelf(config.models_folder).facts,
         clock=clock,
+        language=config.web.language,
     )
 
     def end() -> None:
@@ -115,6 +146,7 @@ def build(config: Config, port: int, clock: Callable[[], float] = time.time) -> 
 
     def close() -> None:
         """Else the next start takes the stop for a power cut, and looks at every page of the files."""
+        recorder.close()
         store.close()
         file.close()
         trail.close()
@@ -153,6 +185,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _is_loopback(listener: socket.socket) -> bool:
+    return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
+
+
 def _show_first_boot_code(state_dir: Path) -> None:
     with closing(AccountsFile(state_dir)) as file:
         code = Accounts(file).first_boot_code()
@@ -168,8 +204,12 @@ def _show_first_boot_code(state_dir: Path) -> None:
 class _Server(BaseApplication):  # type: ignore[misc]
     """gunicorn's settings, and the app of its worker."""
 
-    def __init__(self, config: Config, listener: socket.socket) -> None:
+    def __init__(
+        self, config: Config, listener: socket.socket, certificate: Certificate | None, redirect: socket.socket | None
+    ) -> None:
         self._config = config
+        self._certificate = certificate
+        self._redirect = redirect
         self._port = int(listener.getsockname()[1])
         self._descriptor = listener.detach()  # gunicorn owns it from here on
         self.end_streams: Callable[[], None] = lambda: None
@@ -195,18 +235,25 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "pre_fork": lambda _arbiter, _worker: gc.freeze(),
             "post_worker_init": self._say_ready,
         }
+        if self._certificate:
+            context = self._certificate.context
+            settings |= {"certfile": str(self._certificate.file), "ssl_context": lambda _config, _default: context()}
         for name, value in settings.items():
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
         """Called in the worker: databases, threads and the doorbell must not cross the fork."""
         self.cfg.set("graceful_timeout", _GRACE_SECONDS)
+        os.nice(_NICENESS)
         _show_first_boot_code(self._config.state_dir)
-        app, self.end_streams, self.close_files = build(self._config, self._port)
+        app, self.end_streams, self.close_files = build(self._config, self._port, self._certificate)
+        if self._redirect:
+            Redirect(self._redirect, self._port).start()
         return app
 
     def _say_ready(self, _worker: object) -> None:
-        emit(events.WEB_READY, host=self._config.web.host, port=self._port)
+        scheme = "https" if self._certificate else "http"
+        emit(events.WEB_READY, scheme=scheme, host=self._config.web.host, port=self._port)
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
@@ -265,8 +312,8 @@ class _ToEvents(logging.Handler):
     """Logs the template of a record alone: its values may hold what a browser sent."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One event, unless a browser simply went away or stalled."""
+        """One event, unless a browser simply went away or stalled, or does not trust the certificate."""
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, TimeoutError | ConnectionError | BlockingIOError):
+        if not isinstance(error, TimeoutError | ConnectionError | BlockingIOError | ssl.SSLError):
             where = f"{type(error).__name__} in {place(error)}" if error else "no exception"
             emit(events.WEB_SERVER_FAILED, message=str(record.msg).splitlines()[0], error=where)

@@ -14,8 +14,10 @@ from edge.web.accounts import Account, AccountError, Busy, Role
 from edge.web.audit import acting, record
 from edge.web.credentials import Locked, guarded, verified
 from edge.web.dependencies import given
+from edge.web.languages import gettext
 from edge.web.lockout import FIRST_ACCOUNT
 from edge.web.permissions import FORM_COOKIE, OWN_PAGE, SESSION_COOKIE
+from edge.web.probes import MOST_COUNTED
 from edge.web.sessions import new_secret
 
 blueprint = Blueprint("sign_in", __name__)
@@ -40,10 +42,10 @@ def sign_in() -> BaseResponse:
     """With a right name and password, a session."""
     account = verified(request.form.get("name", ""), request.form.get("password", ""))
     if account is None:
-        raise _Refused("The user name or the password is not right.")
+        raise _Refused(gettext("The user name or the password is not right."))
     if account.role is Role.SENDER:
         record(actions.sign_in_refused(given().audit.source, acting(account.name), "an account for programs"))
-        raise _Refused("This account is for programs that send images: it sees nothing here.")
+        raise _Refused(gettext("This account is for programs that send images: it sees nothing here."))
     return _open_session(account, request.args.get("next", ""))
 
 
@@ -61,7 +63,7 @@ def first_account() -> BaseResponse:
     code, name, password = (request.form.get(field, "") for field in ("code", "name", "password"))
     account = guarded(FIRST_ACCOUNT, lambda: given().accounts.create_first(code, name, password), "wrong code")
     if account is None:
-        raise _Refused("This is not the code on the console.")
+        raise _Refused(gettext("This is not the code on the console."))
     emit(events.FIRST_ACCOUNT)
     what = f"created with the first-boot code, role {account.role}"
     record(actions.account_changed(given().audit.source, acting(account.name), account.name, what))
@@ -97,7 +99,7 @@ def _show_account_error(error: AccountError) -> Response:
 
 @blueprint.errorhandler(Busy)
 def _show_busy(_busy: Busy) -> Response:
-    return _form("Others are signing in at this moment. Try again.", HTTPStatus.SERVICE_UNAVAILABLE)
+    return _form(gettext("Others are signing in at this moment. Try again."), HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
@@ -108,7 +110,7 @@ def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
     page = render_template(
         "first_account.html" if request.path == "/first-account" else "sign_in.html",
         error=error,
-        waiting=len(given().store.unacknowledged_flags()),
+        waiting=given().store.count_unacknowledged(MOST_COUNTED),
         fields={name: request.form.get(name, "")[:64] for name in ("name", "code")},
     )
     response = Response(page, status)
@@ -122,7 +124,7 @@ def _open_session(account: Account, target: str) -> BaseResponse:
     home = _home(account.role)
     own = OWN_PAGE.fullmatch(target) and account.role is not Role.SERVICE
     response = redirect(target if own else home, HTTPStatus.SEE_OTHER)
-    _set_cookie(response, SESSION_COOKIE, given().sessions.open(account))
+    _set_cookie(response, SESSION_COOKIE, given().sessions.open(account, request.remote_addr or ""))
     response.delete_cookie(FORM_COOKIE, httponly=True, samesite="Strict")
     return response
 

@@ -16,6 +16,7 @@ from edge.device.health import HealthFile, State
 from edge.events import emit
 from edge.store import Damaged, Doorbell, Store, ring
 from edge.web.condition import Condition, glance
+from edge.web.recorder import Recorder
 from edge.web.views import view_of
 
 MAX_STREAMS = 20
@@ -123,6 +124,7 @@ class Watcher(Thread):
         bell: Doorbell,
         health: HealthFile,
         *,
+        recorder: Recorder,
         give_up: Callable[[], None],
         **figures: int,
     ) -> None:
@@ -133,6 +135,7 @@ class Watcher(Thread):
         self._condition = condition
         self._bell = bell
         self._health = health
+        self._recorder = recorder
         self._give_up = give_up
         self._figures = figures
         self._stopping = Event()
@@ -178,6 +181,7 @@ class Watcher(Thread):
             for stored in changed:
                 self._streams.publish(message("result", msgspec.json.encode(view_of(stored)), stored.seq))
             self._seq = changed[-1].seq
+        self._recorder.look(self._condition)
         if time.monotonic() >= self._next_condition:
             self._next_condition = time.monotonic() + _CONDITION_EVERY
             condition = self._condition()

@@ -20,6 +20,7 @@ from edge.store import StorageFull
 from edge.web import audit, words
 from edge.web.bodies import drain
 from edge.web.dependencies import given
+from edge.web.languages import gettext
 from edge.web.problems import Problem
 from edge.web.words import UploadError
 
@@ -90,7 +91,9 @@ def received(instance_id: str) -> BaseResponse:
     if stored:
         return redirect(url_for("pages.study", result_id=stored.id), HTTPStatus.SEE_OTHER)
     if given().store.instance(instance_id) is None:
-        raise Problem(HTTPStatus.NOT_FOUND, "nothing was received under this address: begin at the upload form")
+        raise Problem(
+            HTTPStatus.NOT_FOUND, gettext("nothing was received under this address: begin at the upload form")
+        )
     page = render_template("received.html", condition=given().condition())
     return Response(page, headers={"Refresh": str(LOOK_AGAIN_SECONDS)})
 

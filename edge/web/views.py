@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from edge.device.health import ModelInService
+from edge.device.history import Sample
 from edge.records import Kept, Record, Result, StoredResult
 from edge.web import words
+from edge.web.remedies import ErrorView
+from edge.web.tally import Day
 
 
 class Patient(Record, frozen=True, kw_only=True):
@@ -69,10 +70,22 @@ class Models(Record, frozen=True, kw_only=True):
     models: tuple[ModelInService, ...]
 
 
-class Liveness(Record, frozen=True, kw_only=True):
-    """For supervisors."""
+class HistoryPage(Record, frozen=True, kw_only=True):
+    """The box's figures minute by minute, oldest first; a minute of which nothing is known is missing."""
 
-    status: Literal["ok"] = "ok"
+    samples: tuple[Sample, ...]
+
+
+class Trends(Record, frozen=True, kw_only=True):
+    """How the box has answered, day by day in UTC, oldest first."""
+
+    days: tuple[Day, ...]
+
+
+class Errors(Record, frozen=True, kw_only=True):
+    """The last errors of the services, the newest first."""
+
+    errors: tuple[ErrorView, ...]
 
 
 def view_of(stored: StoredResult) -> ResultView:

@@ -1,4 +1,4 @@
-"""What the page says: results, people, times and figures in words. Pure.
+"""What the page says: results, people, times and figures in words, in the reader's language. Pure but for that.
 
 Nobody is ever called normal or healthy, and nothing is a diagnosis (DESIGN rule 4).
 """
@@ -9,6 +9,8 @@ import time
 from enum import StrEnum
 
 from edge.records import REASON_WORDS, STATUS_WORDS, Finding, Kept, Priority, Result, Status, StoredResult, Subject
+from edge.web import languages
+from edge.web.languages import gettext, mark, ngettext
 
 
 class Answer(StrEnum):
@@ -21,22 +23,22 @@ class Answer(StrEnum):
 
 
 ANSWER_WORDS: dict[Answer, str] = {
-    Answer.AGREE: "Agree",
-    Answer.DISAGREE: "Disagree",
-    Answer.UNSURE: "Unsure",
-    Answer.REPEATED: "Repeated",
+    Answer.AGREE: mark("Agree"),
+    Answer.DISAGREE: mark("Disagree"),
+    Answer.UNSURE: mark("Unsure"),
+    Answer.REPEATED: mark("Repeated"),
 }
 ANSWERED_WORDS: dict[Answer, str] = {
-    Answer.AGREE: "agrees",
-    Answer.DISAGREE: "disagrees",
-    Answer.UNSURE: "is unsure",
-    Answer.REPEATED: "had the image repeated",
+    Answer.AGREE: mark("%(person)s agrees"),
+    Answer.DISAGREE: mark("%(person)s disagrees"),
+    Answer.UNSURE: mark("%(person)s is unsure"),
+    Answer.REPEATED: mark("%(person)s had the image repeated"),
 }
 
 KINDS: dict[str, str] = {
-    "CR": "Plain radiograph on a film or an imaging plate (CR)",
-    "DX": "Plain radiograph from a digital detector (DX)",
-    "OT": "Another kind of image",
+    "CR": mark("Plain radiograph on a film or an imaging plate (CR)"),
+    "DX": mark("Plain radiograph from a digital detector (DX)"),
+    "OT": mark("Another kind of image"),
 }
 """What a person may state as Modality (0008,0060) of a picture."""
 
@@ -56,17 +58,21 @@ class UploadError(StrEnum):
 
 
 _UPLOAD_ERROR_WORDS: dict[UploadError, str] = {
-    UploadError.NO_FILE: "No file came: choose one.",
-    UploadError.TOO_LARGE: "The file is larger than {largest}. Save the picture smaller, or send the image by DICOM.",
-    UploadError.OTHER_FORMAT: (
+    UploadError.NO_FILE: mark("No file came: choose one."),
+    UploadError.TOO_LARGE: mark(
+        "The file is larger than %(largest)s. Save the picture smaller, or send the image by DICOM."
+    ),
+    UploadError.OTHER_FORMAT: mark(
         "The file is neither DICOM nor a PNG or JPEG picture. Some phones save photographs as HEIC: choose JPEG there."
     ),
-    UploadError.UNREADABLE: "The DICOM file is damaged: it does not say which image it is. Get it anew.",
-    UploadError.NO_KIND: "State what kind of image it is: a picture does not say it.",
-    UploadError.NO_AGE: "State the patient's age: a picture does not say it, and the software needs it.",
-    UploadError.WRONG_AGE: "The age is not one: a number such as 3 or 3.5, in years or in months.",
-    UploadError.DISK_FULL: "The disk of this device is full, and the file was not taken. Tell whoever looks after it.",
-    UploadError.NOT_STORED: "The device could not store the file. Try again in a moment.",
+    UploadError.UNREADABLE: mark("The DICOM file is damaged: it does not say which image it is. Get it anew."),
+    UploadError.NO_KIND: mark("State what kind of image it is: a picture does not say it."),
+    UploadError.NO_AGE: mark("State the patient's age: a picture does not say it, and the software needs it."),
+    UploadError.WRONG_AGE: mark("The age is not one: a number such as 3 or 3.5, in years or in months."),
+    UploadError.DISK_FULL: mark(
+        "The disk of this device is full, and the file was not taken. Tell whoever looks after it."
+    ),
+    UploadError.NOT_STORED: mark("The device could not store the file. Try again in a moment."),
 }
 UPLOAD_FIELDS: dict[UploadError, str] = {
     UploadError.NO_FILE: "file",
@@ -86,10 +92,38 @@ SHAPES: dict[Status, str] = {
     Status.NOT_ANALYSED: "square",
 }
 
+SPANS: tuple[tuple[int | None, int, str], ...] = (
+    (90, 1, mark("%(num)s s")),
+    (90 * 60, 60, mark("%(num)s min")),
+    (48 * 3600, 3600, mark("%(num)s h")),
+    (None, 86_400, mark("%(num)s days")),
+)
+"""Spans of time: until how many seconds they are said so, in steps of how many, and how."""
+
+_OPERATING_POINTS = {
+    "high_sensitivity": mark("high sensitivity"),
+    "balanced": mark("balanced"),
+    "high_specificity": mark("high specificity"),
+}
+_LUNGS = {"right": mark("right lung"), "left": mark("left lung"), "both": mark("both lungs")}
+_ZONES = {"upper": mark("upper zone"), "middle": mark("middle zone"), "lower": mark("lower zone")}
+_REMOVED = {
+    Kept.ALL: "",
+    Kept.IMAGE: mark("The picture was removed to make room on the disk. The image itself is still kept."),
+    Kept.NOTHING: mark("The image was removed from this device. Its answer is kept."),
+}
 # The likelihood scale of the IPCC's guidance note (Mastrandrea et al. 2010), with plainer words below two thirds.
-_BANDS = ((0.9, "very likely"), (0.66, "likely"), (0.33, "possible"), (0.0, "low probability"))
-_VIEWS = {"AP": "front", "PA": "front", "LL": "side", "RL": "side", "LATERAL": "side"}
-_SEXES = {"M": "male", "F": "female", "O": "other sex"}
+_BANDS = (
+    (0.9, mark("very likely")),
+    (0.66, mark("likely")),
+    (0.33, mark("possible")),
+    (0.0, mark("low probability")),
+)
+_FRONT, _SIDE = mark("front view"), mark("side view")
+_VIEWS = {"AP": _FRONT, "PA": _FRONT, "LL": _SIDE, "RL": _SIDE, "LATERAL": _SIDE}
+_CHEST = mark("chest")
+_BODY_PARTS = {"CHEST": _CHEST, "THORAX": _CHEST}
+_SEXES = {"M": mark("male"), "F": mark("female"), "O": mark("other sex")}
 _ALMOST_ALWAYS, _ALMOST_NEVER = 0.99, 0.01
 _ADULT_FROM = 18
 _MONTHS_UNTIL = 2
@@ -98,14 +132,16 @@ _LONGEST = 40
 
 def band(probability: float) -> str:
     """A calibrated probability (0..1) in words."""
-    return next(words for least, words in _BANDS if probability >= least)
+    return gettext(next(words for least, words in _BANDS if probability >= least))
 
 
 def percent(share: float) -> str:
     """A probability (0..1) as a person may take it: no decimals, and never certainty."""
     if share > _ALMOST_ALWAYS:
-        return "over 99 %"
-    return "under 1 %" if share < _ALMOST_NEVER else f"{share:.0%}".replace("%", " %")
+        return gettext("over %(count)s", count=languages.percent(_ALMOST_ALWAYS))
+    if share < _ALMOST_NEVER:
+        return gettext("under %(count)s", count=languages.percent(_ALMOST_NEVER))
+    return languages.percent(share)
 
 
 def headline(result: Result) -> str:
@@ -113,26 +149,44 @@ def headline(result: Result) -> str:
 
     The answer of an experimental model says that it is one.
     """
-    answer = STATUS_WORDS[result.status]
+    answer = gettext(STATUS_WORDS[result.status])
     if result.status is Status.NOT_ANALYSED:
-        return f"{answer}: {REASON_WORDS[result.reason]}" if result.reason else answer
-    flagged = [f"{plain(f.meaning).lower()}, {band(f.probability)}" for f in result.findings if f.flagged]
+        reason = gettext(REASON_WORDS[result.reason]) if result.reason else ""
+        return gettext("Not analysed: %(reason)s", reason=reason) if reason else answer
+    flagged = [f"{meaning(f).lower()}, {band(f.probability)}" for f in result.findings if f.flagged]
     if result.status is Status.FLAGGED and flagged:
-        answer += f": {'; '.join(flagged)}"
-    return f"{answer} (experimental)" if result.model and result.model.experimental else answer
+        answer = gettext("Flagged: %(findings)s", findings="; ".join(flagged))
+    experimental = result.model and result.model.experimental
+    return gettext("%(answer)s (experimental)", answer=answer) if experimental else answer
 
 
 def advice(result: Result) -> str:
     """What to do now, for the person at the scanner: what to do, not what the patient has."""
     if result.status is Status.FLAGGED:
-        what = ", ".join(plain(f.meaning).lower() for f in result.findings if f.flagged) or "a finding"
-        call = "Call the clinician now. " if result.priority is Priority.URGENT else "Ask the clinician to look. "
-        return f"{call}The software suggests {what}. It can be wrong."
+        what = ", ".join(meaning(f).lower() for f in result.findings if f.flagged) or gettext("a finding")
+        urgent = result.priority is Priority.URGENT
+        call = gettext("Call the clinician now.") if urgent else gettext("Ask the clinician to look.")
+        return call + " " + gettext("The software suggests: %(findings)s. It can be wrong.", findings=what)
     if result.status is Status.INDETERMINATE:
-        return "The software cannot tell either way. Ask for a reading."
+        return gettext("The software cannot tell either way. Ask for a reading.")
     if result.status is Status.CLEAR:
-        return "This does not rule anything out. It looked only for what is listed below, and it can be wrong."
-    return "The software gave no answer for this image. Ask for a reading as if it were not there."
+        return gettext("This does not rule anything out. It looked only for what is listed below, and it can be wrong.")
+    return gettext("The software gave no answer for this image. Ask for a reading as if it were not there.")
+
+
+def meaning(finding: Finding) -> str:
+    """What a finding is called."""
+    return gettext(plain(finding.meaning))
+
+
+def said(text: str) -> str:
+    """A fixed text of another part of the box (a quality check's, a role, a state) in the reader's language."""
+    return gettext(text)
+
+
+def answered(stored: StoredResult) -> str:
+    """Who has answered to a result, and what."""
+    return gettext(ANSWERED_WORDS[Answer(stored.acknowledged_as or "")], person=stored.acknowledged_by or "")
 
 
 def caveat(result: Result) -> str:
@@ -143,16 +197,16 @@ def caveat(result: Result) -> str:
     if result.source != "upload":
         return ""
     if result.sop_instance_uid is None:
-        return (
+        return gettext(
             "An uploaded picture, not a DICOM image. Photographs and scans of films are outside of what the software"
             " was measured on: its answer for them is worth less. Age and kind of image are as stated by hand."
         )
-    return "Uploaded by hand: an age or kind of image that its tags leave out is as stated there."
+    return gettext("Uploaded by hand: an age or kind of image that its tags leave out is as stated there.")
 
 
 def upload_error(error: UploadError, max_bytes: int) -> str:
     """Why a file was not taken, and what to do."""
-    return _UPLOAD_ERROR_WORDS[error].format(largest=megabytes(max_bytes))
+    return gettext(_UPLOAD_ERROR_WORDS[error], largest=megabytes(max_bytes))
 
 
 def megabytes(size: int) -> str:
@@ -160,29 +214,39 @@ def megabytes(size: int) -> str:
     return f"{size / (1 << 20):g} MiB"
 
 
+def of_100(count: float) -> str:
+    """How many of 100 (0..100), as a person may take it: rounded, and never all or none."""
+    if count > 100 * _ALMOST_ALWAYS:
+        return gettext("over %(count)s", count=languages.number(100 * _ALMOST_ALWAYS))
+    if count < 100 * _ALMOST_NEVER:
+        return gettext("fewer than %(count)s", count=languages.number(100 * _ALMOST_NEVER))
+    return gettext("about %(count)s", count=languages.number(count))
+
+
+def operating_point(name: str) -> str:
+    """A bundle's operating point in words; its own name where it is none of the usual three."""
+    return gettext(_OPERATING_POINTS.get(name, plain(name)))
+
+
 def outcome(finding: Finding, result: Result) -> str:
     """One finding against its threshold, in words."""
     if finding.flagged:
-        return f"flagged, {band(finding.probability)}"
+        return gettext("flagged, %(band)s", band=band(finding.probability))
     if result.status is Status.INDETERMINATE:
-        return "not flagged; the image as a whole is indeterminate"
-    return "below the threshold"
+        return gettext("not flagged; the image as a whole is indeterminate")
+    return gettext("below the threshold")
 
 
 def whereabouts(finding: Finding) -> str:
     """Where in the lungs the software looked, `right lung, lower zone`; empty when that is not known."""
-    lung = {None: "", "both": "both lungs"}.get(finding.side, f"{finding.side} lung")
-    zone = f"{finding.zone} zone" if finding.zone else ""
-    return ", ".join(part for part in (lung, zone) if part)
+    lung = gettext(_LUNGS[finding.side]) if finding.side else ""
+    zone = gettext(_ZONES[finding.zone]) if finding.zone else ""
+    return gettext("%(lung)s, %(zone)s", lung=lung, zone=zone) if lung and zone else lung or zone
 
 
 def removed(kept: Kept) -> str:
     """What has gone of an image, in a sentence; empty when nothing has."""
-    return {
-        Kept.ALL: "",
-        Kept.IMAGE: "The picture was removed to make room on the disk. The image itself is still kept.",
-        Kept.NOTHING: "The image was removed from this device. Its answer is kept.",
-    }[kept]
+    return gettext(_REMOVED[kept])
 
 
 def needs_answer(stored: StoredResult) -> bool:
@@ -194,28 +258,36 @@ def id_end(patient_id: str | None) -> str:
     """The last characters of a patient's id, three at most, never more than half: enough to tell rows apart."""
     text = plain(patient_id or "")
     shown = min(3, len(text) // 2)
-    return f"…{text[-shown:]}" if shown else "no patient id"
+    return f"…{text[-shown:]}" if shown else gettext("no patient id")
 
 
 def age(years: float | None) -> str:
     """An age as a clinic says it: months below two years; empty when it is not known."""
     if years is None or not 0 <= years < 150:
         return ""
-    words = f"{int(years * 12)} months" if years < _MONTHS_UNTIL else f"{int(years)} y"
-    return f"child {words}" if years < _ADULT_FROM else words
+    if years < _MONTHS_UNTIL:
+        words = ngettext("%(num)s month", "%(num)s months", int(years * 12))
+    else:
+        words = ngettext("%(num)s y", "%(num)s y", int(years))
+    return gettext("child %(age)s", age=words) if years < _ADULT_FROM else words
+
+
+HIDDEN = mark("patient hidden")
+"""Instead of whose image it is, while the privacy screen is on."""
 
 
 def patient(subject: Subject) -> tuple[str, ...]:
     """Whose image it is, without a name: `…417`, `child 3 y`, `male`."""
-    sex = _SEXES.get(plain(subject.sex or "").upper(), "")
+    sex = gettext(_SEXES.get(plain(subject.sex or "").upper(), ""))
     return tuple(part for part in (id_end(subject.patient_id), age(subject.age_years), sex) if part)
 
 
 def image(subject: Subject) -> tuple[str, ...]:
     """What kind of image it is: `DX`, `chest, front (PA)`."""
-    view = plain(subject.view or "")
-    known = _VIEWS.get(view.upper())
-    what = ", ".join(part for part in (plain(subject.body_part or "").lower(), known or "") if part)
+    view, body_part = plain(subject.view or ""), plain(subject.body_part or "")
+    known = gettext(_VIEWS.get(view.upper(), ""))
+    part = gettext(_BODY_PARTS.get(body_part.upper(), "")) or body_part.lower()
+    what = gettext("%(part)s, %(view)s", part=part, view=known) if part and known else part or known
     if view:
         what += f" ({view})"
     return tuple(part for part in (plain(subject.modality or ""), what.strip()) if part)
@@ -224,16 +296,16 @@ def image(subject: Subject) -> tuple[str, ...]:
 def clock_state(synchronised: bool | None) -> str:
     """Whether something keeps the box's clock right; None when that is not known."""
     return {
-        True: "kept right",
-        False: "not kept right by anything: times are not certain",
-        None: "not known",
+        True: gettext("kept right"),
+        False: gettext("not kept right by anything: times are not certain"),
+        None: gettext("not known"),
     }[synchronised]
 
 
 def clock(seconds: float, now: float) -> str:
     """A time of day on the box's clock, with the date when it is not today's."""
     then, today = time.localtime(seconds), time.localtime(now)
-    return time.strftime("%H:%M:%S" if then[:3] == today[:3] else "%d %b %Y %H:%M", then)
+    return time.strftime("%H:%M:%S", then) if then[:3] == today[:3] else languages.date_and_time(seconds)
 
 
 def iso(seconds: float) -> str:
@@ -241,14 +313,34 @@ def iso(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
+def day(seconds: float) -> str:
+    """A day of UTC, `2026-11-25`."""
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
 def ago(seconds: float) -> str:
-    """A span since something: `40 s`, `6 min`, `3 h`, `2 days`. The page's script counts on in the same words."""
+    """A span: `40 s`, `6 min`, `3 h`, `2 days`. The page's script counts on in the same steps and words."""
     span = max(0, int(seconds))
-    if span < 90:
-        return f"{span} s"
-    if span < 90 * 60:
-        return f"{span // 60} min"
-    return f"{span // 3600} h" if span < 48 * 3600 else f"{span // 86400} days"
+    _, unit, words = next(step for step in SPANS if step[0] is None or span < step[0])
+    return gettext(words, num=span // unit)
+
+
+def script_words() -> dict[str, object]:
+    """What the page's script says by itself: it has no words of its own."""
+    return {
+        "spans": [(until, unit, gettext(said)) for until, unit, said in SPANS],
+        "ago": gettext("%(span)s ago"),
+        "live": gettext("live, %(span)s ago"),
+        "polling": gettext("live, looks every 2 s"),
+        "not_live": gettext("display not live"),
+        "lost": gettext(
+            "Display not live: the link to the box is gone. What you see may be out of date. Trying again."
+        ),
+        "flagged": gettext("(%(count)s) flagged"),
+        "sound_waits": gettext("Touch the page once, so that it may sound."),
+        "window": gettext("contrast %(contrast)s, brightness %(brightness)s"),
+        "zoom": gettext("zoom %(zoom)s"),
+    }
 
 
 def plain(text: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import pytest
 from flask.testing import FlaskClient
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from edge.device.health import Health, HealthFile, State
 from edge.store import Machine, Store
@@ -25,11 +26,17 @@ from edge.web.condition import read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
+from edge.web.model_facts import ModelShelf
 from edge.web.permissions import SESSION_COOKIE
+from edge.web.rates import Rates
+from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions, form_token
 from edge.web.streams import Streams
+from edge.web.tokens import Tokens
+from tests.conftest import ROOT
+from tests.web.clinic import ARGUMENTS, PATIENCE_MS, Clinic
+from tests.web.clinic import PASSWORD as PASSWORD  # noqa: PLC0414 - for those who import it from here
 
-PASSWORD = "correct horse battery"
 IDLE_SECONDS = 1800.0
 MAX_INSTANCE, MAX_REQUEST = 1 << 20, 4 << 20
 SERVICES = ("intake", "inference", "web")
@@ -52,6 +59,10 @@ class Box:
     state_dir: Path
     clock: Clock = field(default_factory=Clock)
     synchronised: bool = True
+    per_second: float = 1e9
+    burst: float = 1e9
+    hsts: str | None = None
+    privacy_screen: bool = False
 
     def __post_init__(self) -> None:
         self.state_dir.mkdir(parents=True, exist_ok=True)
@@ -60,8 +71,11 @@ class Box:
         self.store = Store(self.state_dir, self.clock, machine=Machine(synchronised=lambda: self.synchronised))
         self.file = AccountsFile(self.state_dir)
         self.accounts = Accounts(self.file, self.clock)
-        self.sessions = Sessions(self.file, self.clock, IDLE_SECONDS)
+        self.sessions = Sessions(self.file, self.clock, IDLE_SECONDS, privacy_screen=self.privacy_screen)
         self.streams = Streams()
+        self.tokens = Tokens(self.file, self.clock)
+        self.recorder = Recorder(self.store, self.state_dir, self.clock)
+        self.shelf = ModelShelf(ROOT / "models")
         self.app = create_app(
             Dependencies(
                 site="clinic-12",
@@ -70,13 +84,25 @@ class Box:
                 audit=self.audit,
                 accounts=self.accounts,
                 sessions=self.sessions,
+                tokens=self.tokens,
                 failures=Failures(self.file),
                 streams=self.streams,
+                rates=Rates(per_second=self.per_second, burst=self.burst),
+                recorder=self.recorder,
+                hsts=self.hsts,
                 limits=Limits(max_instance_bytes=MAX_INSTANCE, max_request_bytes=MAX_REQUEST),
+                facts=self.shelf.facts,
                 condition=lambda: read_condition(self.store, self.state_dir, SERVICES, self.clock()),
                 clock=self.clock,
             )
         )
+
+    def close(self) -> None:
+        """Let go of its files."""
+        self.recorder.close()
+        self.store.close()
+        self.file.close()
+        self.audit.close()
 
     def account(self, role: Role = Role.TECHNICIAN) -> Account:
         """An account of this role, named after it."""
@@ -110,9 +136,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
     """A fresh box without accounts."""
     made = Box(tmp_path / "state")
     yield made
-    made.store.close()
-    made.file.close()
-    made.audit.close()
+    made.close()
 
 
 @dataclass
@@ -138,11 +162,11 @@ class Service:
         return self.process.wait(30)
 
 
-def start_service(folder: Path, port: int = 0) -> Service:
+def start_service(folder: Path, port: int = 0, web: str = "") -> Service:
     """Start it and wait until it says that it is ready."""
     folder.mkdir(exist_ok=True)
     config = folder / "scanside.yaml"
-    config.write_text(f"site: clinic-12\nbox: xray-1\nstate_dir: {folder / 'state'}\nweb: {{port: {port}}}\n")
+    config.write_text(f"site: clinic-12\nbox: xray-1\nstate_dir: {folder / 'state'}\nweb:\n  port: {port}\n  {web}\n")
     process = subprocess.Popen(
         [sys.executable, "-m", "edge.cli", "run", "web", "--config", str(config)],
         stdout=subprocess.PIPE,
@@ -171,3 +195,20 @@ def service(tmp_path: Path) -> Iterator[Service]:
     for pipe in (running.process.stdout, running.process.stderr):
         if pipe:
             pipe.close()
+
+
+@pytest.fixture(scope="module")
+def browser(program: Callable[[str], str]) -> Iterator[Browser]:
+    executable = program("chromium")
+    with sync_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE_MS)
+        opened = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def clinic(service: Service, browser: Browser) -> Iterator[Clinic]:
+    opened = Clinic(service, browser)
+    yield opened
+    opened.close()

@@ -73,12 +73,12 @@ def flagged(probability: float = 0.941, **changes: Any) -> Result:
 
 def clear(**changes: Any) -> Result:
     """A result below the threshold."""
-    return result(Status.CLEAR, findings=(finding(0.08),), **changes)
+    return result(Status.CLEAR, **({"findings": (finding(0.08),)} | changes))
 
 
 def indeterminate(**changes: Any) -> Result:
     """A result in the band below the threshold."""
-    return result(Status.INDETERMINATE, findings=(finding(0.55),), **changes)
+    return result(Status.INDETERMINATE, **({"findings": (finding(0.55),)} | changes))
 
 
 def not_analysed(reason: Reason = Reason.LATERAL_VIEW, **changes: Any) -> Result:

@@ -140,7 +140,7 @@ def test_accounts_that_can_be_read_outlive_a_broken_file(box: Box) -> None:
         box.account(role)
     before, path = box.accounts.list(), box.state_dir / "accounts" / "accounts.sqlite"
     with box.file.reading() as sql:
-        (page,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = 'sessions'").fetchone()
+        (page,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = 'open_sessions'").fetchone()
     box.file.close()
     _overwrite(path, 4096 * (page - 1), 4096)
     with closing(AccountsFile(box.state_dir)) as file, pytest.raises(Damaged):

@@ -83,10 +83,10 @@ def test_the_study_says_what_was_done_and_what_was_not(box: Box) -> None:
     stored = samples.commit(box.store, samples.flagged(quality=(samples.CUT_OFF,)))
     text = text_of(box.signed_in().get(f"/results/{stored.id}").text)
     for said in (
-        "Call the clinician now. The software suggests pneumonia. It can be wrong.",
-        "Probability 94 %, flagged from 62 %",
+        "Call the clinician now. The software suggests: pneumonia. It can be wrong.",
+        "Probability 94%, flagged from 62%",
         "Right lower lung is cut off: consider repeating",
-        "Not looked for: anything else",
+        "Not looked for: Anything else",
         "cxr-pneumonia-paediatric 1.0.0 · openvino int8 · 24.0 ms",
         "Agree Disagree Unsure Repeated",
         "It shows where the software looked, not where a finding is.",

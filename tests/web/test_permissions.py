@@ -38,7 +38,7 @@ def test_without_a_session_only_what_is_open_answers(box: Box) -> None:
         response = box.app.test_client().open(path_of(rule, stored.id), method=method)
         if PERMISSIONS[rule.endpoint] is OPEN:
             assert response.status_code not in REFUSED or method == "POST", rule
-        elif rule.rule.startswith(("/api/", "/live/")):
+        elif rule.rule.startswith(("/api/", "/live/", "/metrics")):
             assert response.status_code == HTTPStatus.UNAUTHORIZED, rule
             assert response.mimetype == "application/problem+json"
         else:

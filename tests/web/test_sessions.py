@@ -46,7 +46,7 @@ def test_sessions_that_are_over_do_not_pile_up(box: Box) -> None:
         box.sessions.open(box.account())
         box.clock.now += IDLE_SECONDS
     with box.file.reading() as sql:
-        assert sql.execute("SELECT count(*) AS n FROM sessions").fetchone()["n"] == 1
+        assert sql.execute("SELECT count(*) AS n FROM open_sessions").fetchone()["n"] == 1
 
 
 def test_a_form_token_fits_its_own_secret_only() -> None:

@@ -131,9 +131,9 @@ def test_ages_as_a_clinic_says_them(years: float | None, expected: str) -> None:
 @pytest.mark.parametrize(
     ("subject", "patient", "image"),
     [
-        (samples.CHILD, ("…417", "child 3 y", "female"), ("DX", "chest, front (PA)")),
+        (samples.CHILD, ("…417", "child 3 y", "female"), ("DX", "chest, front view (PA)")),
         (Subject(), ("no patient id",), ()),
-        (Subject(patient_id="ABCDEF", sex="X", view="LL", modality="CR"), ("…DEF",), ("CR", "side (LL)")),
+        (Subject(patient_id="ABCDEF", sex="X", view="LL", modality="CR"), ("…DEF",), ("CR", "side view (LL)")),
         (Subject(body_part="CHEST", view="OBL"), ("no patient id",), ("chest (OBL)",)),
     ],
 )
@@ -161,7 +161,7 @@ def test_spans(seconds: float, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "said"),
-    [(0.0, "under 1 %"), (0.01, "1 %"), (0.5, "50 %"), (0.941, "94 %"), (0.99, "99 %"), (0.9999, "over 99 %")],
+    [(0.0, "under 1%"), (0.01, "1%"), (0.5, "50%"), (0.941, "94%"), (0.99, "99%"), (0.9999, "over 99%")],
 )
 def test_percentages_are_never_certain(share: float, said: str) -> None:
     assert words.percent(share) == said

@@ -168,10 +168,10 @@ def program(who: Person) -> Participant:
     return _person(who, role=_SOURCE)
 
 
-def restricted(source: AuditSource, who: Person, what: str) -> AuditMessage:
-    """Somebody asks for what is not for their role; `what` is the route."""
+def restricted(source: AuditSource, who: Person, what: str, why: str = "not for this role") -> AuditMessage:
+    """Somebody asks for what is not for their role or token; `what` is the route."""
     kind = Code("110132", "DCM", "Use of Restricted Function")
-    about = _alert_object(what, _URI, "refused: not for this role")
+    about = _alert_object(what, _URI, f"refused: {why}")
     return _alert(source, kind, Outcome.MINOR_FAILURE, about, _person(who, requestor=False))
 
 
@@ -182,7 +182,7 @@ def node_refused(source: AuditSource, host: str, why: str) -> AuditMessage:
 
 
 def account_changed(source: AuditSource, who: Person, account: str, what: str) -> AuditMessage:
-    """An account is added or removed, or gets another password."""
+    """An account is added or removed, gets another password, a token for it is made or revoked, a session is ended."""
     kind = Code("110137", "DCM", "User Security Attributes Changed")
     about = _alert_object(f"/accounts/{account}", _URI, what)
     return _alert(source, kind, Outcome.SUCCESS, about, _person(who, requestor=False))

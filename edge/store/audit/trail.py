@@ -38,6 +38,7 @@ _ANCHOR_EVERY_SECONDS = 600.0
 _MOST_REMEMBERED = 4096
 _MOST_RETIRED = 1000
 _DAY = 86_400.0
+_NO_NUMBER = 1 << 62
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
     number INTEGER PRIMARY KEY,
@@ -177,6 +178,13 @@ class AuditTrail:
         query = "SELECT number, at_ms, sealed FROM records WHERE number > ? ORDER BY number LIMIT ?"
         with self._file.reading() as sql:
             rows = sql.execute(query, (after, limit)).fetchall()
+        return [AuditRecord(number, at_ms / 1000, self._open(number, sealed)) for number, at_ms, sealed in rows]
+
+    def newest(self, limit: int = 100, before: int | None = None) -> list[AuditRecord]:
+        """The newest records, newest first; those with a number below `before` when it is given."""
+        query = "SELECT number, at_ms, sealed FROM records WHERE number < ? ORDER BY number DESC LIMIT ?"
+        with self._file.reading() as sql:
+            rows = sql.execute(query, (_NO_NUMBER if before is None else before, limit)).fetchall()
         return [AuditRecord(number, at_ms / 1000, self._open(number, sealed)) for number, at_ms, sealed in rows]
 
     def export(self, output: TextIO) -> int:

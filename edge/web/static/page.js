@@ -1,55 +1,74 @@
-// Keeps an open page live. Everything it shows comes rendered from the box; without this script the page reads just as well.
+// Keeps an open page live. Everything it shows comes rendered from the box, and so do the few words that it says by
+// itself (data-words); without this script the page reads just as well.
+
+import { watchStudy } from "./study.js";
+import { sounding } from "./sound.js";
 
 const LOST_AFTER_MS = 4000; // the box says at least every 2 s that it is alive
 const RETRY_MS = 3000;
 const MAX_ROWS = 200; // a page may stay open for weeks
-const PICTURE_RETRIES_MS = [500, 1000, 2000, 4000, 8000, 16000];
+const POLL_MS = 2000;
+const SILENT_MS = 5000; // a stream that says nothing for so long may never come through: the page asks by itself as well
 
 const body = document.body;
 const rows = document.getElementById("rows");
 const lost = document.getElementById("lost");
 const live = document.getElementById("live");
-const title = document.title.replace(/^\(\d+\) flagged · /, "");
+const words = JSON.parse(body.dataset.words);
+const sound = sounding(words);
 
 let seq = Number(body.dataset.seq);
 let lastSign = performance.now();
 let boxAhead = Number(body.dataset.now) - Date.now() / 1000; // tablets' clocks are often wrong: the box's counts
 let isLive = false;
 let source;
+let lastBeat = window.EventSource ? performance.now() : -Infinity;
+let isPolling = false;
+let tag = "";
 let missed = false;
 let work = Promise.resolve();
 
 const boxNow = () => Date.now() / 1000 + boxAhead;
 
-function ago(seconds) {
+const filled = (text, values) => text.replace(/%\((\w+)\)s/g, (_, name) => values[name]);
+
+function spanOf(seconds) {
   const span = Math.max(0, Math.floor(seconds));
-  if (span < 90) return `${span} s`;
-  if (span < 90 * 60) return `${Math.floor(span / 60)} min`;
-  return span < 48 * 3600 ? `${Math.floor(span / 3600)} h` : `${Math.floor(span / 86400)} days`;
+  const [, unit, said] = words.spans.find(([until]) => until === null || span < until);
+  return filled(said, { num: Math.floor(span / unit) });
 }
 
 function sign(event) {
+  if (event.type === "beat") boxAhead = JSON.parse(event.data).now - Date.now() / 1000;
+  lastBeat = performance.now();
+  isPolling = false;
+  alive();
+}
+
+function alive() {
   lastSign = performance.now();
   isLive = true;
   if (missed) location.reload();
-  if (event.type === "beat") boxAhead = JSON.parse(event.data).now - Date.now() / 1000;
   tick();
 }
 
 function tick() {
   const silence = performance.now() - lastSign;
   if (silence > LOST_AFTER_MS) isLive = false;
-  const chip = isLive ? `live, ${ago(silence / 1000)} ago` : "display not live";
+  if (!isPolling && performance.now() - lastBeat > SILENT_MS) poll();
+  const told = !isPolling ? filled(words.live, { span: spanOf(silence / 1000) }) : words.polling;
+  const chip = isLive ? told : words.not_live;
   if (live.textContent !== chip) live.textContent = chip;
   live.className = `chip live ${isLive ? "on" : "off"}`;
   body.classList.toggle("stale", !isLive);
   if (lost.hidden !== isLive) {
     lost.hidden = isLive;
-    lost.textContent = isLive ? "" : "Display not live: the link to the box is gone. What you see may be out of date. Trying again.";
+    lost.textContent = isLive ? "" : words.lost;
   }
   for (const time of document.querySelectorAll("time[data-at]")) {
-    const words = ago(boxNow() - Number(time.dataset.at)) + time.dataset.suffix;
-    if (time.textContent !== words) time.textContent = words;
+    const span = spanOf(boxNow() - Number(time.dataset.at));
+    const said = "ago" in time.dataset ? filled(words.ago, { span }) : span;
+    if (time.textContent !== said) time.textContent = said;
   }
 }
 
@@ -65,8 +84,10 @@ function replaceParts(fragment) {
     const old = document.querySelector(`[data-part="${part.dataset.part}"]`);
     if (old) old.replaceWith(part);
   }
-  const count = Number(document.querySelector('[data-part="alarms"]').dataset.count);
-  document.title = count ? `(${count}) flagged · ${title}` : title;
+  const { count, urgent } = document.querySelector('[data-part="alarms"]').dataset;
+  const badge = Number(count) ? `${filled(words.flagged, { count })} · ` : "";
+  document.title = badge + body.dataset.title;
+  sound.waiting(Number(urgent));
 }
 
 const standsBefore = (one, other) =>
@@ -95,7 +116,7 @@ async function showChange(id) {
   const study = document.getElementById("study");
   if (!study.dataset.id) {
     study.replaceWith((await fetchFragment(`/live/study/${id}`)).querySelector("#study"));
-    watchStudy();
+    watchStudy(words);
   } else if (study.dataset.id === id) {
     // Only the answer can change; a new image never replaces the one under a person's finger.
     replaceParts(await fetchFragment(`/live/study/${id}`));
@@ -108,6 +129,7 @@ async function showChange(id) {
 const queue = (step) => { work = work.then(step).catch(() => { missed = true; }); };
 
 function connect() {
+  if (!window.EventSource) return;
   source = new EventSource(`/api/v1/events?after=${seq}&page=${pageName()}`);
   for (const kind of ["beat", "result", "device"]) source.addEventListener(kind, sign);
   source.addEventListener("result", (event) => {
@@ -140,31 +162,36 @@ async function reconnect() {
   connect();
 }
 
+// While no stream comes through: ask every 2 s what changed. The answer is 304 while nothing did, a sign of life too.
+async function poll() {
+  isPolling = true;
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), LOST_AFTER_MS);
+  try {
+    const how = { headers: { "If-None-Match": tag }, cache: "no-store", signal: patience.signal };
+    const response = await fetch(`/live/changes?after=${seq}`, how);
+    if (response.status === 401) location.reload();
+    if (response.status === 200) take(await response.json(), response.headers.get("ETag"));
+    if (response.ok || response.status === 304) alive();
+  } catch {
+    // the box does not answer: after 4 s of it the page says so
+  }
+  clearTimeout(timer);
+  setTimeout(() => { if (isPolling) poll(); }, POLL_MS);
+}
+
+function take(change, newTag) {
+  if (change.reset) location.reload();
+  tag = newTag;
+  seq = change.seq;
+  change.ids.forEach((id) => queue(() => showChange(id)));
+  queue(async () => replaceParts(await fetchFragment("/live/device")));
+}
+
 function pageName() {
   const name = sessionStorage.getItem("page") || Math.random().toString(36).slice(2);
   sessionStorage.setItem("page", name);
   return name;
-}
-
-function watchStudy() {
-  const overlay = document.querySelector(".overlay");
-  const strength = document.getElementById("opacity");
-  if (overlay && strength) {
-    strength.parentElement.hidden = false;
-    strength.addEventListener("input", () => { overlay.style.opacity = strength.value / 100; });
-  }
-  for (const picture of document.querySelectorAll(".stack img")) retryPicture(picture, [...PICTURE_RETRIES_MS]);
-}
-
-// Pictures are drawn just after the result is committed: one that is not there yet will be in a moment.
-function retryPicture(picture, waits) {
-  const again = () => {
-    const wait = waits.shift();
-    if (wait === undefined) return;
-    setTimeout(() => { picture.src = picture.src; }, wait);
-  };
-  picture.addEventListener("error", again);
-  if (picture.complete && picture.naturalWidth === 0) again();
 }
 
 rows.addEventListener("keydown", (event) => {
@@ -175,6 +202,7 @@ rows.addEventListener("keydown", (event) => {
   next.focus();
 });
 
-watchStudy();
+sound.waiting(Number(document.querySelector('[data-part="alarms"]').dataset.urgent));
+watchStudy(words);
 connect();
 setInterval(tick, 500);

@@ -1,0 +1,96 @@
+"""What somebody who looks after the box should do something about, most pressing first: what, and what to do. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from edge.device.health import State
+from edge.device.history import Sample
+from edge.web.condition import FULL_SOON_HOURS, Condition, models_of
+from edge.web.languages import gettext
+
+OLD_AFTER = 600.0
+"""Seconds that an image may wait before somebody should look why."""
+
+HOT = 85.0
+LITTLE_MEMORY = 150e6
+
+
+class Notice(NamedTuple):
+    """What is or will be amiss, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+def notices(condition: Condition, samples: Iterable[Sample], now: float) -> list[Notice]:
+    """What is amiss, most pressing first; empty when nothing is.
+
+    Args:
+        condition: How the box is.
+        samples: Its last day.
+        now: Seconds since the epoch.
+    """
+    return [*_services(condition), *_disk(condition, now), *_work(condition), *_hardware(condition, tuple(samples))]
+
+
+def when_full(hours: float, now: float) -> str:
+    """When the disk will be full, in words of the box's own time: `tomorrow at about 14:00 (in 20 h)`."""
+    then, today = time.localtime(now + hours * 3600), time.localtime(now)
+    days = (time.mktime((*then[:3], 12, 0, 0, 0, 0, -1)) - time.mktime((*today[:3], 12, 0, 0, 0, 0, -1))) / 86_400
+    at = f"{then.tm_hour:02d}:00"
+    if round(days) == 0:
+        return gettext("today at about %(time)s (in %(hours)s h)", time=at, hours=round(hours))
+    if round(days) == 1:
+        return gettext("tomorrow at about %(time)s (in %(hours)s h)", time=at, hours=round(hours))
+    return gettext("in %(days)s days", days=round(days))
+
+
+def _services(condition: Condition) -> Iterator[Notice]:
+    for health in condition.services:
+        if health.state is State.DOWN:
+            why = f": {health.reason}" if health.reason else ""
+            yield Notice(f"The service {health.service} is down{why}.", "Restart the box. See the last errors below.")
+        elif health.state is State.DEGRADED:
+            yield Notice(f"The service {health.service}: {health.reason}.", "See the last errors below.")
+
+
+def _disk(condition: Condition, now: float) -> Iterator[Notice]:
+    hours = condition.hours_until_full
+    if hours is not None and hours < FULL_SOON_HOURS:
+        yield Notice(
+            gettext("The disk will be full %(when)s. From then on no image is taken.", when=when_full(hours, now)),
+            gettext("Lower storage.image_days so that old images go earlier, or have a larger disk put in."),
+        )
+
+
+def _work(condition: Condition) -> Iterator[Notice]:
+    if not models_of(condition):
+        yield Notice("No model is in service: no image is analysed.", "`scanside model` says why.")
+    oldest = condition.oldest_received_at
+    if oldest is not None and condition.as_of - oldest > OLD_AFTER:
+        minutes = (condition.as_of - oldest) / 60
+        yield Notice(
+            f"{condition.queue_depth} images wait, the oldest for {minutes:.0f} min.",
+            "Read them without the software. When no service is down, the box has more work than it can do.",
+        )
+    if condition.synchronised is False:
+        yield Notice("Nothing keeps the clock right: times are not certain.", "Give the box an NTP server.")
+
+
+def _hardware(condition: Condition, samples: tuple[Sample, ...]) -> Iterator[Notice]:
+    vitals = condition.vitals
+    if vitals is None:
+        yield Notice("Disk, memory and temperature cannot be read.", "Look at the disk; see the last errors below.")
+        return
+    counts = [sample.throttled for sample in samples if sample.throttled is not None]
+    slowed = bool(counts) and counts[-1] > min(counts)
+    hot = vitals.temperature_celsius is not None and vitals.temperature_celsius >= HOT
+    if hot or slowed:
+        what = f"The processor is hot: {vitals.temperature_celsius:.0f} °C" if hot else "The processor was hot"
+        slower = ", and was slowed down for it in the last day" if slowed else ""
+        yield Notice(f"{what}{slower}.", "Clean the vents, and keep the box away from heat and sun.")
+    if vitals.memory_available is not None and vitals.memory_available < LITTLE_MEMORY:
+        yield Notice("Little memory is available.", "Restart the box. When it comes back, send the log to the maker.")

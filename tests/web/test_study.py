@@ -1,0 +1,145 @@
+"""What stands beside an image: what a threshold meant in the test, and the patient's earlier images."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from edge.records import Finding, ModelUsed, Subject
+from edge.web import words
+from edge.web.model_facts import Figures, Interval, Measured, ModelFacts, ModelShelf, OperatingPoint, Threshold, figures
+from edge.web.study import EARLIER, earlier
+from tests.conftest import ROOT
+from tests.web import samples
+from tests.web.conftest import Box
+from tests.web.test_pages import text_of
+
+CODE = samples.finding(0.9).code
+
+
+def measured(sensitivity: float, specificity: float, positives: int, images: int = 1000) -> Measured:
+    """A row of a bundle's results."""
+    return Measured(
+        finding=CODE,
+        engine="openvino",
+        precision="int8",
+        operating_point="balanced",
+        dataset="Somewhere",
+        images=images,
+        patients=images // 2,
+        positives=positives,
+        sensitivity=Interval(sensitivity, sensitivity - 0.1, sensitivity + 0.02),
+        specificity=Interval(specificity, specificity - 0.1, specificity + 0.02),
+    )
+
+
+def facts(row: Measured, threshold: float = 0.62) -> ModelFacts:
+    """A bundle with one operating point."""
+    return ModelFacts("Fractures.", (OperatingPoint("balanced", (Threshold(CODE, threshold),)),), (row,))
+
+
+def asked(row: Measured, threshold: float = 0.62, **model: str) -> Figures | None:
+    """The figures for a finding at this threshold."""
+    used = msgspec.structs.replace(samples.MODEL, **model)
+    return figures(facts(row), used, samples.finding(0.9, threshold))
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "specificity", "positives", "of_100_flagged"),
+    [
+        (0.9, 0.9, 500, 90.0),  # 450 of 500 flagged
+        (0.9, 0.9, 100, 50.0),  # 90 of 180: the same point, where fewer have it
+        (0.9, 0.99, 10, 100 * 9 / 18.9),
+        (1.0, 1.0, 300, 100.0),
+        (0.0, 1.0, 300, 0.0),  # none flagged at all
+    ],
+)
+def test_what_a_flag_is_worth_depends_on_how_many_have_it(
+    sensitivity: float, specificity: float, positives: int, of_100_flagged: float
+) -> None:
+    found = asked(measured(sensitivity, specificity, positives))
+    assert found is not None
+    assert found.with_it_of_100_flagged == pytest.approx(of_100_flagged)
+    assert found.with_it_of_100 == positives / 10
+    assert found.flagged_of_100_without_it == pytest.approx(100 * (1 - specificity))
+
+
+def test_figures_are_of_the_threshold_and_engine_that_answered_or_none() -> None:
+    row = measured(0.9, 0.9, 500)
+    assert asked(row) is not None
+    assert asked(row, threshold=0.5) is None
+    assert asked(row, engine="onnxruntime") is None
+    assert asked(row, precision="fp32") is None
+    assert asked(measured(0.9, 0.9, 0)) is None
+    assert asked(measured(0.9, 0.9, 1000)) is None
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(100.0, "over 99"), (99.4, "over 99"), (62.4, "about 62"), (1.0, "about 1"), (0.3, "fewer than 1")],
+)
+def test_of_a_hundred_is_never_all_or_none(count: float, said: str) -> None:
+    assert words.of_100(count) == said
+
+
+def answered_by(bundle: Path) -> tuple[ModelUsed, Finding]:
+    """What the result of a bundle says of its model, and a finding at its default threshold."""
+    sealed = bundle.read_bytes()
+    said = yaml.load(sealed, Loader=yaml.CSafeLoader)
+    point = next(point for point in said["operating_points"] if point["id"] == said["default_operating_point"])
+    threshold = point["thresholds"][0]
+    model = msgspec.structs.replace(samples.MODEL, digest=f"sha256:{hashlib.sha256(sealed).hexdigest()}", id=said["id"])
+    finding = samples.finding(0.99, threshold["flagged_from"])
+    return model, msgspec.structs.replace(finding, code=threshold["code"])
+
+
+BUNDLES = sorted(
+    path for path in (ROOT / "models").glob("*/bundle/bundle.yaml") if "operating_points: []" not in path.read_text()
+)
+
+
+@pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.parent.parent.name)
+def test_each_sealed_classifier_says_what_its_default_threshold_meant(bundle: Path) -> None:
+    model, finding = answered_by(bundle)
+    shelf = ModelShelf(ROOT / "models")
+    read = shelf.facts(model)
+    assert read is not None
+    assert read.not_looked_for
+    found = figures(read, model, finding)
+    assert found is not None
+    assert 0 < found.sensitivity_low < found.flagged_of_100_with_it <= 100
+    assert shelf.facts(msgspec.structs.replace(model, digest="sha256:" + "0" * 64)) is None
+
+
+def test_the_study_says_it_in_plain_numbers(box: Box) -> None:
+    model, finding = answered_by(ROOT / "models/cxr-pneumonia-paediatric/bundle/bundle.yaml")
+    known = samples.commit(box.store, samples.flagged(model=model, findings=(finding,)))
+    client = box.signed_in()
+    text = text_of(client.get(f"/results/{known.id}").text)
+    assert re.search(r"Of 100 images flagged, (about|over) \d+ had it\.", text)
+    assert re.search(r"Of 100 that had it, about \d+ were flagged \(\d+ to \d+\)\.", text)
+    assert "Where fewer have it, fewer of the flagged have it." in text
+    assert "Not looked for: Anything but pneumonia: fractures" in text
+    unknown = samples.commit(box.store, samples.flagged())
+    text = text_of(client.get(f"/results/{unknown.id}").text)
+    assert "the model that answered is no longer on this device" in text
+    assert "Not looked for: Anything else" in text
+
+
+def test_earlier_images_are_the_same_patients_and_came_before(box: Box) -> None:
+    before = [samples.commit(box.store, samples.clear(), pictures=False) for _ in range(EARLIER + 2)]
+    samples.commit(box.store, samples.clear(), Subject(patient_id="PAT-000418"), pictures=False)
+    now = samples.commit(box.store, samples.flagged(), pictures=False)
+    samples.commit(box.store, samples.clear(), pictures=False)
+    with box.app.app_context():
+        assert [other.id for other in earlier(now)] == [other.id for other in reversed(before)][:EARLIER]
+        assert earlier(before[0]) == []
+        nobody = samples.commit(box.store, samples.clear(), Subject(), pictures=False)
+        assert earlier(nobody) == []
+    page = box.signed_in().get(f"/results/{now.id}").text
+    assert page.count('<li><a href="/results/') == EARLIER
