@@ -1,4 +1,4 @@
-"""`make bench`: every measurement, one after the other; those of page, quality and scope where Chromium and the real images are."""
+"""`make bench`: every measurement, one after the other; some only where Chromium or the real images are."""
 
 import shutil
 
