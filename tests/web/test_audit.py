@@ -32,6 +32,7 @@ MESSAGES: dict[str, list[str]] = {
     "live.row": [LIST],
     "live.study": [VIEW],
     "live.events": [LIST],
+    "live.changes": [LIST],
     "api.results": [LIST],
     "api.result": [VIEW],
     "api.image": [VIEW],
