@@ -1,6 +1,8 @@
-"""`make bench`: every measurement, one after the other; those of quality and scope where the real images are."""
+"""`make bench`: every measurement, one after the other; some only where Chromium or the real images are."""
 
-from benchmarks import audit, backlog, decoding, isolation, models, quality, receiving, scope, whole_way
+import shutil
+
+from benchmarks import audit, backlog, decoding, isolation, live_page, models, quality, receiving, scope, whole_way
 
 models.main()
 decoding.main()
@@ -9,6 +11,8 @@ receiving.main()
 audit.main()
 whole_way.main()
 backlog.main()
+if shutil.which("chromium"):
+    live_page.main()
 if quality.DATA.is_dir():
     quality.main()
     scope.main()

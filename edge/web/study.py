@@ -7,7 +7,7 @@ from edge.web.dependencies import given
 from edge.web.model_facts import figures
 
 EARLIER = 5
-AMONG = 200
+AMONG = 500
 """Among how many results before this one earlier images are looked for: each must be unsealed to see whose it is."""
 
 

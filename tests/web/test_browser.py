@@ -276,7 +276,7 @@ def test_a_phone_shows_all_of_it_without_scrolling_sideways(clinic: Clinic, sche
     for target in page.locator("main button, main .button:visible").all():
         box = target.bounding_box()
         assert box is None or box["height"] >= 44
-    page.get_by_role("link", name="← Worklist").tap()
+    page.locator(".back").tap()
     expect(page.locator("#rows")).to_be_visible()
 
 

@@ -170,6 +170,25 @@ def test_no_more_of_an_id_than_its_end_reaches_a_browser(box: Box) -> None:
         assert "PAT-000" not in body
 
 
+def test_a_page_without_a_stream_is_told_what_changed_and_when_nothing_did(box: Box) -> None:
+    box.services_up()
+    client = box.signed_in()
+    first = client.get("/live/changes?after=0")
+    assert first.json == {"seq": 0, "ids": [], "reset": False}
+    known = {"If-None-Match": first.headers["ETag"]}
+    assert client.get("/live/changes?after=0", headers=known).status_code == HTTPStatus.NOT_MODIFIED
+    stored = samples.commit(box.store, samples.flagged(), pictures=False)
+    told = client.get("/live/changes?after=0", headers=known)
+    assert told.json == {"seq": stored.seq, "ids": [stored.id], "reset": False}
+    known = {"If-None-Match": told.headers["ETag"]}
+    HealthFile(box.state_dir, "inference", box.clock).report(State.DOWN, "no model passed its checks")
+    changed = client.get(f"/live/changes?after={stored.seq}", headers=known)
+    assert changed.json == {"seq": stored.seq, "ids": [], "reset": False}
+    assert changed.headers["ETag"] != told.headers["ETag"]
+    assert client.get("/live/changes?after=99").json == {"seq": stored.seq, "ids": [], "reset": True}
+    assert box.app.test_client().get("/live/changes").status_code == HTTPStatus.UNAUTHORIZED
+
+
 HOSTILE = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(1)>',

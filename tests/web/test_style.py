@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -68,6 +69,16 @@ def test_nothing_comes_from_outside_and_nothing_is_inline(path: Path) -> None:
     if path.suffix == ".html":
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|\|\s*safe\b", text)
         assert not re.search(r"<script(?![^>]* src=)", text)
+
+
+def test_it_can_be_installed_as_a_web_app(box: Box) -> None:
+    page = box.app.test_client().get("/sign-in")
+    assert '<link rel="manifest" href="/static/manifest.json">' in page.text
+    assert "manifest-src 'self'" in page.headers["Content-Security-Policy"]
+    manifest = json.loads((ROOM / "static" / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["display"], manifest["start_url"]) == ("standalone", "/")
+    assert {icon["purpose"] for icon in manifest["icons"]} == {"any", "maskable"}
+    assert all((ROOM / "static" / icon["src"]).is_file() for icon in manifest["icons"])
 
 
 def test_the_first_load_is_light(box: Box) -> None:
