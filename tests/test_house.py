@@ -16,7 +16,7 @@ FLOORS = [
     {"records", "events", "errors", "config", "identity", "file_meta", "messages"},
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},
-    {"cli", "appliance", "doctor", "demo"},
+    {"cli", "appliance", "doctor", "demo", "fleet"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Services are started by name, and the rooms of one floor stand apart, but for these.
@@ -25,6 +25,7 @@ ALLOWED_ACROSS = {
     ("synthetic", "imaging"),
     ("cli", "appliance"),
     ("cli", "doctor"),
+    ("cli", "fleet"),
     ("messages", "records"),
     ("config", "errors"),
 }
