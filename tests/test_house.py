@@ -26,6 +26,7 @@ ALLOWED_ACROSS = {
     ("cli", "appliance"),
     ("cli", "doctor"),
     ("cli", "fleet"),
+    ("demo", "fleet"),
     ("messages", "records"),
     ("config", "errors"),
 }

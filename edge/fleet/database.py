@@ -65,11 +65,12 @@ sessions = sql.Table(
     sql.Column("box_id", _Whole, sql.ForeignKey("boxes.id"), primary_key=True),
     sql.Column("session", sql.Text, primary_key=True),
     sql.Column("first_at", sql.Double, nullable=False),
+    sql.Column("lowest", _Whole, nullable=False),
     sql.Column("highest", _Whole, nullable=False),
     sql.Column("received", _Whole, nullable=False),
     sql.Index("sessions_by_time", "first_at"),
 )
-"""Connections: the highest number of a health message, and how many came: the difference is what was lost."""
+"""Connections: the lowest and highest number of a health message, and how many came: what is missing was lost."""
 
 health = sql.Table(
     "health",
@@ -167,7 +168,7 @@ def open_database(url: str) -> sql.Engine:
     """Open the database, made or brought up to date where necessary. Several processes may do so at once.
 
     Raises:
-        ScansideError: It was made by a newer version of Scanside, or the URL is none.
+        ScansideError: It cannot be opened, was made by a newer version of Scanside, or the URL is none.
     """
     try:
         # A server that went away is noticed before a connection is used again.
@@ -177,9 +178,13 @@ def open_database(url: str) -> sql.Engine:
     if engine.dialect.name == "sqlite":
         sql.event.listen(engine, "connect", _prepare_sqlite)
         sql.event.listen(engine, "begin", _begin_sqlite)
-    with engine.begin() as connection:
-        take_turn(connection)
-        migrate(connection)
+    try:
+        with engine.begin() as connection:
+            take_turn(connection)
+            migrate(connection)
+    except sql.exc.OperationalError as error:
+        words = " ".join(str(error.orig).split())[:200]
+        raise ScansideError(f"database: cannot be opened ({words}): start it, or correct `database`") from error
     return engine
 
 
@@ -211,7 +216,7 @@ def insert(connection: sql.Connection, table: sql.Table) -> Any:
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # transactions are begun below, not guessed by the driver
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+    for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -54,7 +54,7 @@ def facts(connection: sql.Connection, now: float, box_id: int | None = None) -> 
         return query if box_id is None else query.where(table.c[column] == box_id)
 
     b, s, d, v = db.boxes, db.sessions, db.days, db.services
-    missing = (s.c.highest + 1 - s.c.received).label("missing")
+    missing = (s.c.highest - s.c.lowest + 1 - s.c.received).label("missing")
     joined = b.outerjoin(s, (s.c.box_id == b.c.id) & (s.c.session == b.c.session))
     columns = [b.c.id, b.c.models, *(b.c[name] for name in (*_SAME, *_FIGURES)), missing]
     rows = connection.execute(of(b, sql.select(*columns).select_from(joined), "id").order_by(b.c.site, b.c.box)).all()

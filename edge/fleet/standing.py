@@ -40,7 +40,7 @@ class Facts:
         session: The connection on which that was said.
         clock_off: The box's clock less the manager's, in seconds.
         not_up: How many of its services are not up.
-        missing: Health messages of that connection that should have come and have not.
+        missing: Health messages that should have come between the first and the last that came of that connection.
         connections: How many it opened within a day.
         results: Answers of the last seven days, of which the others are parts.
     """

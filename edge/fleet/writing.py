@@ -170,29 +170,18 @@ def _write_health(connection: sql.Connection, rows: Iterable[_Row]) -> int:
     add = db.insert(connection, table).on_conflict_do_nothing().returning(table.c.box_id, table.c.session, table.c.seq)
     new = connection.execute(add, [_health(*row) for row in said]).all()
     at = {(box_id, message.session): arrived for box_id, message, arrived in said}
-    highest: dict[tuple[int, str], int] = {}
-    received: Counter[tuple[int, str]] = Counter()
+    numbers: dict[tuple[int, str], list[int]] = {}
     for box_id, session, seq in new:
-        highest[box_id, session] = max(seq, highest.get((box_id, session), 0))
-        received[box_id, session] += 1
-    if highest:
-        more = db.insert(connection, db.sessions)
-        greatest = sql.case(
-            (more.excluded.highest > db.sessions.c.highest, more.excluded.highest), else_=db.sessions.c.highest
-        )
-        sums = {"highest": greatest, "received": db.sessions.c.received + more.excluded.received}
+        numbers.setdefault((box_id, session), []).append(seq)
+    if numbers:
+        s, more = db.sessions.c, db.insert(connection, db.sessions)
+        sums = {
+            "lowest": sql.case((more.excluded.lowest < s.lowest, more.excluded.lowest), else_=s.lowest),
+            "highest": sql.case((more.excluded.highest > s.highest, more.excluded.highest), else_=s.highest),
+            "received": s.received + more.excluded.received,
+        }
         more = more.on_conflict_do_update(index_elements=["box_id", "session"], set_=sums)
-        values = [
-            {
-                "box_id": key[0],
-                "session": key[1],
-                "first_at": at[key],
-                "highest": highest[key],
-                "received": received[key],
-            }
-            for key in sorted(highest)
-        ]
-        connection.execute(more, values)
+        connection.execute(more, [_session(key, numbers[key], at[key]) for key in sorted(numbers)])
     fresh = {(box_id, session, seq) for box_id, session, seq in new}
     latest = {
         box_id: (message, arrived)
@@ -203,6 +192,11 @@ def _write_health(connection: sql.Connection, rows: Iterable[_Row]) -> int:
         change = sql.update(db.boxes).where(db.boxes.c.id == sql.bindparam("number"))
         connection.execute(change, [_latest(box_id, *latest[box_id]) for box_id in sorted(latest)])
     return len(new)
+
+
+def _session(key: tuple[int, str], numbers: list[int], at: float) -> dict[str, Any]:
+    counts = {"lowest": min(numbers), "highest": max(numbers), "received": len(numbers)}
+    return {"box_id": key[0], "session": key[1], "first_at": at, **counts}
 
 
 def _health(box_id: int, message: Health, at: float) -> dict[str, Any]:

@@ -81,12 +81,13 @@ def test_a_will_of_an_older_connection_counts_for_nothing(engine: sql.Engine, sa
 
 @pytest.mark.parametrize(
     ("came", "missing"),
-    [([0, 1, 2], 0), ([2, 0, 1], 0), ([0, 2, 2], 1), ([4], 4), ([], 0)],
+    [([0, 1, 2], 0), ([2, 0, 1], 0), ([0, 2, 2], 1), ([7, 4], 2), ([4], 0), ([], 0)],
 )
 def test_lost_health_messages_are_counted_whatever_their_order(
     engine: sql.Engine, came: list[int], missing: int
 ) -> None:
-    Writer(engine).write(_arrivals(state(), *(health(seq) for seq in came)))
+    for batch in ([state()], [health(seq) for seq in came[:1]], [health(seq) for seq in came[1:]]):
+        Writer(engine).write(_arrivals(*batch))
     assert _box(engine).missing == missing
 
 
@@ -178,7 +179,16 @@ def test_an_older_database_is_brought_up_to_date_once(url: str, monkeypatch: pyt
         assert "note" in columns
 
 
-@pytest.mark.parametrize("url", ["fleet.sqlite", "oracle2://x"])
-def test_a_database_that_is_none_is_one_line(url: str) -> None:
-    with pytest.raises(ScansideError, match="database: cannot be used"):
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("fleet.sqlite", "cannot be used"),
+        ("oracle2://x", "cannot be used"),
+        ("sqlite:////nowhere/fleet.sqlite", "cannot be opened"),
+        ("postgresql+psycopg://nobody:secret@127.0.0.1:1/x", "cannot be opened"),
+    ],
+)
+def test_a_database_that_is_none_is_one_line(url: str, words: str) -> None:
+    with pytest.raises(ScansideError, match=f"database: {words}") as refused:
         open_database(url)
+    assert "secret" not in str(refused.value)
