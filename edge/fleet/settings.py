@@ -70,7 +70,7 @@ class FleetConfig(_Section, frozen=True, kw_only=True):
     database: str | None = None
     collector: Identifier = "collector-1"
     group: Identifier = "scanside"
-    health_days: Days = 90
+    health_days: Days = 14
     summary_days: Days = 400
     alarms: dict[str, Threshold] = {}
     console: Console = Console()
