@@ -1,6 +1,6 @@
-"""The manager's side against issue 7's scale: boxes connected, messages a second, a storm, the overview, kill -9.
+"""The manager's side at scale: boxes connected, messages a second, a storm of reconnections, kill -9.
 
-`python -m benchmarks.fleet [--boxes 5000] [--rate 2000] [--seconds 60] [--rows 1000000] [--kills 10]`. Real Mosquitto,
+`python -m benchmarks.fleet [--boxes 5000] [--rate 2000] [--seconds 60] [--kills 10]`. Real Mosquitto,
 one collector, SQLite, every part a process of its own on this machine; the simulator's work counts against the rest.
 Not in `make bench`: it takes minutes. Exit status 1 when a killed collector lost or doubled anything.
 """
@@ -34,22 +34,9 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge.fleet import database as db
-from edge.fleet import upkeep
-from edge.fleet.alarms import RULES
-from edge.fleet.collector import BATCH
-from edge.fleet.console import create_app
 from edge.fleet.database import open_database
-from edge.fleet.people import SESSION_COOKIE, Dependencies
-from edge.fleet.reading import read
-from edge.fleet.traffic import SimulatedBox
-from edge.fleet.writing import Arrival, Writer
 from edge.messages.topics import Channel, Topic
 from edge.records import Priority, Reason, Status, Summary
-from edge.sync.retry import Protocol
-from edge.web.accounts import Accounts, Role
-from edge.web.accounts_file import AccountsFile
-from edge.web.lockout import Failures
-from edge.web.sessions import Sessions
 
 _LIMIT = 300.0
 _IMAGES_A_STUDY = 4 / 3
@@ -194,31 +181,6 @@ def probe_message(message_id: str) -> tuple[str, bytes]:
     return str(topic), msgspec.json.encode(summary)
 
 
-def measure_costs(folder: Path) -> None:
-    """CPU time of one message in the collector, without the socket: it says the same on a busy machine."""
-    engine = open_database(f"sqlite:///{folder}/costs.sqlite")
-    writer = Writer(engine)
-    boxes = [SimulatedBox(number, 1, failing=False) for number in range(1000)]
-    for box in boxes:
-        box.new_session()
-    now = time.time()
-    births = [said for box in boxes for said in box.birth(now, Protocol.MQTT_5)]
-    healths = [box.health(now, 0, None) for _ in range(5) for box in boxes]
-    summaries = [said for _ in range(8) for box in boxes for said in box.study(now)]
-    for name, messages in (("births", births), ("health", healths), ("summaries", summaries)):
-        begin = time.process_time()
-        said = [one for message in messages if (one := read(*message))]
-        middle = time.process_time()
-        for first in range(0, len(said), BATCH):
-            writer.write([Arrival(one, now, live=True) for one in said[first : first + BATCH]])
-        reading, writing = (middle - begin) / len(said) * 1e6, (time.process_time() - middle) / len(said) * 1e6
-        print(f"{len(said)} {name}: {reading:.0f} us to read and {writing:.0f} us to write each, in batches of {BATCH}")
-    begin = time.process_time()
-    upkeep.evaluate(engine, RULES, now, 60)
-    print(f"alarms of {len(boxes)} boxes: {(time.process_time() - begin) * 1000:.0f} ms", flush=True)
-    engine.dispose()
-
-
 def measure_load(bench: Bench, boxes: int, rate: float, seconds: float) -> None:
     """Boxes connected, messages a second into the store, publish to visible, and a storm."""
     with bench.collecting() as collector, bench.simulating("load.json", boxes, rate) as simulator:
@@ -305,72 +267,6 @@ def _settle(bench: Bench) -> None:
         count = bench.stored()
 
 
-def measure_overview(folder: Path, boxes: int, rows: int) -> None:
-    """The overview's time over a database with so many boxes and rows."""
-    engine = open_database(f"sqlite:///{folder}/large.sqlite")
-    now = time.time()
-    _fill(engine, boxes, rows, now)
-    file = AccountsFile(folder / "accounts")
-    account = Accounts(file).add("bench", uuid.uuid4().hex, Role.ADMINISTRATOR)
-    sessions = Sessions(file, time.time, 3600)
-    app = create_app(
-        Dependencies(
-            engine=engine.execution_options(reading=True),
-            accounts=Accounts(file),
-            sessions=sessions,
-            failures=Failures(file),
-            interval=60,
-            clock=time.time,
-        )
-    )
-    client = app.test_client()
-    client.set_cookie(SESSION_COOKIE, sessions.open(account))
-    for address in ("/", "/sites", "/boxes/site-1/box-1"):
-        times: list[float] = []
-        spent: list[float] = []
-        for _ in range(15):
-            begin, cpu = time.perf_counter(), time.process_time()
-            assert client.get(address).status_code == 200
-            times.append((time.perf_counter() - begin) * 1000)
-            spent.append((time.process_time() - cpu) * 1000)
-        low, median, high = statistics.quantiles(times, n=4)
-        target = " (target 200)" if address == "/" else ""
-        cpu_time = f"{statistics.median(spent):.0f} ms of CPU time"
-        print(f"{address}: median {median:.0f} ms ({low:.0f} to {high:.0f}), {cpu_time}{target}", flush=True)
-    print(f"over {boxes} boxes, {rows} summaries, {boxes * 24} health messages")
-    file.close()
-
-
-def _fill(engine: sql.Engine, boxes: int, rows: int, now: float) -> None:
-    hour = int(now) // 3600 * 3600
-    with engine.begin() as connection:
-        raw = connection.connection.driver_connection
-        assert raw is not None
-        raw.executemany(
-            "INSERT INTO boxes (id, site, box, first_seen_at, word, word_session, software, models, heard_at, session,"
-            " queue_depth, outbox_depth, disk_used)"
-            " VALUES (?, ?, ?, ?, 'ready', 's', '0.1.0', '[]', ?, 's', 0, 0, 0.5)",
-            ((n, f"site-{(n - 1) // 20 + 1}", f"box-{n}", now - 1e6, now) for n in range(1, boxes + 1)),
-        )
-        names = ("audit", "inference", "intake", "sync", "web")
-        raw.executemany(
-            "INSERT INTO services VALUES (?, ?, 'up', '', 0)", ((n, s) for n in range(1, boxes + 1) for s in names)
-        )
-        raw.executemany("INSERT INTO sessions VALUES (?, 's', ?, 0, 9, 10)", ((n, now) for n in range(1, boxes + 1)))
-        raw.executemany(
-            "INSERT INTO health VALUES (?, ?, 's', ?, ?, 0, 0, 0.5, 50, 100)",
-            ((n, h, h, now - 3600 * h) for n in range(1, boxes + 1) for h in range(24)),
-        )
-        raw.executemany(
-            "INSERT INTO days VALUES (?, ?, 100, 10, 12, 5)",
-            ((hour // 86400 - d, n) for d in range(90) for n in range(1, boxes + 1)),
-        )
-        raw.executemany(
-            "INSERT INTO summaries VALUES (?, ?, ?, 'clear', NULL, 0, 'm 1.0.0', 100, ?)",
-            ((i % boxes + 1, hour - i // boxes * 3600, f"{i:032x}", now) for i in range(rows)),
-        )
-
-
 def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
     """User and system time of a process so far (proc(5))."""
     fields = Path(f"/proc/{process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
@@ -404,15 +300,9 @@ def main() -> int:
     parser.add_argument("--boxes", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=2000)
     parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--costs", action="store_true", help="only what says the same on a busy machine")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scanside-fleet-") as name:
-        measure_costs(Path(name))
-        if options.costs:
-            measure_overview(Path(name), options.boxes, options.rows)
-            return 0
         bench = Bench(Path(name))
         bench.start_broker()
         try:
@@ -422,7 +312,6 @@ def main() -> int:
             sound = measure_kills(bench, options.kills) if options.kills else True
         finally:
             bench.end_broker()
-        measure_overview(Path(name), options.boxes, options.rows)
     return 0 if sound else 1
 
 

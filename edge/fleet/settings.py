@@ -11,7 +11,6 @@ import yaml
 from edge.config import ConfigError, Identifier, Mqtt, Port
 from edge.fleet.alarms import RULES, Rule
 
-Hours = Annotated[int, msgspec.Meta(ge=1, le=24 * 365)]
 Days = Annotated[int, msgspec.Meta(ge=1, le=36500)]
 
 

@@ -151,8 +151,8 @@ class Fleet:
         """End the sleep of `turn`; from any thread."""
         try:
             self._waker.send(b"\0")
-        except BlockingIOError:
-            return  # it is awake
+        except OSError:
+            return  # it is awake, or has ended
 
     def turn(self) -> None:
         """Do what is due, then wait for what happens."""

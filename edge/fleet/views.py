@@ -160,7 +160,9 @@ def graph(name: str, points: Sequence[tuple[float, float | None]], begin: float,
         x, y = (at - begin) / (end - begin) * WIDTH, HEIGHT - value / top * HEIGHT
         lines[-1].append(f"{x:.1f},{y:.1f}")
     values = [value for _, value in known]
-    text = f"{name}: between {min(values):g} and {max(values):g}, last {values[-1]:g}; {len(lines) - 1} gaps."
+    gaps = len(lines) - 1
+    broken = "no gap" if not gaps else "1 gap" if gaps == 1 else f"{gaps} gaps"
+    text = f"{name}: between {min(values):.4g} and {max(values):.4g}, last {values[-1]:.4g}; {broken}."
     return Graph(name, tuple(" ".join(line) for line in lines), top, text)
 
 
@@ -203,7 +205,7 @@ def lasting(seconds: float | None) -> str:
 
 def percent(share: float | None) -> str:
     """A share in percent; a dash when it is not known."""
-    return _NONE if share is None else f"{share * 100:.0f} %"
+    return _NONE if share is None else f"{share * 100:.0f}\N{NO-BREAK SPACE}%"
 
 
 def clock(at: float | None) -> str:

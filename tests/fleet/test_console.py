@@ -259,7 +259,7 @@ def test_a_graph_has_its_text_and_breaks_where_nothing_came(page: Page) -> None:
         page.now = NOW + 60 * number
         page.say(health(number, ts=page.now))
     answer = page.signed_in().get("/boxes/clinic/box-1")
-    assert "Disk used, percent: between 50 and 50, last 50; 1 gaps." in _text(answer)
+    assert "Disk used, percent: between 50 and 50, last 50; 1 gap." in _text(answer)
     assert len(re.findall(r"<polyline", answer.text)) == 6
     assert re.search(r"21:00:00 UTC 3 0 0 50 %", _text(answer))
 
