@@ -47,7 +47,7 @@ class Bench:
     """A broker, a database and the programs that work on them."""
 
     def __init__(self, folder: Path) -> None:
-        """The broker's session of the collector is made before anything is measured."""
+        """Nothing runs yet."""
         self.folder = folder
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
@@ -229,14 +229,16 @@ def measure_kills(bench: Bench, kills: int) -> bool:
     rng = random.Random(1)
     sound = True
     for victim in ("collector", "broker"):
+        with bench.collecting():
+            pass  # what is said before a collector was ever there is for nobody
         before = bench.stored()
         with bench.simulating(
-            f"{victim}.json", 100, 200, "--seed", str(rng.randrange(1 << 30)), "--seconds", str(6 * kills)
+            f"{victim}.json", 100, 200, "--seed", str(rng.randrange(1 << 30)), "--seconds", str(20 * kills)
         ) as boxes:
             done = _kill(bench, victim, boxes, rng)
         made = json.loads((bench.folder / f"{victim}.json").read_text())["summaries"]
         with bench.collecting():
-            _settle(bench)
+            _settle(bench, before + made)
         lost, doubled = made - (bench.stored() - before), bench.stored() - bench.rows()
         print(f"{done} x kill -9 of the {victim}: {made} summaries, lost = {lost}, doubled = {doubled}", flush=True)
         sound = sound and (victim == "broker" or lost == 0) and doubled == 0
@@ -258,13 +260,14 @@ def _kill(bench: Bench, victim: str, boxes: subprocess.Popen[bytes], rng: random
     return done
 
 
-def _settle(bench: Bench) -> None:
-    """Until nothing has come for a while."""
+def _settle(bench: Bench, expected: int) -> None:
+    """Until all have come, or nothing has for a minute; and then a while for what would be too much."""
     count, still = -1, 0
-    while still < 5:
+    while count < expected and still < 60:
         time.sleep(1)
         still = still + 1 if bench.stored() == count else 0
         count = bench.stored()
+    time.sleep(5)
 
 
 def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
