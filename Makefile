@@ -5,10 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INPUT ?=
 
-.PHONY: demo test lint bench clean
+.PHONY: demo demo-fleet test lint bench clean
 
 demo: $(VENV)/.demo  ## set up, then send radiographs through the whole appliance and show the page
 	@$(BIN)/python -m edge.demo $(if $(INPUT),--input "$(INPUT)")
+
+demo-fleet: $(VENV)/.demo  ## set up, then show twenty simulated boxes, one of them failing, in the manager's page
+	@$(BIN)/python -m edge.demo.fleet
 
 test: $(VENV)/.dev  ## set up, then run every test
 	@tests/install_system_packages
@@ -24,7 +27,7 @@ bench: $(VENV)/.dev  ## measure the README's claims, each beside its peer
 	@$(BIN)/python -m benchmarks
 
 clean:  ## remove what these targets made
-	rm -rf $(VENV) .demo .cache .mypy_cache .ruff_cache .pytest_cache build dist
+	rm -rf $(VENV) .demo .demo-fleet .cache .mypy_cache .ruff_cache .pytest_cache build dist
 
 $(VENV)/.demo: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from edge import config, config_file, events
 from edge.device.troubles import TroubleLog
 from edge.errors import ScansideError, UsageError
+from edge.fleet.command import add_fleet
 
 SERVICES = ("intake", "inference", "web", "sync", "audit")
 
@@ -322,6 +323,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_work(commands, common)
     _add_keeping(commands, common)
+    add_fleet(commands, common)
     return parser
 
 

@@ -2,7 +2,7 @@
 
 A support engineer searches by number. No template carries what comes from a patient, a study or a file's name.
 Numbers: 1xx appliance, 2xx intake, 3xx store, 4xx inference, 5xx sync, 6xx web, 7xx device,
-8xx audit trail.
+8xx audit trail, 9xx the manager of a fleet.
 """
 
 from __future__ import annotations
@@ -195,6 +195,20 @@ AUDIT_UNREADABLE = Event(
     806,
     logging.ERROR,
     "audit record {number} does not open, it was not sealed here: left out; see `scanside audit verify`",
+)
+
+FLEET_COLLECTING = Event(900, logging.INFO, "collecting from {host}:{port} with MQTT {protocol}, session {session}")
+FLEET_LINK_DOWN = Event(901, logging.WARNING, "no connection to {host}:{port}: {error}; trying again")
+FLEET_KEPT_APART = Event(902, logging.WARNING, "{count} messages kept apart: {reasons}")
+FLEET_DATABASE_FAILED = Event(
+    903, logging.ERROR, "the fleet's database cannot be used ({error}): nothing is acknowledged; again in {delay:.0f} s"
+)
+FLEET_ALARM = Event(904, logging.WARNING, "alarm {rule} {word} for box {box}")
+FLEET_CONSOLE_READY = Event(905, logging.INFO, "fleet page ready: http://{host}:{port}/")
+FLEET_SIMULATED = Event(
+    906,
+    logging.INFO,
+    "simulated {connected} of {boxes} boxes connected, {delivered} messages delivered, {waiting} wait",
 )
 
 

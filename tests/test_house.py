@@ -16,7 +16,7 @@ FLOORS = [
     {"records", "events", "errors", "config", "config_file", "identity", "file_meta", "messages"},
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},
-    {"cli", "appliance", "doctor", "demo", "keeping"},
+    {"cli", "appliance", "doctor", "demo", "keeping", "fleet"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Services are started by name, and the rooms of one floor stand apart, but for these.
@@ -26,6 +26,8 @@ ALLOWED_ACROSS = {
     ("cli", "appliance"),
     ("cli", "doctor"),
     ("cli", "keeping"),
+    ("cli", "fleet"),
+    ("demo", "fleet"),
     ("messages", "records"),
     ("config", "errors"),
 }

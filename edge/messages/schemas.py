@@ -19,12 +19,14 @@ def schema(name: str) -> dict[str, Any]:
 
     Every field is sent with every message, so every field is required, and no other is allowed.
     """
-    document = msgspec.json.schema(MESSAGES[name])
+    message = MESSAGES[name]
+    document = msgspec.json.schema(message)
+    version = str(msgspec.structs.fields(message)[0].default).rpartition("/")[2]
     for definition in document["$defs"].values():
         definition["description"] = inspect.cleandoc(definition["description"])
         if "properties" in definition:
             definition["required"] = list(definition["properties"])
-    return {"$schema": _DIALECT, "$id": f"urn:scanside:{name}:1", **document}
+    return {"$schema": _DIALECT, "$id": f"urn:scanside:{name}:{version}", **document}
 
 
 def write_schemas(folder: Path = FOLDER) -> None:

@@ -113,6 +113,7 @@ class Health(Record, frozen=True, kw_only=True):
     Attributes:
         ts: The moment.
         session: The connection that it was said on.
+        seq: Which health message of this connection it is, from 0: a number that never comes tells of a lost one.
         uptime_seconds: Since the box was switched on.
         services: Each service by its name.
         queue: Images without a result.
@@ -124,9 +125,10 @@ class Health(Record, frozen=True, kw_only=True):
         temperature_celsius: The hottest sensor.
     """
 
-    schema: Literal["scanside.health/1"] = "scanside.health/1"
+    schema: Literal["scanside.health/2"] = "scanside.health/2"
     ts: Time
     session: Session
+    seq: Count
     uptime_seconds: Seconds
     services: tuple[ServiceState, ...]
     queue: Waiting | None

@@ -33,6 +33,7 @@ class Announcer:
         self._said: dict[str, bytes] = {}
         self._refused: set[str] = set()
         self._health_at = 0.0
+        self._healths = 0
 
     def will(self, session: str) -> Outgoing:
         """What the broker is to say when the connection that is about to be opened breaks."""
@@ -46,6 +47,7 @@ class Announcer:
         self._refused.clear()
         self._state = telemetry.state("ready", self._session, time.time())
         self._health_at = 0.0
+        self._healths = 0
 
     def speak(self, accounts: Mapping[str, Health], outbox: tuple[int, float | None] | None) -> None:
         """Say what is new, as far as the link has room: state and birth first, then the services, then health."""
@@ -58,6 +60,7 @@ class Announcer:
         if time.monotonic() >= self._health_at and self._link.room:
             self._health_at = time.monotonic() + self._health_interval
             self._link.publish(self._health(accounts, outbox))
+            self._healths += 1
             while self._refused:
                 self._said.pop(self._refused.pop(), None)
 
@@ -74,6 +77,7 @@ class Announcer:
     def _health(self, accounts: Mapping[str, Health], outbox: tuple[int, float | None] | None) -> Outgoing:
         message = telemetry.figures(
             session=self._session,
+            seq=self._healths,
             accounts=accounts,
             box=read_vitals(self._config.state_dir / "outbox"),
             outbox=outbox,

@@ -59,6 +59,7 @@ def service(account: health.Health) -> types.ServiceState:
 def figures(
     *,
     session: str,
+    seq: int,
     accounts: Mapping[str, health.Health],
     box: vitals.Vitals,
     outbox: tuple[int, float | None] | None,
@@ -69,6 +70,7 @@ def figures(
 
     Args:
         session: The connection.
+        seq: How many of these it has said before.
         accounts: What each service says.
         box: Disk, memory, load, temperature.
         outbox: How many messages wait, and since when the oldest does; None when that is not known.
@@ -79,6 +81,7 @@ def figures(
     return types.Health(
         ts=time(now),
         session=session,
+        seq=seq,
         uptime_seconds=int(uptime),
         services=tuple(service(accounts[name]) for name in sorted(accounts)),
         queue=_waiting(details.get("queue_depth"), details.get("oldest_uptime"), uptime),

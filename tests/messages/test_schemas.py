@@ -71,5 +71,8 @@ def test_the_words_for_a_service_are_those_of_the_box() -> None:
 
 
 def test_each_message_names_its_version() -> None:
-    assert set(schema_ids()) == {f"scanside.{name}/1" for name in MESSAGES}
+    versions = {schema_id.partition("/")[0]: int(schema_id.partition("/")[2]) for schema_id in schema_ids()}
+    assert set(versions) == {f"scanside.{name}" for name in MESSAGES}
+    for name in MESSAGES:
+        assert document(name)["$id"] == f"urn:scanside:{name}:{versions[f'scanside.{name}']}"
     assert State.__struct_fields__[0] == "schema"

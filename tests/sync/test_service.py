@@ -60,7 +60,7 @@ def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None
         "state/1",
         "about/1",
         "service/1",
-        "health/1",
+        "health/2",
         "summary/1",
     }
     assert _tail(ours[0]) == "-/status/state/-"
@@ -72,6 +72,20 @@ def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None
         assert properties.ContentType == "application/json"
         if FINDING in message.topic:
             assert 30 * 86400 - 60 <= properties.MessageExpiryInterval <= 30 * 86400
+
+
+def test_health_is_numbered_anew_on_each_connection(watcher: Watcher, sync: SyncProcess) -> None:
+    def numbers(seen: list[paho.MQTTMessage]) -> list[int]:
+        return [msgspec.json.decode(message.payload)["seq"] for message in seen if _tail(message) == "-/m/health/-"]
+
+    sync.start()
+    watcher.until(lambda seen: len(numbers(seen)) >= 2, "two healths")
+    sync.stop()
+    watcher.settle()
+    before = len(numbers(watcher.seen))
+    sync.start()
+    watcher.until(lambda seen: len(numbers(seen)) > before, "a health of the next connection")
+    assert numbers(watcher.seen)[: before + 1] == [*range(before), 0]
 
 
 def test_only_what_is_a_state_is_retained(broker: Mosquitto, watcher: Watcher, sync: SyncProcess) -> None:

@@ -46,16 +46,23 @@ def _model(name: str, version: str = "1.0.0", digest: str = DIGEST, engine: str 
 
 def _figures(account: Health, outbox: tuple[int, float | None] | None = (7, NOW - 3600.5)) -> dict[str, object]:
     message = telemetry.figures(
-        session=SESSION, accounts={account.service: account}, box=VITALS, outbox=outbox, uptime=UPTIME, now=NOW
+        session=SESSION,
+        seq=2,
+        accounts={account.service: account},
+        box=VITALS,
+        outbox=outbox,
+        uptime=UPTIME,
+        now=NOW,
     )
     return check("health", msgspec.json.encode(message))
 
 
 def test_health() -> None:
     assert _figures(_account("inference", INFERENCE)) == {
-        "schema": "scanside.health/1",
+        "schema": "scanside.health/2",
         "ts": "2026-11-20T23:42:11Z",
         "session": SESSION,
+        "seq": 2,
         "uptime_seconds": 99,
         "services": [
             {
@@ -106,7 +113,9 @@ def test_the_birth() -> None:
         for name in ("cxr-pneumonia", "cxr-lungs")
     ]
     assert (birth["software"], birth["protocol"], birth["capabilities"]) == ("0.1.0", "5", [])
-    assert birth["schemas"] == [f"scanside.{name}/1" for name in ("about", "health", "service", "state", "summary")]
+    assert birth["schemas"] == [
+        f"scanside.{name}" for name in ("about/1", "health/2", "service/1", "state/1", "summary/1")
+    ]
 
 
 def test_a_birth_before_the_models_are_loaded() -> None:

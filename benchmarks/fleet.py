@@ -1,0 +1,322 @@
+"""The manager's side at scale: boxes connected, messages a second, a storm of reconnections, kill -9.
+
+`python -m benchmarks.fleet [--boxes 5000] [--rate 2000] [--seconds 60] [--kills 10]`. Real Mosquitto,
+one collector, SQLite, every part a process of its own on this machine; the simulator's work counts against the rest.
+Not in `make bench`: it takes minutes. Exit status 1 when a killed collector lost or doubled anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import paho.mqtt.client as paho
+import sqlalchemy as sql
+import yaml
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge.fleet import database as db
+from edge.fleet.database import open_database
+from edge.messages.topics import Channel, Topic
+from edge.records import Priority, Reason, Status, Summary
+
+_LIMIT = 300.0
+_IMAGES_A_STUDY = 4 / 3
+_PROBE = ("bench", "probe")
+
+
+class Bench:
+    """A broker, a database and the programs that work on them."""
+
+    def __init__(self, folder: Path) -> None:
+        """Nothing runs yet."""
+        self.folder = folder
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = int(probe.getsockname()[1])
+        self._broker: subprocess.Popen[bytes] | None = None
+        mqtt = {"host": "127.0.0.1", "port": self.port, "tls": False}
+        self.config = folder / "fleet.yaml"
+        self.config.write_text(yaml.safe_dump({"mqtt": mqtt, "state_dir": str(folder)}), encoding="utf-8")
+        self.engine = open_database(f"sqlite:///{folder}/fleet.sqlite")
+        self.reading = self.engine.execution_options(reading=True)
+
+    def start_broker(self) -> None:
+        """Mosquitto with the fleet kit's limits, without TLS."""
+        program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
+        if program is None:
+            sys.exit("Mosquitto is missing: run tests/install_system_packages")
+        settings = (
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n"
+            f"persistence_location {self.folder}/\nmax_queued_messages 1000000\nautosave_interval 10\nlog_type none\n"
+        )
+        (self.folder / "mosquitto.conf").write_text(settings, encoding="ascii")
+        command = [program, "-c", str(self.folder / "mosquitto.conf")]
+        self._broker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        _await(lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0)
+
+    @property
+    def broker(self) -> subprocess.Popen[bytes]:
+        """The broker's process."""
+        assert self._broker
+        return self._broker
+
+    def end_broker(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End it in this way."""
+        self.broker.send_signal(number)
+        self.broker.wait()
+
+    @contextmanager
+    def running(self, work: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
+        """One of the fleet's programs; its log is `<work>.log`."""
+        with (self.folder / f"{work}.log").open("ab") as log:
+            command = [sys.executable, "-m", "edge.cli", "fleet", work, *options]
+            process = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
+            try:
+                yield process
+            finally:
+                process.terminate()
+                process.wait()
+
+    def collecting(self) -> Any:
+        """A collector, from when it collects on."""
+        begun = self.log("collect").count("SC900")
+        return self._ready(self.running("collect", "--config", str(self.config)), begun)
+
+    @contextmanager
+    def _ready(self, running: Any, begun: int) -> Iterator[subprocess.Popen[bytes]]:
+        with running as process:
+            _await(lambda: self.log("collect").count("SC900") > begun)
+            yield process
+
+    def simulating(self, report: str, boxes: int, rate: float, *options: str) -> Any:
+        """Boxes that together make `rate` summaries a second."""
+        studies = rate / boxes * 3600 / _IMAGES_A_STUDY
+        fixed = ("--to", f"127.0.0.1:{self.port}", "--boxes", str(boxes), "--outages-per-day", "0")
+        more = ("--studies-per-hour", f"{studies:.3f}", "--report", str(self.folder / report))
+        return self.running("simulate", *fixed, *more, *options)
+
+    def log(self, work: str) -> str:
+        """What it has logged."""
+        file = self.folder / f"{work}.log"
+        return file.read_text("utf-8") if file.exists() else ""
+
+    def stored(self) -> int:
+        """Summaries in the store, by the counts a day."""
+        with self.reading.connect() as connection:
+            return int(
+                connection.execute(sql.select(sql.func.coalesce(sql.func.sum(db.days.c.results), 0))).scalar_one()
+            )
+
+    def rows(self) -> int:
+        """Summaries in the store, row by row."""
+        with self.reading.connect() as connection:
+            return int(connection.execute(sql.select(sql.func.count()).select_from(db.summaries)).scalar_one())
+
+
+class Probe:
+    """Publishes a summary now and then, and looks when it is visible in the store."""
+
+    def __init__(self, bench: Bench) -> None:
+        """Connected."""
+        self._bench = bench
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, "probe", protocol=paho.MQTTv5)
+        self._client.connect("127.0.0.1", bench.port)
+        self._client.loop_start()
+        self.seconds: list[float] = []
+
+    def once(self) -> None:
+        """One message: from publish to visible."""
+        message_id, begin = uuid.uuid4().hex, time.monotonic()
+        self._client.publish(*probe_message(message_id), qos=1)
+        seen = sql.select(db.summaries.c.hour).where(db.summaries.c.message_id == message_id)
+        box = sql.select(db.boxes.c.id).where(db.boxes.c.box == _PROBE[1]).scalar_subquery()
+        seen = seen.where(db.summaries.c.box_id == box)
+
+        def visible() -> bool:
+            with self._bench.reading.connect() as connection:
+                return connection.execute(seen).first() is not None
+
+        _await(visible)
+        self.seconds.append(time.monotonic() - begin)
+
+    def stop(self) -> None:
+        """Disconnect."""
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+def probe_message(message_id: str) -> tuple[str, bytes]:
+    """Topic and payload of a summary."""
+    summary = Summary(
+        message_id=message_id,
+        hour=datetime.now(UTC).strftime("%Y-%m-%dT%H"),
+        status=Status.NOT_ANALYSED,
+        reason=Reason.UNDER_AGE,
+        priority=Priority.ROUTINE,
+        findings=(),
+        quality=(),
+        model=None,
+        latency_ms=1,
+    )
+    site, box = _PROBE
+    topic = Topic(site=site, box=box, service="inference", channel=Channel.FINDING, name="image", id=message_id)
+    return str(topic), msgspec.json.encode(summary)
+
+
+def measure_load(bench: Bench, boxes: int, rate: float, seconds: float) -> None:
+    """Boxes connected, messages a second into the store, publish to visible, and a storm."""
+    with bench.collecting() as collector, bench.simulating("load.json", boxes, rate) as simulator:
+        begin = time.monotonic()
+        while (connected := _connected(bench)) < boxes and time.monotonic() - begin < 180:
+            time.sleep(1)
+        print(f"connected: {connected} boxes (target 5,000)", flush=True)
+        works = {"collector": collector, "broker": bench.broker, "simulator": simulator}
+        spent = {name: _cpu_seconds(work) for name, work in works.items()}
+        probe, before, begin = Probe(bench), bench.stored(), time.monotonic()
+        while time.monotonic() - begin < seconds:
+            probe.once()
+            time.sleep(0.2)
+        stored, elapsed = bench.stored() - before, time.monotonic() - begin
+        p95 = statistics.quantiles(probe.seconds, n=20)[18] if len(probe.seconds) > 1 else probe.seconds[0]
+        waiting = _waiting(bench)
+        print(
+            f"into the store: {stored / elapsed:.0f} summaries/s of {rate:.0f} asked for (target 2,000), {waiting} wait"
+        )
+        print(f"publish to visible: p95 {p95:.2f} s of {len(probe.seconds)} (target under 2)", flush=True)
+        spent = {name: _cpu_seconds(work) - spent[name] for name, work in works.items()}
+        per_message = ", ".join(f"{name} {seconds / max(1, stored) * 1e6:.0f}" for name, seconds in spent.items())
+        print(f"microseconds of CPU time for each summary: {per_message}", flush=True)
+        probe.stop()
+
+
+def measure_storm(bench: Bench, boxes: int, rate: float) -> None:
+    """All boxes lose their connections at once: until all are back and nothing waits."""
+    with bench.collecting(), bench.simulating("storm.json", boxes, rate, "--storm-seconds", "90"):
+        begin = time.monotonic()
+        while _connected(bench) < boxes and time.monotonic() - begin < 85:
+            time.sleep(1)
+        time.sleep(max(0.0, 90 - (time.monotonic() - begin)))
+        down = time.monotonic()
+        while (_connected(bench) < boxes or _waiting(bench) > rate) and time.monotonic() - down < 80:
+            time.sleep(1)
+        back, waiting = _connected(bench), _waiting(bench)
+        took = time.monotonic() - down
+        print(
+            f"storm: {back} of {boxes} back and {waiting} summaries waiting after {took:.0f} s (target 180)", flush=True
+        )
+
+
+def measure_kills(bench: Bench, kills: int) -> bool:
+    """Kill the collector at random while boxes talk, then the broker; whether nothing was lost or doubled."""
+    rng = random.Random(1)
+    sound = True
+    for victim in ("collector", "broker"):
+        with bench.collecting():
+            pass  # what is said before a collector was ever there is for nobody
+        before = bench.stored()
+        with bench.simulating(
+            f"{victim}.json", 100, 200, "--seed", str(rng.randrange(1 << 30)), "--seconds", str(20 * kills)
+        ) as boxes:
+            done = _kill(bench, victim, boxes, rng)
+        made = json.loads((bench.folder / f"{victim}.json").read_text())["summaries"]
+        with bench.collecting():
+            _settle(bench, before + made)
+        lost, doubled = made - (bench.stored() - before), bench.stored() - bench.rows()
+        print(f"{done} x kill -9 of the {victim}: {made} summaries, lost = {lost}, doubled = {doubled}", flush=True)
+        sound = sound and (victim == "broker" or lost == 0) and doubled == 0
+    return sound
+
+
+def _kill(bench: Bench, victim: str, boxes: subprocess.Popen[bytes], rng: random.Random) -> int:
+    done = 0
+    while boxes.poll() is None:
+        with bench.collecting() as collector:
+            while boxes.poll() is None:
+                time.sleep(rng.uniform(1, 4))
+                done += 1
+                if victim == "collector":
+                    collector.kill()
+                    break
+                bench.end_broker(signal.SIGKILL)
+                bench.start_broker()
+    return done
+
+
+def _settle(bench: Bench, expected: int) -> None:
+    """Until all have come, or nothing has for a minute; and then a while for what would be too much."""
+    count, still = -1, 0
+    while count < expected and still < 60:
+        time.sleep(1)
+        still = still + 1 if bench.stored() == count else 0
+        count = bench.stored()
+    time.sleep(5)
+
+
+def _cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """User and system time of a process so far (proc(5))."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _last(bench: Bench, pattern: str) -> int:
+    found = re.findall(pattern, bench.log("simulate"))
+    return int(found[-1]) if found else 0
+
+
+def _connected(bench: Bench) -> int:
+    return _last(bench, r"simulated (\d+) of")
+
+
+def _waiting(bench: Bench) -> int:
+    return _last(bench, r"delivered, (\d+) wait")
+
+
+def _await(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _LIMIT
+    while not happened():
+        if time.monotonic() > deadline:
+            sys.exit("what was waited for never came")
+        time.sleep(0.01)
+
+
+def main() -> int:
+    """Run all; the exit status."""
+    parser = argparse.ArgumentParser(prog="benchmarks.fleet")
+    parser.add_argument("--boxes", type=int, default=5000)
+    parser.add_argument("--rate", type=float, default=2000)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--kills", type=int, default=10)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="scanside-fleet-") as name:
+        bench = Bench(Path(name))
+        bench.start_broker()
+        try:
+            measure_load(bench, options.boxes, options.rate, options.seconds)
+            (bench.folder / "simulate.log").unlink()
+            measure_storm(bench, options.boxes, options.rate / 10)
+            sound = measure_kills(bench, options.kills) if options.kills else True
+        finally:
+            bench.end_broker()
+    return 0 if sound else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

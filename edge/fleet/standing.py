@@ -1,0 +1,123 @@
+"""How a box is, told from what was last heard of it and from the clock alone. Pure.
+
+A box is never said to run on old data: `running` needs a health message within three of its intervals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+INTERVALS = 3
+"""Health messages that may fail to come before a box counts as late: one missed beat is nothing."""
+
+LOST_AFTER = 900.0
+"""Seconds of silence after which a box counts as lost, whatever its interval is, unless three of those are longer."""
+
+_LEAST_IMAGES = 20
+
+
+class Condition(StrEnum):
+    """In the order in which a person should look."""
+
+    LOST = "lost"
+    DEGRADED = "degraded"
+    LATE = "late"
+    NEVER = "never heard"
+    STOPPED = "stopped"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What is known of one box. Times are the manager's, in seconds since the epoch; None where nothing was heard.
+
+    Attributes:
+        id: Its number in the database.
+        first_seen_at: When its first message came.
+        word: The last of `ready`, `stopping`, `lost`, and the session that it is about.
+        heard_at: When its last health message came.
+        session: The connection on which that was said.
+        clock_off: The box's clock less the manager's, in seconds.
+        not_up: How many of its services are not up.
+        missing: Health messages that should have come between the first and the last that came of that connection.
+        connections: How many it opened within a day.
+        results: Answers of the last seven days, of which the others are parts.
+    """
+
+    id: int
+    site: str
+    box: str
+    first_seen_at: float
+    word: str | None = None
+    word_session: str | None = None
+    heard_at: float | None = None
+    session: str | None = None
+    clock_off: float | None = None
+    software: str | None = None
+    models: str = ""
+    uptime: int | None = None
+    queue_depth: int | None = None
+    queue_oldest: int | None = None
+    outbox_depth: int | None = None
+    outbox_oldest: int | None = None
+    disk_used: float | None = None
+    temperature: float | None = None
+    latency_p95: float | None = None
+    not_up: int = 0
+    missing: int = 0
+    connections: int = 0
+    results: int = 0
+    flagged: int = 0
+    refused: int = 0
+    warned: int = 0
+
+    @property
+    def born(self) -> bool:
+        """Whether its birth came: which software and models it has is known."""
+        return self.software is not None
+
+
+def condition(facts: Facts, now: float, interval: float) -> Condition:
+    """How the box is.
+
+    Args:
+        facts: What is known.
+        now: Seconds since the epoch.
+        interval: Seconds between two health messages of a box.
+    """
+    if facts.heard_at is None:
+        return Condition.NEVER
+    if facts.word_session == facts.session and facts.word in ("lost", "stopping"):
+        return Condition.LOST if facts.word == "lost" else Condition.STOPPED
+    silent = now - facts.heard_at
+    if silent > max(LOST_AFTER, INTERVALS * interval):
+        return Condition.LOST
+    if silent > INTERVALS * interval or silent < -INTERVALS * interval:
+        return Condition.LATE  # a clock of the manager's that was set back proves nothing
+    return Condition.DEGRADED if facts.not_up else Condition.RUNNING
+
+
+def measures(facts: Facts, now: float, interval: float) -> dict[str, float | None]:
+    """What the alarm rules look at. What a silent box said last is not known any more: None."""
+    state = condition(facts, now, interval)
+    fresh = state in (Condition.RUNNING, Condition.DEGRADED)
+    silent = None if facts.heard_at is None else max(0.0, now - facts.heard_at)
+    if silent is not None and state is Condition.STOPPED:
+        silent = 0.0  # it left on purpose
+    now_known = {
+        "services_not_up": facts.not_up,
+        "queue_oldest_seconds": facts.queue_oldest or 0,
+        "outbox_oldest_seconds": facts.outbox_oldest or 0,
+        "disk_used": facts.disk_used,
+        "clock_off_seconds": None if facts.clock_off is None else abs(facts.clock_off),
+        "temperature_celsius": facts.temperature,
+        "messages_missing": facts.missing,
+        "connections_a_day": facts.connections,
+    }
+    return {
+        "silent_seconds": silent,
+        "never_heard_seconds": now - facts.first_seen_at if facts.heard_at is None else 0.0,
+        "refusal_rate": facts.refused / facts.results if facts.results >= _LEAST_IMAGES else None,
+        **{name: value if fresh else None for name, value in now_known.items()},
+    }

@@ -1,0 +1,90 @@
+"""What boxes say, for tests: valid messages under valid topics."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from edge.messages.topics import Channel, Topic
+from edge.messages.types import About, Disk, Health, Model, ServiceState, State, Waiting
+from edge.records import ModelUsed, Priority, Reason, Status, Summary
+
+NOW = 1_764_104_400.0  # 2025-11-25T21:00:00Z
+SESSION, OTHER_SESSION = "0" * 31 + "1", "0" * 31 + "2"
+DIGEST = "sha256:" + "0" * 64
+
+
+def topic(box: str, tail: str, site: str = "clinic") -> str:
+    return f"scanside/1/{site}/{box}/{tail}"
+
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
+
+
+def state(word: Any = "ready", session: str = SESSION) -> State:
+    return State(state=word, session=session, ts=moment(NOW))
+
+
+def about(session: str = SESSION) -> About:
+    model = Model(id="cxr-pneumonia", version="1.0.0", digest=DIGEST, engine="openvino")
+    return About(session=session, software="0.1.0", protocol="5", models=(model,), schemas=(), capabilities=())
+
+
+def service(name: str = "inference", word: Any = "up", reason: str = "") -> ServiceState:
+    return ServiceState(service=name, state=word, reason=reason, since=moment(NOW))
+
+
+def health(seq: int = 0, session: str = SESSION, ts: float = NOW, **changes: Any) -> Health:
+    message = Health(
+        ts=moment(ts),
+        session=session,
+        seq=seq,
+        uptime_seconds=60,
+        services=(),
+        queue=Waiting(depth=0, oldest_seconds=None),
+        latency=None,
+        outbox=Waiting(depth=0, oldest_seconds=None),
+        disk=Disk(total_bytes=100, free_bytes=50, used=0.5),
+        memory_available_bytes=None,
+        load=0.5,
+        temperature_celsius=50.0,
+    )
+    return msgspec.structs.replace(message, **changes)
+
+
+def summary(status: Status = Status.CLEAR, hour: str = "2025-11-25T20", **changes: Any) -> Summary:
+    refused = status is Status.NOT_ANALYSED
+    model = ModelUsed(id="cxr-pneumonia", version="1.0.0", digest=DIGEST, engine="openvino", precision="int8")
+    message = Summary(
+        message_id=uuid.uuid4().hex,
+        hour=hour,
+        status=status,
+        reason=Reason.UNDER_AGE if refused else None,
+        priority=Priority.ROUTINE,
+        findings=(),
+        quality=(),
+        model=None if refused else model,
+        latency_ms=120,
+    )
+    return msgspec.structs.replace(message, **changes)
+
+
+def addressed(message: Any, box: str = "box-1", site: str = "clinic") -> tuple[str, bytes]:
+    """Topic and payload, as the contract puts them."""
+    levels: dict[type, dict[str, Any]] = {
+        State: {"channel": Channel.STATUS, "name": "state"},
+        About: {"channel": Channel.STATUS, "name": "about"},
+        Health: {"channel": Channel.MEASUREMENT, "name": "health"},
+        ServiceState: {"channel": Channel.STATUS, "name": "health"},
+        Summary: {"channel": Channel.FINDING, "name": "image", "service": "inference"},
+    }
+    given = dict(levels[type(message)])
+    if isinstance(message, ServiceState):
+        given["service"] = message.service
+    if isinstance(message, Summary):
+        given["id"] = message.message_id
+    return str(Topic(site=site, box=box, **given)), msgspec.json.encode(message)
