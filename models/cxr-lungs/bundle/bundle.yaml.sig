@@ -1,1 +1,1 @@
-WnnoEg4DsdHYkZGBsxvXdTAjuyCMEQDLltPfaxpAXVutAuONr+5GeDKQcRnMkbtYKGz+CzsdIHBZVq8GXC2qDg==
+Fnh9WYqaFHlettL/EK2XZ2vYdxrMu039Hqcw5m/2xz1x81qxMatUKDGi0sM5kyhy+De9jRFWS1zyLgVIG4dzCQ==
