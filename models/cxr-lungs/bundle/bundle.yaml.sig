@@ -1,1 +1,1 @@
-Fnh9WYqaFHlettL/EK2XZ2vYdxrMu039Hqcw5m/2xz1x81qxMatUKDGi0sM5kyhy+De9jRFWS1zyLgVIG4dzCQ==
+P1B6MRwVn/i1kuHRnOsGtP+cK1JFkQorwPEo0v/vyggcdjHwwB1D+2WVQnqKcB7qWDgS680Bt8UCMaGpHVqxCA==
