@@ -10,7 +10,9 @@ from monai.networks.nets.resnet import resnet18
 from torch import Tensor, nn
 from torch.nn import functional
 
-_UNET_FEATURES = (16, 32, 64, 96, 128, 16)
+_UNET_FEATURES = (24, 32, 64, 96, 128, 24)
+_FOLD = 2
+"""Pixels of each side that become channels: the U-Net works on quarters of the image, and none of its detail is lost."""
 
 
 class Classifier(nn.Module):
@@ -31,16 +33,17 @@ class Classifier(nn.Module):
 
 
 class UNet(nn.Module):
-    """MONAI's basic U-Net (Ronneberger et al. 2015, batch norms instead of instance norms) at half the resolution.
+    """MONAI's basic U-Net (Ronneberger et al. 2015, batch norms instead of instance norms) on folded pixels.
 
-    The outline of a lung is smooth: halving costs nothing that the masks resolve, and saves three quarters of the time.
+    Two by two pixels enter as four channels and leave as four (sub-pixel convolution, Shi et al. 2016): nearly the speed
+    of half the resolution, with the outline drawn at the whole.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.unet = BasicUNet(
             spatial_dims=2,
-            in_channels=1,
+            in_channels=_FOLD * _FOLD,
             out_channels=1,
             features=_UNET_FEATURES,
             act=("relu", {"inplace": True}),
@@ -48,12 +51,12 @@ class UNet(nn.Module):
             upsample="nontrainable",
         )
         self.unet.final_conv = nn.Identity()
-        self.head = nn.Conv2d(_UNET_FEATURES[-1], 1, kernel_size=1)
+        self.head = nn.Conv2d(_UNET_FEATURES[-1], _FOLD * _FOLD, kernel_size=3, padding=1)
 
     def forward(self, image: Tensor) -> tuple[Tensor]:
         """Mask [N, 1, H, W] in 0..1; H and W are multiples of 32."""
-        logits = self.head(self.unet(functional.avg_pool2d(image * 2.0 - 1.0, 2)))
-        return (torch.sigmoid(functional.interpolate(logits, scale_factor=2.0, mode="bilinear")),)
+        logits = self.head(self.unet(functional.pixel_unshuffle(image * 2.0 - 1.0, _FOLD)))
+        return (torch.sigmoid(functional.pixel_shuffle(logits, _FOLD)),)
 
 
 def densenet121(findings: int) -> nn.Module:
