@@ -138,10 +138,14 @@ def _refusals(made: Made, statistics: Statistics, limits: Familiarity) -> tuple[
 def _checks(made: Made, bundle: Bundle) -> tuple[Check, ...]:
     """Everything that the gate judges, on the test split."""
     work, data = made.work, made.work.dataset
-    answers = masks = None
+    answers = with_copies = masks = None
+    more: tuple[Check, ...] = ()
+    judged: judging.Judged = "copies" if work.recipe.gate.copies else "test"
     positive = data.targets[data.indices("test")] > 0.5
     if work.recipe.task == "classification":
         answers = judging.answers_of(bundle, made.kept, "test", positive)
+        with_copies = judging.answers_of(bundle, made.kept, judged, positive)
+        more = judging.against_float_training(with_copies, made.kept, judged, work.recipe)
     else:
         given = {engine: made.kept[f"{engine}/test/dice"] for engine in ENGINES}
         masks = gate.Masks(reference=made.kept[f"{answering.FP32}/test/dice"], engines=given)
@@ -150,6 +154,7 @@ def _checks(made: Made, bundle: Bundle) -> tuple[Check, ...]:
     must = None if gated is None or gated.refused is None else gated.refused.name
     evidence = Evidence(
         answers=answers,
+        answers_with_copies=with_copies,
         masks=masks,
         speedups={each.engine: each.speedup for each in made.speed.latencies},
         capped_shifts=made.speed.capped_shifts,
@@ -157,7 +162,6 @@ def _checks(made: Made, bundle: Bundle) -> tuple[Check, ...]:
         refused={each.engine: each.refused.value for each in refusals if each.dataset == must},
         refused_own={each.engine: each.refused.value for each in refusals if not each.wanted},
     )
-    more = () if answers is None else judging.against_float_training(bundle, made.kept, positive, work.recipe)
     return (*gate.check(evidence, work.recipe.gate), *more)
 
 

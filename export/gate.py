@@ -60,6 +60,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that the gate judges; the split is the test split. Mappings go by engine."""
 
     answers: Answers | None = None
+    answers_with_copies: Answers | None = None
+    """The same with changed copies of the images, where drops and flips are judged on these."""
     masks: Masks | None = None
     speedups: Mapping[str, float]
     """How many times faster INT8 is than FP32 in the same engine (`export.latency`)."""
@@ -101,7 +103,7 @@ def check(evidence: Evidence, recipe: GateRecipe) -> tuple[Check, ...]:
         raise ValueError("evidence without answers and without masks judges nothing; give the one of the model's task")
     checks: list[Check] = []
     if evidence.answers is not None:
-        checks += drops(evidence.answers, recipe)
+        checks += drops(evidence.answers_with_copies or evidence.answers, recipe)
         for case in _cases(evidence.answers):
             checks += _reached(case, evidence.answers.default_point, recipe)
     if evidence.masks is not None:

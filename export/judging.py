@@ -1,7 +1,7 @@
 """From what the engines answered to calibration, operating points, limits and figures. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -12,7 +12,7 @@ from edge.inference.engines import ENGINES
 from edge.inference.explanation import box_of
 from export import gate
 from export.answering import FLOAT_TRAINING, FP32
-from export.datasets import Dataset, Split
+from export.datasets import Dataset
 from export.evaluation import (
     UNKNOWN,
     Calibration,
@@ -31,6 +31,8 @@ from export.recipe import Recipe
 
 Kept = Mapping[str, NDArray[Any]]
 """What `export.answering.write_answers` wrote."""
+Judged = Literal["test", "copies"]
+"""The test split, or it and its changed copies."""
 
 
 def with_points(
@@ -62,29 +64,34 @@ def with_points(
     return msgspec.structs.replace(draft, findings=tuple(specs), operating_points=points)
 
 
-def answers_of(bundle: Bundle, kept: Kept, split: Split, positive: NDArray[np.bool_]) -> gate.Answers:
-    """A split's logits in the shape that the gate judges."""
+def answers_of(bundle: Bundle, kept: Kept, images: Judged, positive: NDArray[np.bool_]) -> gate.Answers:
+    """The logits of the test split, or of it and its copies, in the shape that the gate judges.
+
+    Args:
+        bundle: With calibration and operating points.
+        kept: What the engines answered.
+        images: Which.
+        positive: [N, K] of the test split; copies have the truth of their images.
+    """
+    reference = kept[f"{FP32}/{images}/logits"]
     return gate.Answers(
         findings=bundle.findings,
         points=bundle.operating_points,
         default_point=bundle.default_operating_point,
-        positive=positive,
-        reference=kept[f"{FP32}/{split}/logits"],
-        engines={engine: kept[f"{engine}/{split}/logits"] for engine in ENGINES},
+        positive=np.tile(positive, (len(reference) // len(positive), 1)),
+        reference=reference,
+        engines={engine: kept[f"{engine}/{images}/logits"] for engine in ENGINES},
     )
 
 
-def against_float_training(
-    bundle: Bundle, kept: Kept, positive: NDArray[np.bool_], recipe: Recipe
-) -> tuple[Check, ...]:
+def against_float_training(answers: gate.Answers, kept: Kept, images: Judged, recipe: Recipe) -> tuple[Check, ...]:
     """The drop of AUROC from the network before any rounding; none where training kept no such network."""
-    name = f"{FLOAT_TRAINING}/test/logits"
+    name = f"{FLOAT_TRAINING}/{images}/logits"
     if name not in kept:
         return ()
-    judged = msgspec.structs.replace(answers_of(bundle, kept, "test", positive), reference=kept[name])
     return tuple(
         msgspec.structs.replace(check, name="auroc_drop_from_float_training")
-        for check in gate.drops(judged, recipe.gate)
+        for check in gate.drops(msgspec.structs.replace(answers, reference=kept[name]), recipe.gate)
         if check.name == "auroc_drop"
     )
 

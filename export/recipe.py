@@ -255,6 +255,10 @@ class GateRecipe(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     Judged on the test split, for each finding at each operating point, for each engine.
     """
 
+    copies: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Copies of each test image, changed as in training, on which drops and flips are judged beside the image itself:
+    for a test split so small that a single image decides. What the model must reach is judged without them."""
+
     auroc_drop: Fraction = 0.005
     sensitivity_drop: Fraction = 0.01
     specificity_drop: Fraction = 0.01

@@ -276,11 +276,14 @@ class _Images:
             dtype=np.float32,
         )
         weights = np.repeat(trust[:, np.newaxis], dataset.targets.shape[1], axis=1)
+        chosen = dataset.indices("train")
         if how.balance_classes:
-            chosen = dataset.indices("train")
             weights[chosen] = objectives.class_weights(
                 dataset.targets[chosen], None if groups is None else groups[chosen], trust[chosen]
             )
+        if reference is not None:
+            # However little the others count, the loss must not: what is added to it would decide alone.
+            weights[chosen] /= weights[chosen].mean()
         self._pixels, self._masks = dataset.pixels, dataset.masks
         self._targets, self._weights = torch.from_numpy(dataset.targets), torch.from_numpy(weights)
         self._lungs = lungs
