@@ -27,6 +27,7 @@ SERVICES = ("intake", "inference", "web", "sync", "audit")
 
 _UNUSED = {"intake": ("numpy",)}
 """What a service's libraries load where it is there, and it never uses: pydicom's NumPy is 12 MB."""
+
 Command = Callable[[argparse.Namespace], int]
 if TYPE_CHECKING:
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -292,7 +292,7 @@ class _Transport(AssociationSocket):  # type: ignore[misc]
         self._clock = server.connections.clock
         self._max_pdu_bytes = server.max_pdu_bytes
         self._refused = server.refused
-        self._buffer = bytearray(_READ_BYTES)
+        self._buffer = bytearray(_HEADER_BYTES)
 
     @property
     def ready(self) -> bool:
