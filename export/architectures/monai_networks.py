@@ -12,7 +12,7 @@ from torch.nn import functional
 
 _UNET_FEATURES = (24, 32, 64, 96, 128, 24)
 _FOLD = 2
-"""Pixels of each side that become channels: the U-Net works on quarters of the image, and none of its detail is lost."""
+"""Pixels of each side that become channels: the U-Net works on quarters of the image, and no detail is lost."""
 
 
 class Classifier(nn.Module):
@@ -35,8 +35,8 @@ class Classifier(nn.Module):
 class UNet(nn.Module):
     """MONAI's basic U-Net (Ronneberger et al. 2015, batch norms instead of instance norms) on folded pixels.
 
-    Two by two pixels enter as four channels and leave as four (sub-pixel convolution, Shi et al. 2016): nearly the speed
-    of half the resolution, with the outline drawn at the whole.
+    Two by two pixels enter as four channels and leave as four (sub-pixel convolution, Shi et al. 2016): nearly the
+    speed of half the resolution, with the outline drawn at the whole.
     """
 
     def __init__(self) -> None:
