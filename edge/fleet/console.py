@@ -14,7 +14,7 @@ from edge.fleet import people, queries, views
 from edge.fleet.alarms import DAY, RULES
 from edge.fleet.people import Dependencies, given
 from edge.fleet.standing import Condition
-from edge.web import problems
+from edge.web import languages, problems
 from edge.web.problems import Problem
 
 RELOAD_SECONDS = 15
@@ -48,6 +48,7 @@ def create_app(dependencies: Dependencies) -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     for name in ("ago", "lasting", "percent", "clock", "day"):
         app.add_template_filter(getattr(views, name), name)
+    languages.register(app, "en", select=lambda: None)  # English alone, as yet
     problems.register(app)
     app.register_error_handler(sql.exc.SQLAlchemyError, _database_failed)
     people.register(app, dependencies)

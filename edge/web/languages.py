@@ -7,6 +7,7 @@ command line, the watcher's thread). Figures are written in the digits 0 to 9 ev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
@@ -57,9 +58,15 @@ def mark(text: str) -> str:
     return text
 
 
-def register(app: Flask, default: str) -> None:
-    """Choose the reader's language for each request, and give templates `_`, `ngettext` and the picker's words."""
-    Babel(app, default_locale=default, locale_selector=chosen).domain_instance = _Catalogues()
+def register(app: Flask, default: str, select: Callable[[], str | None] | None = None) -> None:
+    """Choose the language for each request, and give templates `_`, `ngettext` and the picker's words.
+
+    Args:
+        app: The app.
+        default: What is spoken where nothing is chosen.
+        select: Chooses; by default as `chosen`.
+    """
+    Babel(app, default_locale=default, locale_selector=select or chosen).domain_instance = _Catalogues()
     app.context_processor(_for_every_template)
 
 
