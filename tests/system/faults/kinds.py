@@ -127,8 +127,14 @@ def _failing_disk(error: int, one_in: tuple[int, int], scene: Scene, rng: Random
     shim = scene.shim
     assert shim
     before = shim.struck
+
+    def has_struck() -> bool:
+        if scene.modalities.finish():
+            scene.modalities.begin(1, 1, rng)  # or nothing is written on which it could fail
+        return shim.struck - before >= _LEAST_STRUCK
+
     with shim.failing_disk(error, rng.randint(*one_in), rng.getrandbits(32)):
-        await_until(lambda: shim.struck - before >= _LEAST_STRUCK, "the disk fails")
+        await_until(has_struck, "the disk fails")
         Event().wait(rng.uniform(0, 1.5))
 
 
