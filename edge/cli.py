@@ -213,34 +213,9 @@ def _factory_reset(options: argparse.Namespace) -> int:
 
 
 def _user(options: argparse.Namespace) -> int:
-    from edge.store.audit import actions, open_trail  # noqa: PLC0415
-    from edge.web.accounts import Accounts, Role, normal_name  # noqa: PLC0415
-    from edge.web.accounts_file import AccountsFile  # noqa: PLC0415
-    from edge.web.token_command import ACTIONS, token_command  # noqa: PLC0415
+    from edge.web.user_command import user_command  # noqa: PLC0415
 
-    settings = _config(options)
-    if options.action in ACTIONS:
-        return token_command(settings, options)
-    if options.action != "list" and not options.name:
-        raise UsageError(f"user {options.action}: needs the account's NAME")
-    with closing(AccountsFile(settings.state_dir)) as file:
-        accounts = Accounts(file)
-        if options.action != "list":
-            with closing(open_trail(settings, "cli")) as trail:  # first: what cannot be recorded is not done
-                if options.action == "add":
-                    account = accounts.add(options.name, _password(options.name), Role(options.role))
-                    did = f"created, role {account.role}"
-                elif options.action == "password":
-                    accounts.set_password(options.name, _password(options.name))
-                    did = "password changed"
-                else:
-                    accounts.remove(options.name)
-                    did = "removed"
-                who = actions.Person(getpass.getuser())
-                trail.record(actions.account_changed(trail.source, who, normal_name(options.name), did))
-        for account in accounts.list():
-            print(f"{account.name}\t{account.role}")
-    return 0
+    return user_command(_config(options), options, _secret)
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -266,10 +241,6 @@ def _lines_of(log: Path | None) -> AbstractContextManager[Iterable[str]]:
         return nullcontext(sys.stdin)
     _require([log])
     return log.open(encoding="utf-8", errors="replace")
-
-
-def _password(name: str) -> str:
-    return _secret(f"Password for {name}: ")
 
 
 def _secret(prompt: str) -> str:
