@@ -28,7 +28,8 @@ from edge.errors import ScansideError
 from edge.events import emit
 from edge.store.lock import hold_lock
 
-LONGEST_DELAY = 30.0
+LONGEST_DELAY = 5.0
+"""Whatever has ended, and however often: a sender is answered again within 10 s."""
 RESET_AFTER = 60.0
 """Seconds that a service must live before its next end counts as a first one."""
 
