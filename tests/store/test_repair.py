@@ -93,6 +93,19 @@ def test_a_broken_journal_is_made_again_from_the_spool(state: Path, damage: Call
     assert repaired_lately(state).startswith("the journal was damaged and was made again on ")
 
 
+def test_an_image_whose_result_is_lost_again_and_again_is_not_blamed_for_it(state: Path) -> None:
+    for _ in range(5):
+        with closing(sqlite3.connect(state / "journal.sqlite", isolation_level=None)) as sql:
+            sql.execute("UPDATE results SET result = ?", (os.urandom(100),))
+        with closing(Store(state)) as store, pytest.raises(Damaged):
+            store.results()
+        with closing(Store(state)) as store:
+            store.recover()
+            while instance := store.claim():
+                assert instance.attempts == 1
+                store.commit(instance, flagged(), SUBJECT, summary=summary)
+
+
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_answers_to_images_that_are_gone_outlive_the_journal(state: Path, damage: Callable[[Path], object]) -> None:
     with closing(Store(state)) as store:
