@@ -130,12 +130,11 @@ def _trace(work: Trained, folder: Path, report: Report) -> None:
 
 def _quantize(work: Trained, fp32: Path, draft: Bundle, folder: Path, report: Report) -> None:
     data = work.dataset
-    validation = data.indices("validation")
     done = quantize(
         fp32,
         SealedBundle(folder=folder, bundle=draft, digest=""),
         calibration=data.pixels[data.indices("calibration")],
-        validation=data.pixels[validation],
+        validation=_validation_pixels(work),
         accept=_accept(work, fp32, draft),
         recipe=work.recipe.quantization,
         report=report,
@@ -143,11 +142,17 @@ def _quantize(work: Trained, fp32: Path, draft: Bundle, folder: Path, report: Re
     (folder / QUANTIZATION_FILE).write_bytes(msgspec.json.encode(done))
 
 
+def _validation_pixels(work: Trained) -> NDArray[np.uint8]:
+    """The validation images, with changed copies where the gate wants the test images to have such."""
+    pixels = work.dataset.pixels[work.dataset.indices("validation")]
+    return pixels if work.dataset.masks is not None else answering.with_copies(pixels, work.recipe)
+
+
 def _accept(work: Trained, fp32: Path, draft: Bundle) -> Accept:
-    """Judges the engines' outputs on the validation split by the recipe's gate."""
+    """Judges the engines' outputs on `_validation_pixels` by the recipe's gate."""
     data, recipe = work.dataset, work.recipe
     chosen = data.indices("validation")
-    reference = run_graph(onnx.load(str(fp32)), data.pixels[chosen])
+    reference = run_graph(onnx.load(str(fp32)), _validation_pixels(work))
 
     def misses(outputs: Mapping[str, Outputs]) -> Sequence[str]:
         if data.masks is not None:
@@ -157,12 +162,12 @@ def _accept(work: Trained, fp32: Path, draft: Bundle) -> Accept:
             return judging.missed(gate.dice_drops(masks, recipe.gate))
         positive = data.targets[chosen] > 0.5
         logits = {engine: each["logits"] for engine, each in outputs.items()}
-        bundle = judging.with_points(draft, recipe, list(logits.values()), positive)
+        bundle = judging.with_points(draft, recipe, [each[: len(chosen)] for each in logits.values()], positive)
         answers = gate.Answers(
             findings=bundle.findings,
             points=bundle.operating_points,
             default_point=bundle.default_operating_point,
-            positive=positive,
+            positive=np.tile(positive, (len(reference["logits"]) // len(chosen), 1)),
             reference=reference["logits"],
             engines=logits,
         )
