@@ -1,1 +1,1 @@
-VQxHHshK4kLs05SA6Y7QFRV03Rh/xkkiVozrOw9AAsf/w+AbonCAOxLfiKpki6eMbpAmNvGXcMl/nN8sAeMsBw==
+F+t9nq9qUyAh2glM0amvE4UVNIKaHFGfk1NqvqXGFPnV8v6rBW7w0/0Q4dVfvwGOjqqH3m9RdaThThz3vO8ZDg==
