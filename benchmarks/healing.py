@@ -52,7 +52,7 @@ def main() -> None:
             (size,) = sql.execute("PRAGMA page_size").fetchone()
         for name, page in (("an index is damaged", index), ("the first page is gone", 1)):
             damaged = Path(folder) / "damaged"
-            shutil.copytree(state, damaged, ignore=shutil.ignore_patterns("doorbells"))
+            shutil.copytree(state, damaged, ignore=shutil.ignore_patterns("doorbells*"))
             with (damaged / "journal.sqlite").open("r+b") as file:
                 file.seek((page - 1) * size)
                 file.write(bytes(size))

@@ -37,8 +37,10 @@ def announce(state_dir: Path, service: str, instance: Instance, open_file: Calla
     """Tell a service, if it is there and not awake already, what an object is to become. Never fails."""
     with suppress(OSError):
         file = open_file()
-        ring(state_dir, service, Note(msgspec.msgpack.encode(_Told(instance, file.secret)), file.descriptor))
-        os.close(file.descriptor)
+        try:
+            ring(state_dir, service, Note(msgspec.msgpack.encode(_Told(instance, file.secret)), file.descriptor))
+        finally:
+            os.close(file.descriptor)
 
 
 def heard(bell: Doorbell) -> Arriving | None:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 _LONGEST_NOTE = 1 << 16
 _RING = b"!"
+_OUTSIDE = frozenset({"sync", "audit"})
+"""Services whose units see `doorbells/` alone: what comes with a ring inside is nothing for them."""
 
 
 class Note(NamedTuple):
@@ -20,11 +22,11 @@ class Note(NamedTuple):
 
 
 class Doorbell:
-    """What one service sleeps on: a datagram socket under `<state>/doorbells/<service>`."""
+    """What one service sleeps on: a datagram socket `<state>/doorbells[-inside]/<service>`."""
 
     def __init__(self, state_dir: Path, service: str) -> None:
         """Hang up this service's bell, in place of one that a killed predecessor left."""
-        folder = _folder(state_dir)
+        folder = _folder(state_dir, service)
         (folder / service).unlink(missing_ok=True)
         self._note: Note | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
@@ -72,7 +74,7 @@ def ring(state_dir: Path, service: str, note: Note | None = None) -> None:
     try:
         with (
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC) as caller,
-            _short_path(_folder(state_dir)) as short,
+            _short_path(_folder(state_dir, service)) as short,
         ):
             text, files = (note.text, [note.descriptor]) if note else (_RING, [])
             caller.connect(f"{short}/{service}")
@@ -81,8 +83,8 @@ def ring(state_dir: Path, service: str, note: Note | None = None) -> None:
         return  # not there, or rung already: it will look by itself
 
 
-def _folder(state_dir: Path) -> Path:
-    folder = state_dir / "doorbells"
+def _folder(state_dir: Path, service: str) -> Path:
+    folder = state_dir / ("doorbells" if service in _OUTSIDE else "doorbells-inside")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 

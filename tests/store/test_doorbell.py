@@ -50,7 +50,7 @@ def test_ringing_where_nobody_is_does_nothing(tmp_path: Path) -> None:
 def test_ringing_never_fails_what_was_done_before(tmp_path: Path) -> None:
     """Where even the folder of the bells cannot be: what was accepted stays accepted."""
     store = Store(tmp_path)
-    (tmp_path / "doorbells").write_bytes(b"a file in the way")
+    (tmp_path / "doorbells-inside").write_bytes(b"a file in the way")
     assert store.accept(b"image", arrival()).new
     store.close()
 
@@ -87,3 +87,10 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
 
 def _open_descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_who_sees_the_doorbells_of_services_without_the_key_hears_no_other(tmp_path: Path) -> None:
+    """What rings `inference` may bring the key of a file: `sync` could put a bell of its own in that place."""
+    for service in ("intake", "inference", "web", "sync", "audit"):
+        Doorbell(tmp_path, service).close()
+    assert {path.name for path in (tmp_path / "doorbells").iterdir()} == {"sync", "audit"}

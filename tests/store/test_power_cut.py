@@ -105,7 +105,7 @@ class Left:
 
     def copy(self, folder: Path) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(self.state, folder, ignore=shutil.ignore_patterns("doorbells"))
+        shutil.copytree(self.state, folder, ignore=shutil.ignore_patterns("doorbells*"))
         return folder
 
 

@@ -328,7 +328,7 @@ def test_what_counts_as_damage(code: int, damage: bool, suspicion: bool) -> None
 def test_a_copy_of_the_state_without_its_standing_opens(state: Path, tmp_path: Path) -> None:
     """As a backup puts it back."""
     copy = tmp_path / "copy"
-    shutil.copytree(state, copy, ignore=shutil.ignore_patterns("doorbells", "*.standing", "locks"))
+    shutil.copytree(state, copy, ignore=shutil.ignore_patterns("doorbells*", "*.standing", "locks"))
     with closing(Store(copy)) as store:
         assert store.queue().depth == 2
     assert not repairs(copy)
