@@ -92,6 +92,8 @@ class JournalContents:
         """Make states and debts fit what is there now."""
         answered = "EXISTS (SELECT 1 FROM results r WHERE r.instance_id = instances.id)"
         new.execute(f"DELETE FROM instances WHERE kept = 'nothing' AND NOT {answered}")  # noqa: S608 - our own words
+        # Who had an answer is not to blame for its loss: attempts that ended without one begin anew.
+        new.execute("UPDATE instances SET attempts = 0 WHERE state = 'done'")
         new.execute(f"UPDATE instances SET state = iif({answered}, 'done', 'accepted')")  # noqa: S608 - our own words
         drawn = {name.partition(".")[0] for name in self._derived.names()}
         undrawn = [(row[0],) for row in new.execute(_WITH_PICTURES) if row[1] not in drawn]

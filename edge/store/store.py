@@ -276,8 +276,7 @@ class Store(Answers):
             self._columns.seal("results.explanation", result_id, explanation) if explanation else None,
         )
         with self._journal.transaction() as sql:
-            # Attempts are those that ended without a result: should this one be lost, they begin anew.
-            done = "UPDATE instances SET state = 'done', attempts = 0 WHERE id = ? AND state != 'done'"
+            done = "UPDATE instances SET state = 'done' WHERE id = ? AND state != 'done'"
             if sql.execute(done, (instance.id,)).rowcount:
                 seq, lifetime = next_seq(sql), None if now.synchronised else now.lifetime
                 (received,) = sql.execute(

@@ -64,7 +64,7 @@ def test_the_line_lies_at_the_stated_level() -> None:
 
 
 def test_the_page_states_the_level_in_words() -> None:
-    page = (ROOT / "edge" / "web" / "templates" / "_study.html").read_text(encoding="utf-8")
+    page = (ROOT / "edge" / "web" / "templates" / "_facts.html").read_text(encoding="utf-8")
     assert LEVEL == 0.5
     assert "at least half of the strongest" in page
 
