@@ -58,6 +58,8 @@ RETIRED_STORAGE = {
 _PRIORITIES = {1: Priority.URGENT, 2: Priority.BACKLOG}  # PS3.7 table 9.3-1: 0 medium, 1 high, 2 low
 _COMMENT_LENGTH = 64
 _POLL = 0.02
+_RELEASES_WITHIN = 0.3
+"""Seconds that a sender has for releasing its association, once it was answered, while we stop."""
 _CUT_EVERY = 0.5
 
 
@@ -99,13 +101,14 @@ class DicomListener:
         deadline = time.monotonic() + seconds
         for server in self._servers:
             server.shutdown()
-        idle: set[Any] = set()
+        idle: dict[Any, float] = {}
         while open_now := set(self._connections.all()):
-            idle_before, idle = idle, {connection for connection in open_now if not _is_busy(connection)}
-            late = time.monotonic() >= deadline
-            for connection in open_now if late else idle & idle_before:
-                connection.hang_up()
-            if time.monotonic() >= deadline + 1:
+            now = time.monotonic()
+            idle = {connection: idle.get(connection, now) for connection in open_now if not _is_busy(connection)}
+            for connection in open_now:
+                if now >= deadline or now - idle.get(connection, now) >= _RELEASES_WITHIN:
+                    connection.hang_up()
+            if now >= deadline + 1:
                 return
             time.sleep(_POLL)
 

@@ -9,9 +9,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge.store.audit import actions
 from edge.web.accounts import Role
+from edge.web.addresses import OWN_PAGE
 from edge.web.audit import acting, record
 from edge.web.dependencies import given
-from edge.web.permissions import OWN_PAGE
 from edge.web.problems import Problem
 from edge.web.sessions import session_id
 from edge.web.tokens import DEFAULT_DAYS, Scope, TokenError

@@ -12,6 +12,7 @@ from edge.device.health import State
 from edge.records import Priority, Status, Subject
 from edge.web import (
     access,
+    addresses,
     api,
     bodies,
     languages,
@@ -122,7 +123,7 @@ def _for_every_template() -> dict[str, object]:
         "person": g.get("person"),
         "sees_patients": bool(g.get("person")) and g.person.role in permissions.PATIENT_DATA,
         "administers": bool(g.get("person")) and g.person.role in permissions.ADMINISTRATION,
-        "own_page": request.path if permissions.OWN_PAGE.fullmatch(request.path) else "/",
+        "own_page": request.path if addresses.OWN_PAGE.fullmatch(request.path) else "/",
         "form_field": permissions.FORM_FIELD,
         "form_token": form_token(g.secret) if g.get("secret") else "",
         "shapes": words.SHAPES,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from http import HTTPStatus
 from typing import NoReturn
 
@@ -10,6 +9,7 @@ from flask import Flask, Response, g, request, url_for
 
 from edge.store.audit import actions
 from edge.web.accounts import Role
+from edge.web.addresses import OWN_PAGE
 from edge.web.audit import acting
 from edge.web.bodies import admit
 from edge.web.credentials import BASIC_CHALLENGE, basic_person, bearer_token
@@ -25,9 +25,6 @@ FORM_COOKIE = "scanside_form"
 
 FORM_FIELD = "form_token"
 FORM_HEADER = "X-Form-Token"
-
-OWN_PAGE = re.compile(r"/(device|access|audit|results/[0-9a-f-]{1,80})?")
-"""Where a person may be led after signing in: an address that this box has made, and nothing that somebody typed."""
 
 OPEN: frozenset[Role] = frozenset()
 """For everybody, without a session."""

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from flask import Flask, Response, request
 
 from edge.config import Language
+from edge.web.addresses import is_own
 
 CHOICES: dict[str, tuple[str, ...]] = {"language": get_args(Language), "theme": ("auto", "light", "dark")}
 """What may be chosen, and how each is named in cookies and links. `auto` follows the device's own setting."""
@@ -38,7 +39,8 @@ def link_to(name: str, value: str) -> str:
 
 
 def _other_parameters() -> list[tuple[str, str]]:
-    return [pair for pair in request.args.items(multi=True) if pair[0] not in CHOICES]
+    """Those of the page itself: what else somebody typed is not repeated."""
+    return [(name, value) for name, value in request.args.items(multi=True) if is_own(name, value)]
 
 
 def _take() -> Response | None:

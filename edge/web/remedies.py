@@ -37,6 +37,7 @@ REMEDIES: dict[Event, str] = {
     events.PARKED: "Read this image without the software; it is kept. " + _MAKER,
     events.BUNDLE_REFUSED: "`scanside model` says why. Put a model bundle with a valid signature in place.",
     events.ANALYST_ENDED: NOTHING,
+    events.ANALYST_OVERDUE: NOTHING,
     events.IMAGE_CRASHED: "Read this image without the software; it is kept, and others are not affected.",
     events.IMAGE_TOOK_TOO_LONG: "Read this image without the software, or raise inference.image_seconds.",
     events.IMAGE_TOO_LARGE: "Read this image without the software, or raise inference.image_megabytes.",

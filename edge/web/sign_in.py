@@ -11,12 +11,13 @@ from edge import events
 from edge.events import emit
 from edge.store.audit import actions
 from edge.web.accounts import Account, AccountError, Busy, Role
+from edge.web.addresses import OWN_PAGE
 from edge.web.audit import acting, record
 from edge.web.credentials import Locked, guarded, verified
 from edge.web.dependencies import given
 from edge.web.languages import gettext
 from edge.web.lockout import FIRST_ACCOUNT
-from edge.web.permissions import FORM_COOKIE, OWN_PAGE, SESSION_COOKIE
+from edge.web.permissions import FORM_COOKIE, SESSION_COOKIE
 from edge.web.probes import MOST_COUNTED
 from edge.web.sessions import new_secret
 

@@ -64,7 +64,9 @@ def test_a_disk_that_fills_soon_is_said_on_every_page(hours: float | None, state
 
 def test_every_error_of_the_catalogue_has_a_remedy() -> None:
     severe = {
-        event for event in vars(events).values() if isinstance(event, events.Event) and event.level >= logging.ERROR
+        event
+        for event in vars(events).values()
+        if isinstance(event, events.Event) and event.level >= logging.ERROR and event.number < 900  # SC900: no box's
     }
     assert set(REMEDIES) == severe
 
