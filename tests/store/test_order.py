@@ -137,9 +137,9 @@ class AnyQueue(RuleBasedStateMachine):
             self._see_what_is_backlog()
 
     def _see_what_is_backlog(self) -> None:
-        backlog = [image[0] for image in self.waiting if self._is_backlog(*image)]
-        for older, number in enumerate(backlog):
-            self.backlog_since.setdefault(number, (older, self.claims))
+        for older, image in enumerate(self.waiting):  # fresh ones too: taking the oldest passes over none
+            if self._is_backlog(*image):
+                self.backlog_since.setdefault(image[0], (older, self.claims))
 
     @invariant()
     def nothing_starves(self) -> None:
