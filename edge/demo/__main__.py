@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import queue
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +23,7 @@ from edge.config import Config
 from edge.demo.broker import ENDS_WITH_US, embedded_broker
 from edge.demo.inputs import own_files, synthetic_files
 from edge.demo.subscriber import subscribe
+from edge.demo.surroundings import clear, free_port, say
 from edge.device.health import State, read_health
 from edge.errors import ScansideError
 from edge.events import configure
@@ -52,19 +51,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"demo: {error}\n")
         return 1
     except KeyboardInterrupt:
-        _say("Stopped. Nothing was left running; what was written lies under .demo/.")
+        say("Stopped. Nothing was left running; what was written lies under .demo/.")
         return 0
 
 
 def _demo(folder: Path, own: Path | None, *, once: bool) -> int:
-    _clear(folder)
-    _say("1/5 Making the radiographs to send." if own is None else f"1/5 Reading {own}.")
+    clear(folder, "scanside.yaml")
+    say("1/5 Making the radiographs to send." if own is None else f"1/5 Reading {own}.")
     images = synthetic_files(folder / "images") if own is None else own_files(own, folder / "images")
     if not images:
         raise ScansideError(f"{own}: no DICOM, PNG or JPEG file here: give a folder that has some")
-    broker_port = _free_port()
+    broker_port = free_port()
     with embedded_broker(broker_port) as broker:
-        _say(f"2/5 MQTT broker: {broker}, 127.0.0.1:{broker_port}.")
+        say(f"2/5 MQTT broker: {broker}, 127.0.0.1:{broker_port}.")
         file = _write_config(folder, broker_port)
         settings = config_file.load(file)
         arrivals: queue.SimpleQueue[Summary] = queue.SimpleQueue()
@@ -75,7 +74,7 @@ def _demo(folder: Path, own: Path | None, *, once: bool) -> int:
 def _with_appliance(
     file: Path, settings: Config, images: list[Path], arrivals: queue.SimpleQueue[Summary], *, once: bool
 ) -> int:
-    _say("3/5 Starting the appliance: intake, inference, web, sync (its log: .demo/scanside.log).")
+    say("3/5 Starting the appliance: intake, inference, web, sync (its log: .demo/scanside.log).")
     with (file.parent / "scanside.log").open("wb") as log:
         appliance = subprocess.Popen(
             [*ENDS_WITH_US, sys.executable, "-m", "edge.cli", "run", "--config", str(file)],
@@ -85,11 +84,11 @@ def _with_appliance(
         try:
             _await(lambda: _all_up(settings), _READY_WITHIN, appliance)
             page = f"http://{settings.web.host}:{settings.web.port}/"
-            _say(f"4/5 Sending {len(images)} images by DICOM C-STORE to port {settings.intake.dicom.port}, one by one.")
-            _say("    What arrives over MQTT, without anything about a patient:")
+            say(f"4/5 Sending {len(images)} images by DICOM C-STORE to port {settings.intake.dicom.port}, one by one.")
+            say("    What arrives over MQTT, without anything about a patient:")
             counts = _send_and_show(images, settings, arrivals)
-            _say(f"5/5 {len(images)} images sent, {sum(counts.values())} summaries: {_counted(counts)}.")
-            _say(f"The page: {page}  (first visit: use the first-boot code above). Ctrl-C stops everything.")
+            say(f"5/5 {len(images)} images sent, {sum(counts.values())} summaries: {_counted(counts)}.")
+            say(f"The page: {page}  (first visit: use the first-boot code above). Ctrl-C stops everything.")
             while not once and appliance.poll() is None:
                 time.sleep(1)
             return 0 if sum(counts.values()) == len(images) else 1
@@ -116,7 +115,7 @@ def _send_and_show(images: list[Path], settings: Config, arrivals: queue.SimpleQ
         words = STATUS_WORDS[summary.status]
         words += f": {REASON_WORDS[summary.reason]}" if summary.reason else ""
         bands = ", ".join(f"{finding.code} {finding.band}" for finding in summary.findings)
-        _say(f"    [{number:2}/{len(images)}] {summary.latency_ms:5} ms  {words}{f' ({bands})' if bands else ''}")
+        say(f"    [{number:2}/{len(images)}] {summary.latency_ms:5} ms  {words}{f' ({bands})' if bands else ''}")
     return counts
 
 
@@ -148,8 +147,8 @@ def _write_config(folder: Path, broker_port: int) -> Path:
         "site": "demo",
         "box": "box-1",
         "state_dir": str((folder / "state").resolve()),
-        "intake": {"dicom": {"port": _free_port(), "host": "127.0.0.1"}},
-        "web": {"port": _free_port(_PREFERRED_PAGE_PORT)},
+        "intake": {"dicom": {"port": free_port(), "host": "127.0.0.1"}},
+        "web": {"port": free_port(_PREFERRED_PAGE_PORT)},
         "mqtt": {"host": "127.0.0.1", "port": broker_port, "tls": False, "health_interval_seconds": 5},
     }
     path = folder / "scanside.yaml"
@@ -170,30 +169,6 @@ def _await(happened: Callable[[], bool], seconds: float, appliance: subprocess.P
         if time.monotonic() > deadline:
             raise ScansideError(f"the appliance was not ready within {seconds:.0f} s: see .demo/scanside.log")
         time.sleep(0.1)
-
-
-def _free_port(preferred: int = 0) -> int:
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ScansideError("no free TCP port on 127.0.0.1: stop something that listens there")
-
-
-def _clear(folder: Path) -> None:
-    """Empty our own folder, and only one that is ours or new."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "scanside.yaml").exists():
-        raise ScansideError(f"{folder}: is not empty and not from an earlier demo: give another --folder")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

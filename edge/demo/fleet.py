@@ -6,7 +6,6 @@ Everything listens on this machine only, and everything it writes lies under `.d
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 import yaml
 
 from edge.demo.broker import ENDS_WITH_US, embedded_broker
+from edge.demo.surroundings import clear, free_port, say
 from edge.errors import ScansideError
 from edge.events import configure
 from edge.fleet import queries, settings
@@ -47,29 +47,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"demo: {error}\n")
         return 1
     except KeyboardInterrupt:
-        _say(f"Stopped. Nothing was left running; what was written lies under {options.folder}/.")
+        say(f"Stopped. Nothing was left running; what was written lies under {options.folder}/.")
         return 0
 
 
 def _demo(folder: Path, *, once: bool) -> int:
-    _clear(folder)
-    port, page_port = _free_port(), _free_port(_PREFERRED_PORT)
+    clear(folder, _FILE)
+    port, page_port = free_port(), free_port(_PREFERRED_PORT)
     with ExitStack() as running:
         broker = running.enter_context(embedded_broker(port))
-        _say(f"1/4 MQTT broker: {broker}, 127.0.0.1:{port}.")
+        say(f"1/4 MQTT broker: {broker}, 127.0.0.1:{port}.")
         file = _write_config(folder, port, page_port)
-        _say(f"2/4 Starting the collector and the page (their logs: {folder}/*.log).")
+        say(f"2/4 Starting the collector and the page (their logs: {folder}/*.log).")
         works = [running.enter_context(_running(folder, "console", "--config", str(file)))]
         works.append(running.enter_context(_running(folder, "collect", "--config", str(file))))
         _await(lambda: _is_heard(page_port) and "SC900" in (folder / "collect.log").read_text("utf-8"), works)
-        _say(f"3/4 Starting {BOXES} boxes, of which one fails.")
+        say(f"3/4 Starting {BOXES} boxes, of which one fails.")
         fleet = ("--to", f"127.0.0.1:{port}", "--boxes", str(BOXES), "--failing", "1", "--seed", "1")
         traffic = ("--health-seconds", str(_HEALTH_SECONDS), "--studies-per-hour", "240", "--outages-per-day", "200")
         works.append(running.enter_context(_running(folder, "simulate", *fleet, *traffic)))
         config = settings.load(file)
         _await(lambda: (heard := _heard(config))[Condition.DEGRADED] == 1 and sum(heard.values()) == BOXES, works)
-        _say(f"4/4 {BOXES} boxes are heard, one of them fails.")
-        _say(f"The page: http://127.0.0.1:{page_port}/  (first visit: use the code above). Ctrl-C stops everything.")
+        say(f"4/4 {BOXES} boxes are heard, one of them fails.")
+        say(f"The page: http://127.0.0.1:{page_port}/  (first visit: use the code above). Ctrl-C stops everything.")
         while not once and all(work.poll() is None for work in works):
             time.sleep(0.5)
         return 0 if once else 1
@@ -130,30 +130,6 @@ def _write_config(folder: Path, port: int, page_port: int) -> Path:
     path = folder / _FILE
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     return path
-
-
-def _free_port(preferred: int = 0) -> int:
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise ScansideError("no free TCP port on 127.0.0.1: stop something that listens there")
-
-
-def _clear(folder: Path) -> None:
-    """Empty our own folder, and only one that is ours or new."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / _FILE).exists():
-        raise ScansideError(f"{folder}: is not empty and not from an earlier demo: give another --folder")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Collector:
     def __init__(self, config: FleetConfig, engine: sql.Engine) -> None:
         """Not connected yet: the first turn begins to."""
         self._mqtt = config.mqtt
-        client_id = f"scanside.fleet.{config.group}.{config.collector}"
+        client_id = ".".join(name for name in ("scanside.fleet", config.group, config.collector) if name)
         self._subscription = Subscription(config.mqtt, client_id, config.group)
         self._writer = Writer(engine)
         self._pending = Pending()

@@ -57,7 +57,8 @@ class FleetConfig(_Section, frozen=True, kw_only=True):
         state_dir: The accounts of the page, and the database unless another one is named.
         database: SQLAlchemy URL, `postgresql+psycopg://user@host/name`; absent means SQLite in `state_dir`.
         collector: This collector's name, an own one for each: the broker keeps a session under it.
-        group: Collectors of one group share the work (MQTT 5 shared subscription).
+        group: Collectors of one group share the work (MQTT 5 shared subscription); absent for one that works alone.
+            Mosquitto 2.0.11, restarted, forgets shared subscriptions until their collectors are back.
         health_days: History of health is kept for this long.
         summary_days: Single summaries are kept for this long, and known as duplicates; counts a day stay.
         alarms: Other thresholds, by the name of the rule.
@@ -68,7 +69,7 @@ class FleetConfig(_Section, frozen=True, kw_only=True):
     state_dir: Path = Path("fleet")
     database: str | None = None
     collector: Identifier = "collector-1"
-    group: Identifier = "scanside"
+    group: Identifier | None = None
     health_days: Days = 14
     summary_days: Days = 400
     alarms: dict[str, Threshold] = {}

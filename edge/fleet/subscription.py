@@ -55,8 +55,8 @@ class Opened(NamedTuple):
 class Subscription:
     """One connection at a time. Not for use by several threads."""
 
-    def __init__(self, mqtt: Mqtt, client_id: str, group: str) -> None:
-        """Unconnected."""
+    def __init__(self, mqtt: Mqtt, client_id: str, group: str | None) -> None:
+        """Unconnected; without a group nothing is shared."""
         self._mqtt = mqtt
         self._client_id = client_id
         self._group = group
@@ -160,7 +160,7 @@ class Subscription:
             self._code, self._error = reason.value, f"CONNECT refused: {reason} ({reason.value:#04x})"
             return
         self._present = flags.session_present
-        prefix = f"$share/{self._group}/" if self._protocol is Protocol.MQTT_5 else ""
+        prefix = f"$share/{self._group}/" if self._group and self._protocol is Protocol.MQTT_5 else ""
         client.subscribe([(f"{prefix}{topic}", 1) for topic in SHARED] + [(topic, 1) for topic in RETAINED])
 
     def _on_subscribe(

@@ -129,7 +129,7 @@ class Bare(HTMLParser):
             self.found.append(data)
 
 
-UNITS_AND_NAMES = ("Scanside", "ms", "GB", "C", "XXXX")
+UNITS_AND_NAMES = ("Scanside", "ms", "GB", "C", "XXXX")  # the last is the shape of a first-boot code, in its field
 
 
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
