@@ -11,6 +11,7 @@ from collections.abc import Callable
 from edge.records import Instance
 from edge.store.keys import VaultLocked
 from edge.store.sealed_file import SealedFile, SealedWriter, open_frames, read_header
+from edge.store.sealing import Sealing
 from edge.store.spool import Incoming, Spool
 from edge.store.vault import Tampered, Vault
 
@@ -30,7 +31,7 @@ class Delivery:
         self.digest = hashlib.sha256()
         self.size = 0
         self._file: Incoming | None = None
-        self._sealed: SealedWriter | None = None
+        self._sealing: Sealing | None = None
         self._error: OSError | None = None
         self._has_room = has_room
         self._spool = spool
@@ -39,7 +40,7 @@ class Delivery:
         self._secret = key.secret
         try:
             self._file = spool.begin(self.id)
-            self._sealed = SealedWriter(key, self._file.write)
+            self._sealing = Sealing(SealedWriter(key, self._file.write))
         except OSError as error:
             self._error = error
 
@@ -47,11 +48,11 @@ class Delivery:
         """Take the next piece. After a failing disk it is hashed only: the object may be one that is stored already."""
         self.digest.update(data)
         self.size += len(data)
-        if self._sealed is None or self._error:
+        if self._sealing is None or self._error:
             return
         try:
             self._check_room()
-            self._sealed.write(data)
+            self._sealing.write(data)
         except OSError as error:
             self._error = error
             self.discard()
@@ -64,8 +65,8 @@ class Delivery:
         """Complete the file with its record, not on the disk yet. Raises `OSError`, also that of an earlier `write`."""
         if self._error:
             raise self._error
-        if self._sealed:
-            self._sealed.finish(record)
+        if self._sealing:
+            self._sealing.finish(record)
 
     def open(self) -> SealedFile:
         """The file that is finished, for another process; the caller closes the descriptor. Raises `OSError`."""
@@ -101,6 +102,8 @@ class Delivery:
 
     def discard(self) -> None:
         """Remove what came, unless it is on the disk under the id."""
+        if self._sealing:
+            self._sealing.stop()
         if self._file:
             self._file.discard()
 

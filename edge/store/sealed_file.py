@@ -125,30 +125,42 @@ def read_sealed(descriptor: int, secret: bytes) -> Unsealed:
     data = BytesIO()
     data.seek(os.fstat(descriptor).st_size)
     data.write(b"\0")  # it never grows: growing copies what is there, nine times in all
-    data.seek(0)
-    for piece, last in open_frames(descriptor, secret):
-        if last:
-            data.truncate()
-            return Unsealed(data.getvalue(), bytes(piece))
-        data.write(piece)
-    raise _tampered("it is cut, or was never whole")
+    end, record = 0, b""
+    with data.getbuffer() as room:
+        for piece, last in open_frames(descriptor, secret, room):
+            if last:
+                record = bytes(piece)
+            else:
+                end += len(piece)
+            piece.release()  # a view that lives would hold the object's end where it is
+    data.truncate(end)
+    return Unsealed(data.getvalue(), record)
 
 
-def open_frames(descriptor: int, secret: bytes) -> Iterator[tuple[memoryview, bool]]:
+def open_frames(descriptor: int, secret: bytes, room: memoryview | None = None) -> Iterator[tuple[memoryview, bool]]:
     """What each frame holds, in order, and whether it is the last one, the record; valid until the next is asked for.
 
     Until the last one has come, nothing is known of how many there should be. Raises as `read_sealed`.
+
+    Args:
+        descriptor: The open file.
+        secret: Its key.
+        room: Where to put what they hold, one after another: as long as the file. None for a place of our own.
     """
     cipher = AESGCM(secret)
     size = os.fstat(descriptor).st_size
     sealed, plain = bytearray(FRAME_BYTES + _TAG_BYTES), bytearray(FRAME_BYTES)
-    number, start, last = 0, HEADER_BYTES, False
+    number, start, end, last = 0, HEADER_BYTES, 0, False
     while not last:
         length = _frame_length(descriptor, start, size)
         if length > len(sealed):
             sealed, plain = bytearray(length), bytearray(length - _TAG_BYTES)
         start += _LENGTH.size
-        frame, piece = memoryview(sealed)[:length], memoryview(plain)[: length - _TAG_BYTES]
+        begin, end = end, end + length - _TAG_BYTES
+        frame, piece = (
+            memoryview(sealed)[:length],
+            memoryview(plain)[: end - begin] if room is None else room[begin:end],
+        )
         _read_into(descriptor, frame, start)
         start += length
         last = start == size
