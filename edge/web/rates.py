@@ -1,9 +1,10 @@
 """How many requests one address may send, and how much work they may make: a token bucket for each address.
 
-It is asked before anything else is done, and what is over it costs this service as little as possible: so a flood holds
-up neither other visitors nor the inference. A request costs one, and one more for each 2 ms of processor time that it
-took: what is dear is had less often, and no client has more than a fifth of a core for long. What brings images has
-limits of its own (`bodies.py`). Behind a front of its own all visitors have the front's address: it should limit them.
+It is asked before anything else is done, and whoever is over it waits for half a second before each answer, in
+`service.py`: so a flood holds up neither other visitors nor the inference. A request costs one, and one more for each
+2 ms of processor time that it took: what is dear is had less often, and no client has more than a fifth of a core for
+long. What brings images has limits of its own (`bodies.py`). Behind a front of its own all visitors have the front's
+address: it should limit them.
 """
 
 from __future__ import annotations
@@ -63,6 +64,13 @@ class Rates:
             if len(self._left) > self._most:  # the one that has been silent for longest
                 del self._left[next(iter(self._left))]
         return 0.0 if allowed else (1 - left) / self._per_second
+
+    def is_over(self, address: str) -> bool:
+        """Whether a request of an address would have to wait now. Takes nothing."""
+        who, now = subject(address), self._clock()
+        with self._lock:
+            left, then = self._left.get(who, (self._burst, now))
+            return left + max(0.0, now - then) * self._per_second < 1
 
     def charge(self, address: str, seconds: float) -> None:
         """Take what a request of an address has cost in processor time; it may owe some of it then."""

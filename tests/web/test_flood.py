@@ -24,8 +24,8 @@ from tests.web.test_service import Stream, health, session
 pytestmark = pytest.mark.system
 
 CONNECTIONS = 16
-AT_ONCE = 25
-REFUSED = 40
+AT_ONCE = 5
+REFUSED = 2
 """How often each connection's client is refused before it gives up."""
 
 MOST_TRIES = 2_000

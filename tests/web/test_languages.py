@@ -308,7 +308,7 @@ ACCOUNT_CHANGES = (
     "API token revoked: 1a2b",
     "a session ended by hand",
 )
-SAME = {("fr", "patient …417")}
+SAME = {("fr", "patient …417"), ("fr", "patient …1")}
 """What reads the same in a language as in English."""
 
 WHOLE_BOX: tuple[Literal["backup", "restore", "factory-reset"], ...] = ("backup", "restore", "factory-reset")

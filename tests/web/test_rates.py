@@ -57,6 +57,7 @@ def test_a_dear_request_costs_more_and_is_had_less_often() -> None:
     clock.now += 0.2
     assert ask("/", "a")
     assert all(ask("/upload", "b") for _ in range(20)), "what brings images has limits of its own"
+    assert (rates.is_over("a"), rates.is_over("b"), rates.is_over("c")) == (True, True, False)
     rates.charge("never seen", 1.0)
     assert ask("/", "never seen")
 
