@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import msgspec
@@ -35,15 +36,18 @@ from edge.store.keys import open_ring
 from edge.store.vault import Vault
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
-from edge.web.permissions import SESSION_COOKIE
+from edge.web.permissions import FORM_HEADER, SESSION_COOKIE
 from edge.web.service import build
-from edge.web.sessions import Sessions
+from edge.web.sessions import Sessions, form_token
 from edge.web.streams import MAX_STREAMS
 
 TARGET_MS = 50.0
 TARGET_SHARE = 0.05
 ROUNDS = 200
 REST_SECONDS = 60.0
+PATIENTS = 5_000
+"""Each has images all through the store."""
+
 _PASSWORD = "correct horse battery"
 _PICTURE = b"\xff\xd8\xff\xe0" + bytes(150_000)
 
@@ -92,7 +96,9 @@ def fill(state: Path, count: int) -> None:
                     findings=() if status is Status.NOT_ANALYSED else (finding, finding),
                     timings_ms=Timings(total=20.0),
                 )
-                subject = Subject(patient_id=f"P{number}", sex="F", age_years=3.0, modality="DX", body_part="CHEST")
+                subject = Subject(
+                    patient_id=f"P{number % PATIENTS}", sex="F", age_years=3.0, modality="DX", body_part="CHEST"
+                )
                 stored = store.commit(instance, result, subject)
                 if status is Status.FLAGGED and number % 40 != 2:
                     store.acknowledge(stored.id, "ada", "agree")
@@ -127,15 +133,26 @@ def routes(state: Path) -> bool:
                 "/device": "device page",
                 "/metrics": "Prometheus",
                 "/api/v1/alert": "locked screen",
+                "/find": "a patient's images",
+                "/api/v1/results/find": "the same by the API",
+            }
+            looked_for = f"P{PATIENTS // 2}"
+            bodies: dict[str, dict[str, Any]] = {
+                "/find": {"method": "POST", "data": {"patient_id": looked_for, "form_token": form_token(token)}},
+                "/api/v1/results/find": {"method": "POST", "json": {"patient_id": looked_for}},
             }
             client = parts.app.test_client()
             client.set_cookie(SESSION_COOKIE, token)
             for path, what in paths.items():
                 times, work = [], []
-                address = f"10.0.0.{len(path)}"  # each route within a rate of its own
                 for _ in range(ROUNDS):
                     begun, worked = time.perf_counter(), time.thread_time()
-                    response = client.get(path, environ_overrides={"REMOTE_ADDR": address})
+                    response = client.open(
+                        path,
+                        headers={FORM_HEADER: form_token(token)},
+                        environ_overrides={"REMOTE_ADDR": f"10.0.{len(times)}.{len(path)}"},  # not limited
+                        **bodies.get(path, {}),
+                    )
                     times.append((time.perf_counter() - begun) * 1000)
                     work.append((time.thread_time() - worked) * 1000)
                     assert response.status_code == 200, (path, response.status_code)

@@ -93,6 +93,7 @@ SPOOL_FILES_BROKEN = Event(324, logging.ERROR, "{count} spool files are not what
 SPOOL_FILES_LOCKED = Event(
     325, logging.ERROR, "{count} spool files were sealed with a key that is not in the ring: left where they are"
 )
+DATABASE_MIGRATED = Event(326, logging.INFO, "{file} is of schema version {found}: brought forward to {version}")
 
 BUNDLE_LOADED = Event(
     400, logging.INFO, "model {model} {version} loaded on {engine} with {threads} threads in {ms:.0f} ms"

@@ -70,6 +70,14 @@ class Answers:
         older = "r.number < (SELECT number FROM results WHERE id = ?)"
         return self._results(f"{older} ORDER BY r.number DESC", (before,), limit)
 
+    def results_of_patient(self, patient_id: str, limit: int, before: str | None = None) -> list[StoredResult]:
+        """A patient's results, newest first; those older than the result `before`. The others are not opened for it."""
+        marks = self._columns.patient_marks(patient_id)
+        theirs = f"SELECT number FROM patients WHERE mark IN ({', '.join('?' * len(marks))})"  # noqa: S608 - our own words
+        older = " AND r.number < (SELECT number FROM results WHERE id = ?)" if before else ""
+        values = (*marks, before) if before else marks
+        return self._results(f"r.number IN ({theirs}){older} ORDER BY r.number DESC", values, limit)
+
     def unacknowledged_flags(self, limit: int = 50) -> list[StoredResult]:
         """Flagged results that no person has answered yet, newest first, however old they are."""
         unanswered = "r.acknowledged_at IS NULL AND r.status = 'flagged'"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from threading import RLock
 
@@ -25,6 +26,8 @@ class OtherVersion(ScansideError):  # noqa: N818 - what was found, not what fail
     """The file was made by another version of the software, with another schema."""
 
 
+Migration = Callable[[sqlite3.Connection], None]
+
 _UNKNOWN = Contents()
 
 
@@ -40,10 +43,11 @@ class Database:
             path: The file; its folder is made.
             schema: Statements, each with `;` at its line's end.
             version: Of the schema (`PRAGMA user_version`).
-            contents: What the file should hold, and what of a damaged one is carried over.
+            contents: What the file should hold, what of a damaged one is carried over, and what brings an older one
+                forward.
 
         Raises:
-            OtherVersion: Its schema has another version.
+            OtherVersion: Its schema has another version, from which no step leads to this one.
             Damaged: It waits for its repair, and others do not let go of it.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -85,13 +89,10 @@ class Database:
     def _enter(self, schema: str, version: int, contents: Contents) -> None:
         with ExitStack() as opened:
             self._standing = opened.enter_context(closing(Standing(self._path)))
-            self._standing.enter(
-                lambda: repair(
-                    self._path, self._standing, version, contents, lambda: _open(self._path, schema, version)
-                )
-            )
+            make = partial(_open, self._path, schema, version, contents.migrations)
+            self._standing.enter(lambda: repair(self._path, self._standing, version, contents, make))
             with self._watched():
-                self._connection = opened.enter_context(closing(_open(self._path, schema, version)))
+                self._connection = opened.enter_context(closing(make()))
             self._standing.begin()
             self._opened = opened.pop_all()
 
@@ -129,27 +130,36 @@ def _transaction(sql: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise
 
 
-def _open(path: Path, schema: str, version: int) -> sqlite3.Connection:
-    """With its schema, of this version."""
+def _open(path: Path, schema: str, version: int, migrations: Mapping[int, Migration]) -> sqlite3.Connection:
+    """With its schema, of this version; an older one is brought forward, all of it or nothing."""
     connection = _connect(path)
     try:
         with _transaction(connection) as sql:
-            _check_version(sql, path, version)
-            sql.execute(f"PRAGMA user_version = {version}")
+            steps = _steps(sql, path, version, migrations)
             for statement in schema.split(";\n"):
                 sql.execute(statement)
+            for step in steps:
+                step(sql)
+            sql.execute(f"PRAGMA user_version = {version}")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check_version(sql: sqlite3.Connection, path: Path, version: int) -> None:
+def _steps(
+    sql: sqlite3.Connection, path: Path, version: int, migrations: Mapping[int, Migration]
+) -> Sequence[Migration]:
+    """From the file's version to ours; none for a new file."""
     (found,) = sql.execute("PRAGMA user_version").fetchone()
-    if found != version and sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+    if found == version or not sql.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        return ()
+    if found not in migrations:
         raise OtherVersion(
             f"{path}: schema version {found}, this software reads {version}: start anew with another state_dir"
         )
+    emit(events.DATABASE_MIGRATED, file=path.name, found=found, version=version)
+    return [migrations[each] for each in range(found, version)]
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -7,6 +7,8 @@ sizes, the kind of answer, and the summaries that are to leave the box anyway.
 from __future__ import annotations
 
 import sqlite3
+import unicodedata
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -17,8 +19,9 @@ from edge.store.database import Database
 from edge.store.keys import VaultLocked
 from edge.store.vault import Tampered, Vault
 
-VERSION = 2
-"""Of the schema (`PRAGMA user_version`); 0 was that of journals in clear, 1 did not know how long a result took."""
+VERSION = 3
+"""Of the schema (`PRAGMA user_version`); 2 had no `patients`. Older ones are not read: 0 was that of journals in clear,
+1 did not know how long a result took."""
 
 # Lifetimes are the box's (`lifetime.py`). Those of a result stand beside times that are not known to be right.
 SCHEMA = """
@@ -69,6 +72,11 @@ CREATE INDEX IF NOT EXISTS acknowledged_unsynchronised ON results (acknowledged_
     WHERE acknowledged_lifetime IS NOT NULL;
 CREATE INDEX IF NOT EXISTS unacknowledged_flags ON results (number)
     WHERE acknowledged_at IS NULL AND status = 'flagged';
+CREATE TABLE IF NOT EXISTS patients (
+    number INTEGER PRIMARY KEY REFERENCES results (number) ON DELETE CASCADE,
+    mark TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS of_patient ON patients (mark, number);
 CREATE TABLE IF NOT EXISTS owed (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
@@ -122,12 +130,29 @@ def check_key(journal: Database, vault: Vault) -> None:
         Damaged: The journal's proof is not what was sealed.
     """
     with journal.transaction() as sql:
-        sql.execute("INSERT OR IGNORE INTO vault VALUES (1, ?)", (vault.seal(b"", "journal"),))
-        (sealed,) = sql.execute("SELECT sealed FROM vault").fetchone()
-        try:
-            vault.unseal(sealed, "journal")
-        except Tampered as error:
-            raise Damaged(str(error)) from error
+        _prove(sql, vault)
+
+
+def migrations(vault: Callable[[], Vault]) -> dict[int, Callable[[sqlite3.Connection], None]]:
+    """What brings an older journal forward: the step from each version that is still read to the next."""
+
+    def mark_all(sql: sqlite3.Connection) -> None:
+        _prove(sql, vault())  # under another ring nothing would open, and that is no damage
+        mark_patients(sql, Columns(vault()))
+
+    return {2: mark_all}
+
+
+def mark_patient(sql: sqlite3.Connection, number: int, subject: Subject, columns: Columns) -> None:
+    """Make a result findable by its patient, where it says one. Under the ring's first key, whatever it was before."""
+    for mark in columns.patient_marks(subject.patient_id)[:1]:
+        sql.execute("INSERT OR REPLACE INTO patients VALUES (?, ?)", (number, mark))
+
+
+def mark_patients(sql: sqlite3.Connection, columns: Columns) -> None:
+    """The same for every result. Raises `Damaged`."""
+    for row in sql.execute("SELECT id, number, subject FROM results"):
+        mark_patient(sql, row["number"], columns.subject(row), columns)
 
 
 class Received(NamedTuple):
@@ -192,6 +217,14 @@ class Columns:
         contents = self._vault.marks(sha256, "instances.bytes")
         return [Marks(*each) for each in zip(objects, uids, contents, strict=True)]
 
+    def patient_marks(self, patient_id: str | None) -> tuple[str, ...]:
+        """A patient's marks by each key of the ring, that of new rows first; none for a patient who is not known.
+
+        Of the id (0010,0020) in composed letters, without spaces around it: they mean nothing (PS3.5 6.2, LO).
+        """
+        known = unicodedata.normalize("NFC", patient_id or "").strip()
+        return self._vault.marks(known, "patients") if known else ()
+
     def seal(self, column: str, row_id: str, value: bytes | str | msgspec.Struct) -> bytes:
         """A value for a column (`results.subject`) of a row; a record as JSON."""
         plain = value.encode() if isinstance(value, str) else value
@@ -227,11 +260,14 @@ class Columns:
         record = msgspec.json.decode(self.unseal("instances.record", row["id"], row["record"]), type=Instance)
         return msgspec.structs.replace(record, received_at=row["received_at"], attempts=row["attempts"])
 
+    def subject(self, row: sqlite3.Row) -> Subject:
+        """Whose image a row of `results` is about. Raises `Damaged`."""
+        return msgspec.json.decode(self.unseal("results.subject", row["id"], row["subject"]), type=Subject)
+
     def stored_result(self, row: sqlite3.Row) -> StoredResult:
         """A row of `results`, with its instance's `received_at`, `unsynchronised` and `kept`. Raises `Damaged`."""
         _check(row, "received_at", "committed_at", "waited", "seq", "number")
         result_id, person = row["id"], row["acknowledged_by"]
-        subject = self.unseal("results.subject", result_id, row["subject"])
         result = self.unseal("results.result", result_id, row["result"])
         return StoredResult(
             id=result_id,
@@ -248,9 +284,19 @@ class Columns:
             and row["committed_lifetime"] is None
             and row["acknowledged_lifetime"] is None,
             kept=Kept(row["kept"]),
-            subject=msgspec.json.decode(subject, type=Subject),
+            subject=self.subject(row),
             result=msgspec.json.decode(result, type=Result),
         )
+
+
+def _prove(sql: sqlite3.Connection, vault: Vault) -> None:
+    """Whether the ring opens this journal. Raises as `check_key`."""
+    sql.execute("INSERT OR IGNORE INTO vault VALUES (1, ?)", (vault.seal(b"", "journal"),))
+    (sealed,) = sql.execute("SELECT sealed FROM vault").fetchone()
+    try:
+        vault.unseal(sealed, "journal")
+    except Tampered as error:
+        raise Damaged(str(error)) from error
 
 
 def _check(row: sqlite3.Row, *names: str) -> None:

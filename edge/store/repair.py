@@ -12,9 +12,10 @@ import shutil
 import sqlite3
 import time
 from calendar import timegm
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from edge import events
@@ -52,10 +53,13 @@ class Contents(NamedTuple):
             all of it.
         carry_over: Puts into the new file, within its transaction, what can be read of the broken one (None where
             nothing can) and what else must be there; says what that was, for the log.
+        migrations: What brings a file of an older schema forward: for each version that is still read, the step from it
+            to the next one, after the schema's own statements and in one transaction with them. There is no way back.
     """
 
     look: Callable[[sqlite3.Connection, bool], str] = lambda _sql, _thorough: ""
     carry_over: Callable[[sqlite3.Connection | None, sqlite3.Connection], str] = lambda _broken, _new: "empty"
+    migrations: Mapping[int, Callable[[sqlite3.Connection], None]] = MappingProxyType({})
 
 
 class Repaired(NamedTuple):
@@ -74,7 +78,8 @@ def repair(
     Args:
         path: The file.
         standing: Its standing, locked by us alone.
-        version: `PRAGMA user_version` of ours; a file of another version is left as it is, for its opener to refuse.
+        version: `PRAGMA user_version` of ours; a file of another version from which no step leads here is left as it
+            is, for its opener to refuse.
         contents: What it should hold.
         make: Makes a new file there and opens it; no transaction is open.
 
@@ -168,7 +173,7 @@ def _examine(path: Path, version: int, contents: Contents, *, thorough: bool) ->
         with closing(reading(path)) as sql:
             (found,) = sql.execute("PRAGMA user_version").fetchone()
             (tables,) = sql.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            if found != version and tables:
+            if tables and found != version and found not in contents.migrations:
                 return ""
             if unclean or thorough:
                 quick = not thorough and _size(path) > LARGE

@@ -19,9 +19,10 @@ from edge.records import Instance
 from edge.store.audit import renew_keys
 from edge.store.damage import Damaged
 from edge.store.database import Database
-from edge.store.journal import SCHEMA, VERSION, Columns
+from edge.store.journal import SCHEMA, VERSION, Columns, mark_patient, migrations
 from edge.store.keys import KeyRing, VaultLocked, find_ring, new_key, write_ring
 from edge.store.lock import AlreadyRunning, hold_lock
+from edge.store.repair import Contents
 from edge.store.sealed_file import SealedWriter, read_header, read_sealed
 from edge.store.second_copy import discard
 from edge.store.spool import Spool
@@ -139,7 +140,8 @@ def _reseal_picture(derived: Spool, name: str, vault: Vault) -> None:
 
 def _journal(state_dir: Path, vault: Vault, told: Callable[[str], None]) -> Iterator[str]:
     """Seal the journal's columns anew; what does not open is named."""
-    with closing(Database(state_dir / "journal.sqlite", SCHEMA, VERSION)) as journal:
+    contents = Contents(migrations=migrations(lambda: vault))
+    with closing(Database(state_dir / "journal.sqlite", SCHEMA, VERSION, contents)) as journal:
         columns = Columns(vault)
         for table, reseal in (("instances", _reseal_instance), ("results", _reseal_result)):
             after = ""
@@ -189,3 +191,4 @@ def _reseal_result(sql: sqlite3.Connection, row: sqlite3.Row, columns: Columns) 
         "UPDATE results SET subject = ?, result = ?, explanation = ?, acknowledged_by = ? WHERE id = ?",
         (*sealed, row["id"]),
     )
+    mark_patient(sql, row["number"], columns.subject(row), columns)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge.store.adoption import adopt
-from edge.store.journal import SEALED, Columns
+from edge.store.journal import SEALED, Columns, mark_patients
 from edge.store.keys import VaultLocked
 from edge.store.repair import copy_row, reading, rows
 from edge.store.spool import Spool
@@ -75,6 +75,7 @@ class JournalContents:
                 copy_row(new, "owed", row, leave_out=("number",))
             for row in rows(broken, "SELECT * FROM lifetime"):
                 copy_row(new, "lifetime", row)
+        mark_patients(new, columns)
         self._settle(new)
         return (
             f"{instances} images and {results} results carried over, {adoption.adopted} images put back from the spool;"

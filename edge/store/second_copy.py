@@ -12,9 +12,11 @@ from pathlib import Path
 
 from edge.store.database import Database
 from edge.store.journal import SCHEMA, VERSION
+from edge.store.repair import Contents
 
 FILE = "second_copy.sqlite"
 _BATCH = 500
+_CONTENTS = Contents(migrations={2: lambda _sql: None})  # what it lacks since then is not kept here
 _TABLES = {"instances": "id", "results": "instance_id"}
 
 
@@ -60,7 +62,7 @@ class SecondCopy:
     def _opened(self) -> Database:
         """The file; what it lacks, because it is new or was damaged or the keys were changed, is copied first."""
         if self._database is None:
-            database = Database(self._path, SCHEMA, VERSION)
+            database = Database(self._path, SCHEMA, VERSION, _CONTENTS)
             try:
                 self._copy(database, self._lacking(database))
             except BaseException:

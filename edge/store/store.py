@@ -26,7 +26,19 @@ from edge.store.database import Database, is_full
 from edge.store.delivery import Delivery, is_whole
 from edge.store.doorbell import ring
 from edge.store.holdings import Holdings
-from edge.store.journal import SCHEMA, VERSION, Columns, Received, check_key, insert_instance, next_seq, order_of, owe
+from edge.store.journal import (
+    SCHEMA,
+    VERSION,
+    Columns,
+    Received,
+    check_key,
+    insert_instance,
+    mark_patient,
+    migrations,
+    next_seq,
+    order_of,
+    owe,
+)
 from edge.store.keys import open_ring
 from edge.store.lifetime import Lifetime, Moment
 from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
@@ -113,7 +125,7 @@ class Store(Answers):
             self._spool = Spool(state_dir / "spool")
             self._derived = Spool(state_dir / "derived")
             known = JournalContents(vault, self._spool, self._derived, state_dir / second_copy.FILE)
-            contents = Contents(known.look, known.carry_over)
+            contents = Contents(known.look, known.carry_over, migrations(vault))
             database = opened.enter_context(closing(Database(journal, SCHEMA, VERSION, contents)))
             self._vault = vault()
             check_key(database, self._vault)
@@ -288,6 +300,7 @@ class Store(Answers):
                     " status, subject, result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (result_id, instance.id, seq, seq, now.wall, lifetime, waited, result.status, *sealed),
                 )
+                mark_patient(sql, seq, subject, self._columns)
                 owe(sql, "preview", result_id, "")
                 if summary:
                     said = summary(message_id=result_id, committed_at=now.wall, waited=waited)

@@ -12,6 +12,7 @@ from edge.web.accounts import Role
 from edge.web.addresses import OWN_PAGE
 from edge.web.audit import acting, record
 from edge.web.dependencies import given
+from edge.web.languages import gettext
 from edge.web.problems import Problem
 from edge.web.sessions import session_id
 from edge.web.tokens import DEFAULT_DAYS, Scope, TokenError
@@ -33,7 +34,8 @@ def end_session() -> BaseResponse:
     """Ends one of one's own sessions; an administrator any."""
     whose = given().sessions.revoke(request.form.get("session", ""), None if _administers() else g.person.name)
     if whose is None:
-        raise Problem(HTTPStatus.NOT_FOUND, "there is no such session of yours any more: load the page anew")
+        detail = gettext("there is no such session of yours any more: load the page anew")
+        raise Problem(HTTPStatus.NOT_FOUND, detail)
     _tell(whose, "a session ended by hand")
     return redirect(url_for("access.page"), HTTPStatus.SEE_OTHER)
 
@@ -59,7 +61,8 @@ def revoke_token() -> BaseResponse:
     try:
         token = given().tokens.revoke(request.form.get("token", ""))
     except TokenError as error:
-        raise Problem(HTTPStatus.NOT_FOUND, "there is no such token any more: load the page anew") from error
+        detail = gettext("there is no such token any more: load the page anew")
+        raise Problem(HTTPStatus.NOT_FOUND, detail) from error
     _tell(token.name, f"API token revoked: {token.id}")
     return redirect(url_for("access.page"), HTTPStatus.SEE_OTHER)
 

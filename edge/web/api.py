@@ -8,21 +8,30 @@ import msgspec
 from flask import Blueprint, Response, g, request
 
 from edge.device.history import MINUTES_KEPT
-from edge.records import Kept
+from edge.records import Kept, StoredResult
 from edge.web import audit, words
 from edge.web.condition import models_of
 from edge.web.dependencies import given
 from edge.web.json_response import json_response
 from edge.web.openapi import openapi_document
-from edge.web.pages import find
+from edge.web.pages import find_result
 from edge.web.problems import Problem
 from edge.web.remedies import last_errors
-from edge.web.views import AcknowledgeRequest, Errors, HistoryPage, Models, ResultPage, Trends, view_of
+from edge.web.study import study_of, study_view_of
+from edge.web.views import (
+    DEFAULT_PAGE,
+    LARGEST_PAGE,
+    AcknowledgeRequest,
+    Errors,
+    FindRequest,
+    HistoryPage,
+    Models,
+    ResultPage,
+    Trends,
+    view_of,
+)
 
 blueprint = Blueprint("api", __name__)
-
-DEFAULT_PAGE = 50
-LARGEST_PAGE = 200
 
 
 @blueprint.get("/api/v1/results")
@@ -32,21 +41,31 @@ def results() -> Response:
         _whole("limit", request.args.get("limit", str(DEFAULT_PAGE)), LARGEST_PAGE),
         request.args.get("cursor"),
     )
-    if cursor is not None and given().store.result(cursor) is None:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: unknown: take it from `next` of the page before")
+    _check_cursor(cursor)
     found = given().store.results(limit + 1, before=cursor)
-    shown = found[:limit]
     audit.saw(listing=True)
-    following = shown[-1].id if len(found) > limit else None
-    return json_response(ResultPage(results=tuple(view_of(stored) for stored in shown), next=following))
+    return json_response(_page(found, limit))
+
+
+@blueprint.post("/api/v1/results/find")
+def find() -> Response:
+    """A patient's results, newest first. The id comes in the body, so that it stands in no address and no log."""
+    try:
+        asked = msgspec.json.decode(request.get_data(), type=FindRequest)
+    except msgspec.DecodeError as error:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f'the body must be {{"patient_id": "..."}}: {error}') from error
+    _check_cursor(asked.cursor)
+    found = given().store.results_of_patient(asked.patient_id, asked.limit + 1, before=asked.cursor)
+    audit.searched(asked.patient_id)
+    return json_response(_page(found, asked.limit))
 
 
 @blueprint.get("/api/v1/results/<result_id>")
 def result(result_id: str) -> Response:
-    """One result."""
-    stored = find(result_id)
+    """One result with all that the page shows beside it."""
+    stored = find_result(result_id)
     audit.saw(stored)
-    return json_response(view_of(stored))
+    return json_response(study_view_of(study_of(stored)))
 
 
 @blueprint.get("/api/v1/results/<result_id>/image")
@@ -64,7 +83,7 @@ def overlay(result_id: str) -> Response:
 @blueprint.post("/api/v1/results/<result_id>/acknowledge")
 def acknowledge(result_id: str) -> Response:
     """Record what the person thinks of a result. The first answer stands; repeating one's own does no harm."""
-    find(result_id)
+    find_result(result_id)
     try:
         answer = msgspec.json.decode(request.get_data(), type=AcknowledgeRequest).response
     except msgspec.DecodeError as error:
@@ -122,8 +141,20 @@ def _whole(name: str, text: str, most: int) -> int:
     return number
 
 
+def _check_cursor(cursor: str | None) -> None:
+    if cursor is not None and given().store.result(cursor) is None:
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "cursor: unknown: take it from `next` of the page before")
+
+
+def _page(found: list[StoredResult], limit: int) -> ResultPage:
+    """A page out of one result more than it shows, where there is one more."""
+    shown = found[:limit]
+    following = shown[-1].id if len(found) > limit else None
+    return ResultPage(results=tuple(view_of(stored) for stored in shown), next=following)
+
+
 def _picture(result_id: str, name: str, mimetype: str) -> Response:
-    stored = find(result_id)
+    stored = find_result(result_id)
     audit.saw(stored)
     data = given().store.picture(stored.instance_id, name)
     if data is None and stored.kept is not Kept.ALL:

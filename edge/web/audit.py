@@ -38,6 +38,12 @@ def saw(*results: StoredResult, listing: bool = False) -> None:
     given().audit.record_once(views)
 
 
+def searched(patient_id: str) -> None:
+    """The person looks for a patient's results, and sees the list."""
+    query = f"{request.method} {request.path} patient_id={patient_id}"
+    record(actions.listed(given().audit.source, acting(), request.path, query))
+
+
 def answered(stored: StoredResult, answer: str) -> None:
     """The person has answered to a result: their answer stands, or another one that was there before."""
     who = acting()

@@ -12,7 +12,7 @@ from gunicorn.http.errors import ParseException
 
 from edge.web.dependencies import given
 from edge.web.languages import gettext
-from edge.web.limits import SLOWEST, too_slow
+from edge.web.limits import too_slow
 from edge.web.problems import Problem
 
 _FORM_BYTES = 64 * 1024
@@ -73,12 +73,14 @@ class Watched:
         try:
             data = self._stream.read(size)
         except (TimeoutError, BlockingIOError) as error:  # the socket's own limit: EAGAIN
-            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the request's body stalled: send it again") from error
+            detail = gettext("the request's body stalled: send it again")
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail) from error
         except (OSError, ParseException) as error:
-            raise Problem(HTTPStatus.BAD_REQUEST, "the request's body broke off: send it again") from error
+            detail = gettext("the request's body broke off: send it again")
+            raise Problem(HTTPStatus.BAD_REQUEST, detail) from error
         self._received += len(data)
         if too_slow(self._received, self._clock() - self._began):
-            detail = f"the request's body comes too slowly: at least {SLOWEST} bytes a second are needed"
+            detail = gettext("the request's body comes too slowly: send it over a faster link")
             raise Problem(HTTPStatus.REQUEST_TIMEOUT, detail)
         return data
 

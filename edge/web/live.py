@@ -18,10 +18,10 @@ from edge.events import emit
 from edge.web import audit
 from edge.web.condition import glance
 from edge.web.dependencies import Dependencies, given
-from edge.web.pages import ROWS, find
+from edge.web.pages import ROWS, find_result
 from edge.web.problems import Problem
 from edge.web.streams import MAX_BACKLOG, MAX_STREAMS, Stream, message
-from edge.web.study import parts_of
+from edge.web.study import study_of
 from edge.web.views import view_of
 
 blueprint = Blueprint("live", __name__)
@@ -34,7 +34,7 @@ _SIGNED_OUT = message("signed-out", b"{}")
 @blueprint.get("/live/rows/<result_id>")
 def row(result_id: str) -> str:
     """A worklist row, and the alarms as they are now."""
-    stored, now = find(result_id), given().clock()
+    stored, now = find_result(result_id), given().clock()
     audit.saw(listing=True)
     alarms = given().store.unacknowledged_flags(ROWS)
     return render_template("live_row.html", stored=stored, alarms=alarms, now=now, selected=None)
@@ -43,9 +43,9 @@ def row(result_id: str) -> str:
 @blueprint.get("/live/study/<result_id>")
 def study(result_id: str) -> str:
     """The study view of a result."""
-    stored = find(result_id)
+    stored = find_result(result_id)
     audit.saw(stored)
-    return render_template("_study.html", **parts_of(stored), now=given().clock(), opened=True)
+    return render_template("_study.html", **study_of(stored)._asdict(), now=given().clock(), opened=True)
 
 
 @blueprint.get("/live/device")

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import yaml
 
-from edge.records import Finding, ModelUsed
+from edge.records import Finding, ModelUsed, Record
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _SAME = 1e-9
@@ -62,23 +62,26 @@ class ModelFacts(msgspec.Struct, frozen=True):
     measured: tuple[Measured, ...] = ()
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operating point meant in the test, of 100 images each, 0..100.
+class Figures(Record, frozen=True, kw_only=True):
+    """What a finding's threshold meant in the test of the model that answered.
 
     Attributes:
+        finding: The finding's code.
+        threshold: From which probability (0..1) on it is flagged.
         operating_point: Its name in the bundle.
-        with_it_of_100_flagged: Positive predictive value, at the share of images that had the finding in the test.
-        flagged_of_100_with_it: Sensitivity; `sensitivity_low` and `sensitivity_high` are its 95 % interval.
-        flagged_of_100_without_it: 100 less the specificity.
-        with_it_of_100: How many had the finding in the test.
+        sensitivity: Of the images that had the finding, the share that was flagged.
+        specificity: Of those that had not, the share that was not.
+        with_it_of_100_flagged: Positive predictive value in percent, where as many had the finding as in the test.
+        with_it_of_100: How many of 100 had the finding in the test.
+        images: How many were tested on, of how many patients, and which.
     """
 
+    finding: str
+    threshold: float
     operating_point: str
+    sensitivity: Interval
+    specificity: Interval
     with_it_of_100_flagged: float
-    flagged_of_100_with_it: float
-    sensitivity_low: float
-    sensitivity_high: float
-    flagged_of_100_without_it: float
     with_it_of_100: float
     images: int
     patients: int
@@ -114,21 +117,21 @@ def figures(facts: ModelFacts, model: ModelUsed, finding: Finding) -> Figures | 
     for row in facts.measured:
         of_this = (row.finding, row.engine, row.precision) == (finding.code, model.engine, model.precision)
         if of_this and row.operating_point in points and 0 < row.positives < row.images:
-            return _figures(row)
+            return _figures(row, threshold)
     return None
 
 
-def _figures(row: Measured) -> Figures:
+def _figures(row: Measured, threshold: float) -> Figures:
     flagged_with = row.sensitivity.value * row.positives
     flagged_without = (1 - row.specificity.value) * (row.images - row.positives)
     flagged = flagged_with + flagged_without
     return Figures(
+        finding=row.finding,
+        threshold=threshold,
         operating_point=row.operating_point,
+        sensitivity=row.sensitivity,
+        specificity=row.specificity,
         with_it_of_100_flagged=100 * flagged_with / flagged if flagged else 0.0,
-        flagged_of_100_with_it=100 * row.sensitivity.value,
-        sensitivity_low=100 * row.sensitivity.low,
-        sensitivity_high=100 * row.sensitivity.high,
-        flagged_of_100_without_it=100 * (1 - row.specificity.value),
         with_it_of_100=100 * row.positives / row.images,
         images=row.images,
         patients=row.patients,

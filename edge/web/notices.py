@@ -9,7 +9,7 @@ from typing import NamedTuple
 from edge.device.health import State
 from edge.device.history import Sample
 from edge.web.condition import FULL_SOON_HOURS, Condition, models_of
-from edge.web.languages import gettext
+from edge.web.languages import gettext, ngettext
 
 OLD_AFTER = 600.0
 """Seconds that an image may wait before somebody should look why."""
@@ -51,10 +51,14 @@ def when_full(hours: float, now: float) -> str:
 def _services(condition: Condition) -> Iterator[Notice]:
     for health in condition.services:
         if health.state is State.DOWN:
-            why = f": {health.reason}" if health.reason else ""
-            yield Notice(f"The service {health.service} is down{why}.", "Restart the box. See the last errors below.")
+            what = gettext("The service %(service)s is down.", service=health.service)
+            if health.reason:
+                why = {"service": health.service, "reason": health.reason}
+                what = gettext("The service %(service)s is down: %(reason)s.", **why)
+            yield Notice(what, gettext("Restart the box. See the last errors below."))
         elif health.state is State.DEGRADED:
-            yield Notice(f"The service {health.service}: {health.reason}.", "See the last errors below.")
+            what = gettext("The service %(service)s: %(reason)s.", service=health.service, reason=health.reason)
+            yield Notice(what, gettext("See the last errors below."))
 
 
 def _disk(condition: Condition, now: float) -> Iterator[Notice]:
@@ -68,29 +72,40 @@ def _disk(condition: Condition, now: float) -> Iterator[Notice]:
 
 def _work(condition: Condition) -> Iterator[Notice]:
     if not models_of(condition):
-        yield Notice("No model is in service: no image is analysed.", "`scanside model` says why.")
+        yield Notice(gettext("No model is in service: no image is analysed."), gettext("`scanside model` says why."))
     oldest = condition.oldest_received_at
     if oldest is not None and condition.as_of - oldest > OLD_AFTER:
-        minutes = (condition.as_of - oldest) / 60
         yield Notice(
-            f"{condition.queue_depth} images wait, the oldest for {minutes:.0f} min.",
-            "Read them without the software. When no service is down, the box has more work than it can do.",
+            ngettext(
+                "%(num)s image waits, the oldest for %(minutes)s min.",
+                "%(num)s images wait, the oldest for %(minutes)s min.",
+                condition.queue_depth,
+                minutes=round((condition.as_of - oldest) / 60),
+            ),
+            gettext("Read them without the software. When no service is down, the box has more work than it can do."),
         )
     if condition.synchronised is False:
-        yield Notice("Nothing keeps the clock right: times are not certain.", "Give the box an NTP server.")
+        what = gettext("Nothing keeps the clock right: times are not certain.")
+        yield Notice(what, gettext("Give the box an NTP server."))
 
 
 def _hardware(condition: Condition, samples: tuple[Sample, ...]) -> Iterator[Notice]:
     vitals = condition.vitals
     if vitals is None:
-        yield Notice("Disk, memory and temperature cannot be read.", "Look at the disk; see the last errors below.")
+        what = gettext("Disk, memory and temperature cannot be read.")
+        yield Notice(what, gettext("Look at the disk; see the last errors below."))
         return
     counts = [sample.throttled for sample in samples if sample.throttled is not None]
     slowed = bool(counts) and counts[-1] > min(counts)
     hot = vitals.temperature_celsius is not None and vitals.temperature_celsius >= HOT
     if hot or slowed:
-        what = f"The processor is hot: {vitals.temperature_celsius:.0f} °C" if hot else "The processor was hot"
-        slower = ", and was slowed down for it in the last day" if slowed else ""
-        yield Notice(f"{what}{slower}.", "Clean the vents, and keep the box away from heat and sun.")
+        said = []
+        if hot:
+            degrees = round(vitals.temperature_celsius or 0.0)
+            said.append(gettext("The processor is hot: %(degrees)s °C.", degrees=degrees))
+        if slowed:
+            said.append(gettext("The processor was slowed down by heat in the last day."))
+        yield Notice(" ".join(said), gettext("Clean the vents, and keep the box away from heat and sun."))
     if vitals.memory_available is not None and vitals.memory_available < LITTLE_MEMORY:
-        yield Notice("Little memory is available.", "Restart the box. When it comes back, send the log to the maker.")
+        remedy = gettext("Restart the box. When it comes back, send the log to the maker.")
+        yield Notice(gettext("Little memory is available."), remedy)

@@ -11,11 +11,23 @@ from edge.web.condition import Condition
 from edge.web.dicom_json import StoreResponse
 from edge.web.probes import Alert, Liveness, Readiness
 from edge.web.problems import ProblemDetails
-from edge.web.views import AcknowledgeRequest, Errors, HistoryPage, Models, ResultPage, ResultView, Trends
+from edge.web.views import (
+    AcknowledgeRequest,
+    Errors,
+    FindRequest,
+    HistoryPage,
+    Models,
+    ResultPage,
+    ResultView,
+    StudyView,
+    Trends,
+)
 
 _RECORDS = (
     ResultPage,
     ResultView,
+    StudyView,
+    FindRequest,
     AcknowledgeRequest,
     Condition,
     HistoryPage,

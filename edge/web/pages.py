@@ -13,7 +13,7 @@ from edge.web.dependencies import given
 from edge.web.device_view import device_view
 from edge.web.languages import gettext
 from edge.web.problems import Problem
-from edge.web.study import parts_of
+from edge.web.study import study_of
 
 blueprint = Blueprint("pages", __name__)
 
@@ -35,7 +35,7 @@ def study(result_id: str) -> str:
 @blueprint.post("/results/<result_id>/acknowledge")
 def acknowledge(result_id: str) -> BaseResponse:
     """The answer buttons without a program: records the answer and shows the result again."""
-    stored, answer = find(result_id), answer_of(request.form.get("response", ""))
+    stored, answer = find_result(result_id), answer_of(request.form.get("response", ""))
     audit.answered(given().store.acknowledge(result_id, g.person.name, answer) or stored, answer)
     return redirect(url_for("pages.study", result_id=result_id), HTTPStatus.SEE_OTHER)
 
@@ -46,7 +46,7 @@ def device() -> str:
     return render_template("device.html", **device_view())
 
 
-def find(result_id: str) -> StoredResult:
+def find_result(result_id: str) -> StoredResult:
     """A result by its id. Raises `Problem` 404."""
     stored = given().store.result(result_id)
     if stored is None:
@@ -65,6 +65,15 @@ def answer_of(response: str) -> words.Answer:
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from None
 
 
+@blueprint.post("/find")
+def find_patient() -> str:
+    """A patient's images. The id is typed in a form, so that it stands in no address and no history."""
+    patient_id = request.form.get("patient_id", "")
+    rows = given().store.results_of_patient(patient_id, ROWS)
+    audit.searched(patient_id)
+    return render_template("found.html", rows=rows, most=ROWS, now=given().clock())
+
+
 def _rows() -> list[StoredResult]:
     """Flagged results that wait for a person first, however old; then the newest."""
     waiting = given().store.unacknowledged_flags(ROWS)
@@ -78,8 +87,8 @@ def _page(result_id: str | None) -> str:
         dependencies.store.last_seq()
     )  # before the rows: what changes in between is told again, so that none is missed
     rows = _rows()
-    selected = find(result_id) if result_id else next(iter(rows), None)
-    shown = parts_of(selected) if selected else {"selected": None}
+    selected = find_result(result_id) if result_id else next(iter(rows), None)
+    shown = study_of(selected)._asdict() if selected else {"selected": None}
     audit.saw(*filter(None, [selected]), listing=True)
     return render_template(
         "worklist.html",

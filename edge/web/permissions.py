@@ -61,12 +61,14 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "pages.worklist": PATIENT_DATA,
     "pages.study": PATIENT_DATA,
     "pages.acknowledge": PATIENT_DATA,
+    "pages.find_patient": PATIENT_DATA,
     "live.row": PATIENT_DATA,
     "live.study": PATIENT_DATA,
     "live.device": PATIENT_DATA,
     "live.changes": PATIENT_DATA,
     "live.events": PATIENT_DATA,
     "api.results": PATIENT_DATA,
+    "api.find": PATIENT_DATA,
     "api.result": PATIENT_DATA,
     "api.image": PATIENT_DATA,
     "api.overlay": PATIENT_DATA,
@@ -80,6 +82,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
 
 SCOPES: dict[str, Scope] = {
     "api.results": Scope.READ_RESULTS,
+    "api.find": Scope.READ_RESULTS,
     "api.result": Scope.READ_RESULTS,
     "api.image": Scope.READ_RESULTS,
     "api.overlay": Scope.READ_RESULTS,

@@ -1,7 +1,10 @@
-"""How many requests one address may send: a token bucket for each, asked before anything else is done.
+"""How many requests one address may send, and how much work they may make: a token bucket for each address.
 
-What is over the rate costs this service as little as possible, so that a flood holds up neither other visitors nor the
-inference. Behind a front of its own all visitors have the front's address: it should limit them itself.
+It is asked before anything else is done, and whoever is over it waits for half a second before each answer, in
+`service.py`: so a flood holds up neither other visitors nor the inference. A request costs one, and one more for each
+2 ms of processor time that it took: what is dear is had less often, and no client has more than a fifth of a core for
+long. What brings images has limits of its own (`bodies.py`). Behind a front of its own all visitors have the front's
+address: it should limit them.
 """
 
 from __future__ import annotations
@@ -24,7 +27,11 @@ PER_SECOND = 100.0
 """A page that is opened asks for ten things at once, and then for two at each new result."""
 
 BURST = 400.0
+SECONDS_EACH = 0.002
+"""Of processor time, for which a request costs one more."""
+
 MOST_ADDRESSES = 4096
+_BRINGS_IMAGES = ("/api/v1/studies", "/upload")
 
 
 class Rates:
@@ -58,6 +65,21 @@ class Rates:
                 del self._left[next(iter(self._left))]
         return 0.0 if allowed else (1 - left) / self._per_second
 
+    def is_over(self, address: str) -> bool:
+        """Whether a request of an address would have to wait now. Takes nothing."""
+        who, now = subject(address), self._clock()
+        with self._lock:
+            left, then = self._left.get(who, (self._burst, now))
+            return left + max(0.0, now - then) * self._per_second < 1
+
+    def charge(self, address: str, seconds: float) -> None:
+        """Take what a request of an address has cost in processor time; it may owe some of it then."""
+        who = subject(address)
+        with self._lock:
+            if who in self._left:
+                left, then = self._left[who]
+                self._left[who] = (left - seconds / SECONDS_EACH, then)
+
 
 def subject(address: str) -> str:
     """What counts as one client: an IPv4 address, or the network of an IPv6 one (a /64 is given to one customer)."""
@@ -72,20 +94,27 @@ def subject(address: str) -> str:
     return str(parsed.ipv4_mapped) if parsed.ipv4_mapped else parsed.packed[:8].hex()
 
 
-def limited(app: WSGIApplication, rates: Rates) -> WSGIApplication:
-    """The app behind the rates: what is over them gets 429 and its connection closed."""
+def limited(app: WSGIApplication, rates: Rates, work: Callable[[], float] = time.thread_time) -> WSGIApplication:
+    """The app behind the rates: what is over them gets 429. Its connection stays: a new one would cost more, with TLS.
+
+    `work` is how long the calling thread has worked, in seconds of processor time.
+    """
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        wait = rates.wait(environ.get("REMOTE_ADDR") or "")
+        address, begun = environ.get("REMOTE_ADDR") or "", work()
+        wait = rates.wait(address)
         if not wait:
-            return app(environ, start_response)
+            try:
+                return app(environ, start_response)
+            finally:
+                if not environ["PATH_INFO"].startswith(_BRINGS_IMAGES):
+                    rates.charge(address, work() - begun)
         headers = [
             ("Content-Type", "application/problem+json"),
             ("Content-Length", str(len(_TOO_MANY))),
             ("Retry-After", str(ceil(wait))),
             ("Cache-Control", "no-store"),
             ("X-Content-Type-Options", "nosniff"),
-            ("Connection", "close"),
         ]
         start_response("429 Too Many Requests", headers)
         return [_TOO_MANY]
@@ -97,6 +126,6 @@ _TOO_MANY = msgspec.json.encode(
     ProblemDetails(
         title="Too Many Requests",
         status=429,
-        detail=f"more than {PER_SECOND:.0f} requests a second from this address: ask again after Retry-After",
+        detail="more requests, or dearer ones, than one address may send: ask again after Retry-After",
     )
 )

@@ -11,6 +11,7 @@ import ssl
 import struct
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing, suppress
@@ -51,6 +52,10 @@ _GRACE_SECONDS = 1
 _KILLED_AFTER_SECONDS = 3
 _STALLED_AFTER_SECONDS = 10
 _BACKLOG = 128
+_WAITS_SECONDS = 0.5
+_MOST_WAITING = 256
+"""Connections of addresses that are over their rate; of the others there may be three times as many."""
+
 _NICENESS = 5
 """A flood of requests takes the time that the inference leaves (sched(7)), and not the other way round."""
 
@@ -59,9 +64,10 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # from malloc.h
 
 
 class Parts(NamedTuple):
-    """The app, what ends its streams and its watcher, and what closes its files."""
+    """The app, whether an address is over its rate, what ends streams and watcher, and what closes the files."""
 
     app: Flask
+    is_over: Callable[[str], bool]
     end: Callable[[], None]
     close: Callable[[], None]
 
@@ -103,7 +109,7 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
     services = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
     store = Store(config.state_dir, clock, storage=config.storage)
     trail = open_trail(config, "web", clock)
-    file, streams = AccountsFile(config.state_dir), Streams()
+    file, streams, rates = AccountsFile(config.state_dir), Streams(), Rates()
     recorder = Recorder(store, config.state_dir, clock)
 
     def condition() -> Condition:
@@ -129,7 +135,7 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
         limits=Limits(
             max_instance_bytes=config.web.max_instance_mb << 20, max_request_bytes=config.web.max_request_mb << 20
         ),
-        rates=Rates(),
+        rates=rates,
         recorder=recorder,
         hsts=certificate.hsts if certificate else None,
         condition=condition,
@@ -153,7 +159,7 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
 
     trail.record(actions.application(trail.source, starts=True))
     watcher.start()
-    return Parts(create_app(dependencies), end, close)
+    return Parts(create_app(dependencies), rates.is_over, end, close)
 
 
 def _end_service() -> NoReturn:
@@ -212,6 +218,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self._redirect = redirect
         self._port = int(listener.getsockname()[1])
         self._descriptor = listener.detach()  # gunicorn owns it from here on
+        self.is_over: Callable[[str], bool] = lambda _address: False
         self.end_streams: Callable[[], None] = lambda: None
         self.close_files: Callable[[], None] = lambda: None
         super().__init__()
@@ -246,7 +253,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self.cfg.set("graceful_timeout", _GRACE_SECONDS)
         os.nice(_NICENESS)
         _show_first_boot_code(self._config.state_dir)
-        app, self.end_streams, self.close_files = build(self._config, self._port, self._certificate)
+        app, self.is_over, self.end_streams, self.close_files = build(self._config, self._port, self._certificate)
         if self._redirect:
             Redirect(self._redirect, self._port).start()
         return app
@@ -257,7 +264,29 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
-    """Stops at once although pages hold streams and connections open."""
+    """Stops at once although pages hold streams and connections open, and does not let a flood keep it busy."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._waiting: deque[tuple[float, Any]] = deque()
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Hand a request to a thread; one of an address over its rate waits first, and so does its client."""
+        if len(self._waiting) < _MOST_WAITING and self.app.is_over(conn.client[0]):
+            self._waiting.append((time.monotonic() + _WAITS_SECONDS, conn))
+        else:
+            super().enqueue_req(conn)
+
+    def murder_keepalived(self, force: bool = False) -> None:
+        """Called after each turn of the loop, once a second at least: those that have waited have their turn."""
+        super().murder_keepalived(force)
+        while self._waiting and (force or self._waiting[0][0] <= time.monotonic()):
+            _, conn = self._waiting.popleft()
+            if force:
+                self.nr_conns -= 1
+                conn.close()
+            else:
+                super().enqueue_req(conn)
 
     def run(self) -> None:
         """Until told to stop; threads that still wait for a stalled client do not hold up the end."""

@@ -16,6 +16,7 @@ from edge.errors import ScansideError
 from edge.records import Record
 from edge.web.accounts import Role, normal_name
 from edge.web.accounts_file import AccountsFile
+from edge.web.languages import gettext
 
 PREFIX = "scanside_"
 """By which a person, or a scanner for secrets, knows a token that lies where it should not."""
@@ -87,9 +88,17 @@ class Tokens:
         wanted = sorted(set(scopes), key=str)
         if not wanted or not set(wanted) <= set(Scope):
             given = ", ".join(wanted)[:60] or "none"
-            raise TokenError(f"scopes {given!r}: must be one or more of {', '.join(Scope)}")
+            rule = gettext(
+                "scopes %(given)s: must be one or more of %(known)s", given=repr(given), known=", ".join(Scope)
+            )
+            raise TokenError(rule)
         if not 1 <= days <= MOST_DAYS:
-            raise TokenError(f"{days} days: a token is good for 1 to {MOST_DAYS} days: choose fewer, and renew it")
+            rule = gettext(
+                "%(days)s days: a token is good for 1 to %(most)s days: choose fewer, and renew it",
+                days=days,
+                most=MOST_DAYS,
+            )
+            raise TokenError(rule)
         token, now, name = PREFIX + secrets.token_urlsafe(32), self._clock(), normal_name(name)
         plain = "".join(character for character in purpose if character.isprintable()).strip()[:_LONGEST_PURPOSE]
         values = (_hash(token), name, plain, " ".join(wanted), now, by, now + days * _DAY)
@@ -98,7 +107,8 @@ class Tokens:
                 sql.execute("DELETE FROM tokens WHERE expires_at <= ?", (now - MOST_DAYS * _DAY,))
                 sql.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", values)
         except sqlite3.IntegrityError as error:
-            raise TokenError(f"{name[:40]!r}: no account of this name: `scanside user list` shows them") from error
+            rule = gettext("%(name)s: no account of this name: `scanside user list` shows them", name=repr(name[:40]))
+            raise TokenError(rule) from error
         return token
 
     def list(self) -> list[Token]:

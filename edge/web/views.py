@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
+
 from edge.device.health import ModelInService
 from edge.device.history import Sample
 from edge.records import Kept, Record, Result, StoredResult
 from edge.web import words
+from edge.web.model_facts import Figures
 from edge.web.remedies import ErrorView
 from edge.web.tally import Day
+
+DEFAULT_PAGE = 50
+LARGEST_PAGE = 200
+LONGEST_ID = 256
+"""Characters; DICOM allows 64 (PS3.5 6.2, LO), and not every sender keeps to it."""
 
 
 class Patient(Record, frozen=True, kw_only=True):
@@ -51,6 +61,20 @@ class ResultView(Record, frozen=True, kw_only=True):
     result: Result
 
 
+class StudyView(ResultView, frozen=True, kw_only=True):
+    """One result with all that the page shows beside it.
+
+    Attributes:
+        thresholds: What each finding's threshold meant in the test; without those of which it is not known.
+        not_looked_for: What the model that answered does not look for; empty when it is not known.
+        earlier: The patient's results before this one, newest first, 5 at most.
+    """
+
+    thresholds: tuple[Figures, ...]
+    not_looked_for: str
+    earlier: tuple[ResultView, ...]
+
+
 class ResultPage(Record, frozen=True, kw_only=True):
     """Results, newest first. `next` is the cursor of the following page; None on the last."""
 
@@ -62,6 +86,14 @@ class AcknowledgeRequest(Record, frozen=True, kw_only=True):
     """The body of an acknowledgement."""
 
     response: words.Answer
+
+
+class FindRequest(Record, frozen=True, kw_only=True):
+    """Whose results are looked for: the patient's id (0010,0020) as on the modality, whole and in the same case."""
+
+    patient_id: Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST_ID)]
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LARGEST_PAGE)] = DEFAULT_PAGE
+    cursor: str | None = None
 
 
 class Models(Record, frozen=True, kw_only=True):

@@ -85,6 +85,7 @@ def test_a_broken_journal_is_made_again_from_the_spool(state: Path, damage: Call
             store.commit(instance, flagged(), SUBJECT, summary=summary)
         assert order == sorted(order)
         assert len({result.instance_id for result in store.changed_since(0, 100)}) == IMAGES
+        assert len(store.results_of_patient("SYN-1", 100)) == IMAGES
         assert store.must_resend()
     (repair,) = repairs(state)
     kept = repair.folder / "journal.sqlite"

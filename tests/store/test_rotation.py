@@ -53,6 +53,8 @@ def everything(folder: Path) -> list[object]:
             again = store.accept(image(number), arrival(f"1.2.{number}"))
             assert not again.new
             seen.append(again.instance)
+        seen.append(store.results_of_patient("SYN-1", 10))
+        assert seen[-1]
         return seen
 
 

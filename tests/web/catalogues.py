@@ -21,6 +21,8 @@ from edge.device.health import State
 from edge.records import REASON_WORDS, STATUS_WORDS
 from edge.web.accounts_file import Role
 from edge.web.languages import LANGUAGES, LOCALES
+from edge.web.remedies import REMEDIES
+from edge.web.retelling import message_of
 from tests.conftest import ROOT
 
 MACHINE_MADE = "machine-made, to be reviewed"
@@ -104,6 +106,8 @@ def _taken_from_others() -> Iterator[tuple[str, str]]:
         yield text, "edge/records.py"
     for text in (*State, *Role):
         yield text.value, "edge/device/health.py" if isinstance(text, State) else "edge/web/accounts_file.py"
+    for event in REMEDIES:
+        yield message_of(event.template), "edge/events.py"
     for bundle in sorted((ROOT / "models").glob("*/bundle/bundle.yaml")):
         sealed = yaml.load(bundle.read_bytes(), Loader=yaml.CSafeLoader)
         for text in [each["meaning"] for each in sealed["findings"]] + [sealed["not_looked_for"]]:

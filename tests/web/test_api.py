@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from edge.device.health import HealthFile, State
-from edge.records import Kept
+from edge.records import Kept, Subject
 from edge.store.retention import Removal
 from edge.web.accounts import Role
 from edge.web.openapi import openapi_document
@@ -90,6 +90,34 @@ def test_pages_of_results_follow_each_other_without_gap(box: Box, total: int) ->
     assert seen == committed[::-1]
 
 
+def test_a_patients_results_follow_each_other_without_gap(box: Box) -> None:
+    committed = [samples.commit(box.store, samples.clear(), pictures=False).id for _ in range(5)]
+    samples.commit(box.store, samples.clear(), Subject(patient_id="PAT-000418"), pictures=False)
+    client, cursor, seen = box.signed_in(), None, []
+    headers = {FORM_HEADER: token_of(client)}
+    while True:
+        asked = {"patient_id": "PAT-000417", "limit": 2, "cursor": cursor}
+        page = client.post("/api/v1/results/find", json=asked, headers=headers).get_json()
+        check(page, "ResultPage")
+        seen += [result["id"] for result in page["results"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert seen == committed[::-1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b'{"patient_id": ""}', b'{"patient_id": 7}', b'{"patient_id": "P", "limit": 201}',
+     b'{"patient_id": "P", "cursor": "none"}', b'{"patient_id": "P", "name": "x"}'],
+)  # fmt: skip
+def test_a_wrong_search_is_a_problem(box: Box, body: bytes) -> None:
+    client = box.signed_in()
+    response = client.post("/api/v1/results/find", data=body, headers={FORM_HEADER: token_of(client)})
+    assert response.status_code == HTTPStatus.UNPROCESSABLE_ENTITY
+    check(response.get_json(), "ProblemDetails")
+
+
 @pytest.mark.parametrize("query", ["limit=0", "limit=201", "limit=-1", "limit=x", "limit=", "limit=٣", "cursor=none"])
 def test_wrong_parameters_are_problems(box: Box, query: str) -> None:
     response = box.signed_in().get(f"/api/v1/results?{query}")
@@ -101,7 +129,7 @@ def test_wrong_parameters_are_problems(box: Box, query: str) -> None:
 def test_a_result_carries_the_contract(box: Box) -> None:
     stored = samples.commit(box.store, samples.flagged(quality=(samples.CUT_OFF,)))
     body = box.signed_in().get(f"/api/v1/results/{stored.id}").get_json()
-    check(body, "ResultView")
+    check(body, "StudyView")
     assert body["result"]["schema"] == "scanside.result/1"
     assert body["result"]["status"] == "flagged"
     assert body["patient"]["id_end"] == "…417"
@@ -138,7 +166,7 @@ def test_what_was_removed_is_said_and_its_result_stays(box: Box, leaves: Kept, w
         check(gone.get_json(), "ProblemDetails")
         assert words in gone.get_json()["detail"]
     view = client.get(f"/api/v1/results/{stored.id}").get_json()
-    check(view, "ResultView")
+    check(view, "StudyView")
     assert view["kept"] == leaves
     page = client.get(f"/results/{stored.id}").text
     assert words in page

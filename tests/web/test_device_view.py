@@ -79,7 +79,7 @@ def test_the_last_errors_stand_there_with_number_and_remedy(box: Box) -> None:
     client = box.signed_in(Role.SERVICE)
     page = client.get("/device").text
     assert f"SC{number}" in page
-    assert REMEDIES[events.TLS_UNUSABLE] in text_of(page)
+    assert " ".join(REMEDIES[events.TLS_UNUSABLE]) in text_of(page)
     assert text not in page
     (error,) = client.get("/api/v1/errors").get_json()["errors"]
     assert (error["number"], error["count"], error["text"]) == (f"SC{number}", 1, text)
@@ -105,7 +105,7 @@ def test_what_is_amiss_is_said_with_what_to_do(box: Box) -> None:
         (changed(well, queue_depth=7, oldest_received_at=now - 1800), [], "7 images wait, the oldest for 30 min"),
         (changed(well, synchronised=False), [], "Nothing keeps the clock right"),
         (changed(well, vitals=hot), [], "The processor is hot: 91 °C."),
-        (well, throttled, "The processor was hot, and was slowed down for it in the last day."),
+        (well, throttled, "The processor was slowed down by heat in the last day."),
         (changed(well, vitals=None), [], "cannot be read"),
         (changed(well, services=()), [], "No model is in service"),
         (changed(well, vitals=msgspec.structs.replace(vitals, memory_available=10**8)), [], "Little memory"),

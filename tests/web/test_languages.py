@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import ast
+import logging
 import re
+from collections import Counter
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from string import Formatter
+from typing import Literal
 
+import msgspec
 import pytest
 from babel.messages.catalog import Message
 
 import edge.web
+from edge.device.health import HealthFile, State
+from edge.device.history import Sample
+from edge.device.troubles import TroubleLog
 from edge.records import Reason, Status
+from edge.store.audit import actions
 from edge.web import languages, words
 from edge.web.accounts import Role
+from edge.web.condition import read_condition
 from edge.web.languages import LANGUAGES
+from edge.web.notices import notices
+from edge.web.remedies import REMEDIES, last_errors
+from edge.web.trail_view import line_of
 from tests.web import catalogues, samples
 from tests.web.conftest import Box
 
@@ -218,6 +232,100 @@ def test_every_page_speaks_the_language(box: Box, language: str) -> None:
     api = client.get(f"/api/v1/results/{flagged.id}").json
     assert api is not None
     assert api["headline"] == "Flagged: pneumonia, very likely"  # programs are answered in English
+
+
+def in_language(box: Box, language: str, read: Callable[[], list[str]]) -> list[str]:
+    """What is said to somebody who reads this language."""
+    with box.app.test_request_context(headers={"Accept-Language": language}):
+        return read()
+
+
+def logged(box: Box) -> list[str]:
+    """What the page says of every error of the catalogue, and what to do."""
+    for number, event in enumerate(REMEDIES):
+        fields = [(name, spec) for _, name, spec, _ in Formatter().parse(event.template) if name]
+        text = event.template.format(**{name: 7 if spec else f"the-{name}" for name, spec in fields})
+        log = TroubleLog(box.state_dir, f"service-{number // 10}", box.clock)
+        log.emit(logging.LogRecord("scanside", logging.ERROR, "", 0, "SC%03d %s", (event.number, text), None))
+    return [words for error in last_errors(box.state_dir) for words in (error.text, error.remedy)]
+
+
+def to_be_done(box: Box) -> list[str]:
+    """Every notice of the device page."""
+    condition = read_condition(box.store, box.state_dir, ("intake", "web"), box.clock())
+    assert condition.vitals
+    web = HealthFile(box.state_dir, "web", box.clock)
+    web.report(State.DEGRADED, "why")
+    degraded = read_condition(box.store, box.state_dir, ("intake", "web"), box.clock())
+    vitals = msgspec.structs.replace(condition.vitals, temperature_celsius=91.0, memory_available=10**8)
+    worst = msgspec.structs.replace(
+        degraded, vitals=vitals, hours_until_full=20.0, queue_depth=7, oldest_received_at=box.clock() - 9000,
+        synchronised=False,
+    )  # fmt: skip
+    history = [Sample(minute=1, throttled=3), Sample(minute=2, throttled=9)]
+    found = [*notices(worst, history, box.clock()), *notices(msgspec.structs.replace(worst, vitals=None), [], 0.0)]
+    return [words for notice in found for words in notice]
+
+
+def in_the_trail(box: Box) -> list[str]:
+    """What the page says of every kind of audit message, but for names and numbers."""
+    source, who = box.audit.source, actions.Person("ada", "192.0.2.7")
+    stored = samples.commit(box.store, samples.flagged(), pictures=False)
+    received = Counter((actions.Received("P1", True, "1.2", "1.2.3"),))
+    box.audit.record(
+        actions.application(source, starts=True),
+        actions.application(source, starts=False),
+        actions.signed_in(source, who),
+        actions.sign_in_refused(source, who, "why"),
+        actions.sign_in_locked(source, who, 60.0),
+        actions.signed_out(source, who),
+        actions.listed(source, who, "/", "GET /"),
+        actions.viewed(source, who, stored),
+        *(actions.acknowledged(source, who, stored, answer, stands=True) for answer in words.Answer),
+        actions.exported(source, who, stored, "file:/x"),
+        actions.imported(source, who, received, "upload"),
+        *actions.transferred(source, actions.program(who), received),
+        actions.restricted(source, who, "GET /"),
+        actions.restricted(source, who, "GET /", "not in the token's scopes"),
+        actions.node_refused(source, "192.0.2.8", "why"),
+        *(actions.account_changed(source, who, "bob", what) for what in ACCOUNT_CHANGES),
+        *(actions.whole_box(source, who, what, "file:/x") for what in WHOLE_BOX),
+        actions.trail_used(source, "root", "/audit"),
+        actions.recording_resumed(source, 3, 0.0),
+        actions.records_retired(source, 3, 2190),
+    )
+    lines = [line_of(each) for each in box.audit.read(0, 1000)]
+    about = [about for line in lines for about in line.about if not re.fullmatch(r"[\w/:.]+|192.0.2.8: why", about)]
+    return [*(line.what for line in lines), *filter(None, (line.outcome for line in lines)), *about]
+
+
+ACCOUNT_CHANGES = (
+    "created, role technician",
+    "created with the first-boot code, role administrator",
+    "password changed",
+    "removed",
+    "API token made: send",
+    "API token revoked: 1a2b",
+    "a session ended by hand",
+)
+SAME = {("fr", "patient …417"), ("fr", "patient …1")}
+"""What reads the same in a language as in English."""
+
+WHOLE_BOX: tuple[Literal["backup", "restore", "factory-reset"], ...] = ("backup", "restore", "factory-reset")
+
+
+@pytest.mark.parametrize("said", [logged, to_be_done, in_the_trail])
+def test_what_other_parts_have_said_is_said_in_the_language(box: Box, said: Callable[[Box], list[str]]) -> None:
+    """Each sentence in each language is another one than in English, with the same values in it."""
+    english = in_language(box, "en", lambda: said(box))
+    for language in OTHERS:
+        again = Box(box.state_dir.parent / language)
+        translated = in_language(again, language, lambda: said(again))  # noqa: B023 - called at once
+        again.close()
+        assert len(translated) == len(english)
+        for text, source in zip(translated, english, strict=True):
+            assert text != source or (language, text) in SAME, (language, text)
+            assert set(re.findall(r"the-\w+", text)) == set(re.findall(r"the-\w+", source))
 
 
 def test_words_say_the_same_four_answers_in_each_language(box: Box) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.web.rates import Rates, subject
+from edge.web.rates import Rates, limited, subject
 from tests.web.conftest import Box
 from tests.web.test_api import check
 
@@ -31,6 +31,35 @@ def test_a_burst_then_a_steady_rate() -> None:
     assert sum(rates.wait("a") == 0.0 for _ in range(30)) == 20
     clock.now -= 7200
     assert rates.wait("a") > 0, "a clock that goes back gives nothing"
+
+
+def test_a_dear_request_costs_more_and_is_had_less_often() -> None:
+    clock, worked = Clock(), [0.0]
+    rates = Rates(clock, per_second=10, burst=20)
+
+    def page(_environ: object, _start: object) -> list[bytes]:
+        worked[0] += 0.020
+        return [b""]
+
+    app = limited(page, rates, lambda: worked[0])
+
+    def ask(path: str, address: str) -> bool:
+        refused: list[str] = []
+        environ = {"REMOTE_ADDR": address, "PATH_INFO": path}
+        app(environ, lambda status, _headers: refused.append(status))  # type: ignore[arg-type, return-value]
+        return not refused
+
+    assert [ask("/", "a") for _ in range(4)] == [True, True, False, False], "11 each"
+    clock.now += 0.5
+    assert [ask("/", "a") for _ in range(2)] == [True, False]
+    clock.now += 0.8
+    assert not ask("/", "a"), "it still owes"
+    clock.now += 0.2
+    assert ask("/", "a")
+    assert all(ask("/upload", "b") for _ in range(20)), "what brings images has limits of its own"
+    assert (rates.is_over("a"), rates.is_over("b"), rates.is_over("c")) == (True, True, False)
+    rates.charge("never seen", 1.0)
+    assert ask("/", "never seen")
 
 
 def test_what_is_remembered_is_bounded_and_a_flooder_stays_known() -> None:
