@@ -27,7 +27,7 @@ EVALUATE_EVERY = 5.0
 REMOVE_EVERY = 3600.0
 AGAIN_AFTER = 1.0
 LONGEST_DELAY = 5.0
-"""Seconds between two attempts to connect, at most: collectors are few, and the boxes' own storm does not wait for them."""
+"""Seconds between two attempts to connect, at most: collectors are few, and all boxes wait for them."""
 
 BATCH = 500
 """Messages in one transaction at most: a page or another collector need not wait long for the database."""

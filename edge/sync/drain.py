@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from edge.store import OutboxMessage
 from edge.store.outbox import LIFE
-from edge.sync.retry import FAILURE, LONGEST_DELAY_REFUSED, back_off
+from edge.sync.retry import LONGEST_DELAY_REFUSED, back_off, is_taken
 
 REFUSALS_PER_PASS = 20
 
@@ -16,7 +16,7 @@ _LEAST_LIFE = 3600
 class Drain:
     """Goes through the outbox, oldest message first, from its beginning on each new connection.
 
-    A message that the broker refuses stays where it is, and the pass goes on behind it; a new pass begins after a
+    A message that the broker refuses, or has nobody to give to, stays where it is, and the pass goes on behind it; a new pass begins after a
     back-off. A pass that has met many refusals goes no further. So one message that a broker does not like holds up no
     other, and a broker that likes none is not hammered.
     """
@@ -72,7 +72,7 @@ class Drain:
             jitter: Uniform in [0, 1).
         """
         self._in_flight.discard(number)
-        if code < FAILURE:
+        if is_taken(code):
             if number in self._refused_before:
                 self._passes_refused = 0
             return True

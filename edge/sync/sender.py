@@ -12,11 +12,12 @@ import msgspec
 
 from edge import events
 from edge.events import emit
-from edge.messages.topics import Channel, Topic
+from edge.messages.topics import Channel, Topic, parse
 from edge.records import Summary
 from edge.store import Damaged, Outbox, OutboxMessage
 from edge.sync.drain import Drain, message_expiry
 from edge.sync.link import Acknowledged, Link, Outgoing
+from edge.sync.settling import Settling
 
 AGAIN_AFTER = 5.0
 """Seconds until an outbox that failed is tried again."""
@@ -35,15 +36,19 @@ class Sender:
         self._site = site
         self._box = box
         self._drain = Drain()
+        self._settling: Settling[tuple[str, str, bytes]] = Settling()
         self._again_at = 0.0
         self._reported: set[int] = set()
         self.trouble = ""
         """Why the outbox cannot be used; empty while it can."""
 
     def connected(self) -> None:
-        """A new connection: begin with the oldest message."""
+        """A new connection: begin with the oldest message; what a killed broker may have forgotten is put again."""
         self._drain.start_over()
         self._reported.clear()
+        if again := self._settling.broken(time.monotonic()):
+            with self._using_outbox():
+                self._outbox.put(again)
 
     def send(self) -> None:
         """Publish as many waiting messages as the link has room for."""
@@ -65,10 +70,11 @@ class Sender:
 
     def acknowledged(self, acknowledged: Acknowledged) -> None:
         """The broker took one of the outbox's messages, or refused it."""
-        row = acknowledged.message.row
+        message, row, now = acknowledged.message, acknowledged.message.row, time.monotonic()
         if row is None:
             return
-        if self._drain.acknowledged(row, acknowledged.code, time.monotonic(), random.random()):  # noqa: S311 - spreads load
+        if self._drain.acknowledged(row, acknowledged.code, now, random.random()):  # noqa: S311 - spreads load
+            self._settling.add((parse(message.topic).id, "summary", message.payload), now)
             with self._using_outbox():
                 self._outbox.remove(row)
 
