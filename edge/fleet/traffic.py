@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.messages import types
+from edge.messages import catalogue, types
 from edge.messages.topics import UNUSED, Channel, Topic
 from edge.records import ModelUsed, Priority, Reason, Record, Status, Summary, SummaryFinding
 from edge.sync.retry import Protocol
@@ -87,7 +87,7 @@ class SimulatedBox:
             software=self._software,
             protocol=protocol.value,
             models=() if self.failing else (self._model,),
-            schemas=types.schema_ids(),
+            schemas=catalogue.schema_ids(),
             capabilities=(),
         )
         return [self.state("ready", now), self._said(UNUSED, Channel.STATUS, "about", about), *self.services(now)]

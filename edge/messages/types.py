@@ -1,7 +1,4 @@
-"""Every message that a box sends, as a frozen record. Its JSON Schema is generated from here (`edge.messages.schemas`).
-
-The message about one image is `edge.records.Summary`; `edge.messages.summary` makes it.
-"""
+"""What a box says about itself, each message a frozen record. `catalogue.py` lists these and all others."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge.records import Record, Summary
+from edge.records import Record
 
 Time = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, UTC, whole seconds.")]
 Session = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="Random, a new one for each connection.")]
@@ -61,7 +58,7 @@ class About(Record, frozen=True, kw_only=True):
         software: Version of Scanside.
         protocol: The MQTT version of this connection; on `3.1.1` nothing expires and refusals stay unseen.
         models: What it serves; empty until its inference service has loaded one.
-        schemas: The messages that it sends, with their versions.
+        schemas: The messages that it sends and takes, with their versions.
         capabilities: The commands that it understands (topic tails).
     """
 
@@ -138,18 +135,3 @@ class Health(Record, frozen=True, kw_only=True):
     memory_available_bytes: Count | None
     load: Annotated[float, msgspec.Meta(ge=0)]
     temperature_celsius: float | None
-
-
-MESSAGES: dict[str, type[Record]] = {
-    "state": State,
-    "about": About,
-    "service": ServiceState,
-    "health": Health,
-    "summary": Summary,
-}
-"""Every message by the name of its schema."""
-
-
-def schema_ids() -> tuple[str, ...]:
-    """`scanside.state/1` and so on, of every message."""
-    return tuple(sorted(msgspec.structs.fields(message)[0].default for message in MESSAGES.values()))

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from edge.device import health, vitals
-from edge.messages import types
+from edge.messages import catalogue, types
 from edge.records import Record
 from edge.sync.retry import Protocol
 
@@ -43,7 +43,7 @@ def about(session: str, software: str, protocol: Protocol, accounts: Mapping[str
         software=software,
         protocol=protocol.value,
         models=tuple(model for model in checked if model),
-        schemas=types.schema_ids(),
+        schemas=catalogue.schema_ids(),
         capabilities=CAPABILITIES,
     )
 
