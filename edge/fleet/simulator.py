@@ -1,7 +1,7 @@
 """`scanside fleet simulate`: many boxes in one process, each on the very link that a real box has.
 
 One thread drives all connections over one selector; only what blocks in connecting runs in threads of its own, as on a
-box. A box keeps what is not acknowledged, or not settled, and sends it again, as a box's outbox does; here it is in memory.
+box. What is not acknowledged, or not settled, is sent again, as from a box's outbox; here it is in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edge.events import emit
 from edge.fleet.traffic import SimulatedBox
 from edge.store.outbox import LIFE
 from edge.sync.link import Acknowledged, Link, Opened, Outgoing
-from edge.sync.retry import Attempt, Ending, Protocol, is_taken, next_attempt
+from edge.sync.retry import FAILURE, Attempt, Ending, Protocol, is_taken, next_attempt
 from edge.sync.settling import Settling
 
 CONNECTING_AT_ONCE = 200
@@ -296,8 +296,8 @@ class Fleet:
         message = acknowledged.message
         if message.row is not None:
             station.in_flight.pop(message.row, None)
-        if not is_taken(acknowledged.code) and message.row is not None:
-            self.tally.refused += 1
+        self.tally.refused += acknowledged.code >= FAILURE
+        if message.row is not None and not is_taken(acknowledged.code):
             self._at(AGAIN_AFTER, lambda: self._again(station, message))
             return
         if message.row is not None:

@@ -16,9 +16,9 @@ _LEAST_LIFE = 3600
 class Drain:
     """Goes through the outbox, oldest message first, from its beginning on each new connection.
 
-    A message that the broker refuses, or has nobody to give to, stays where it is, and the pass goes on behind it; a new pass begins after a
-    back-off. A pass that has met many refusals goes no further. So one message that a broker does not like holds up no
-    other, and a broker that likes none is not hammered.
+    A message that the broker refuses, or has nobody to give to, stays where it is, and the pass goes on behind it; a
+    new pass begins after a back-off. A pass that has met many refusals goes no further. So one message that a broker
+    does not like holds up no other, and a broker that likes none is not hammered.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """What the broker has acknowledged and may still forget. Pure.
 
 A broker acknowledges from memory and writes to its disk now and then (Mosquitto: each `autosave_interval`). One that is
-killed forgets what came since, and its clients see no more of it than a connection that breaks. So what was acknowledged
-shortly before a connection broke is sent once more; receivers know it by its id.
+killed forgets what came since, and its clients see no more of it than a connection that breaks. So what was
+acknowledged shortly before a connection broke is sent once more; receivers know it by its id.
 """
 
 from __future__ import annotations

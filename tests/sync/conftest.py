@@ -67,6 +67,12 @@ class Mosquitto:
             self._process.wait(PATIENCE)
             self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL: what it has acknowledged since its last snapshot is forgotten."""
+        assert self._process
+        self._process.kill()
+        self._process.wait(PATIENCE)
+
     def reload(self) -> None:
         """Read the files with passwords and rights again."""
         assert self._process
