@@ -1,0 +1,273 @@
+"""Whether what the box sees and answers has moved away from what it was (DESIGN rule 6). Pure.
+
+Each statistic is a count by category: scores in tenths, answers, quality, view, age. It is compared with its reference
+by the population stability index, sum (p - q) ln(p / q). A fixed limit on that index is no test: without any drift
+it is 0.25 on average over 30 images and 0.03 over 300. So it is asked for over at least 300 images only, and held
+against what chance alone gives for these very numbers of images (a bootstrap: both samples drawn from their common
+distribution).
+
+An alarm is raised above the 99.9th percentile of chance, where the index is also large enough to matter, and cleared
+below the 95th: in between nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.records import ModelUsed, Reason, Record, Status, StoredResult
+
+BLOCK = 50
+"""Images after which a statistic is looked at again."""
+
+WINDOW = 300
+"""Images that are compared: the newest."""
+
+REFERENCE = 300
+"""Images of which a reference is made where none came with the model: the first that this box had with it."""
+
+MATTERS = 0.1
+"""A smaller index is no alarm, however many images say so."""
+
+RAISED_ABOVE = 99.9
+CLEARED_BELOW = 95.0
+
+_DRAWS = 4000
+_SMOOTHING = 0.5
+_MOST_CATEGORIES = 32
+_MOST_MODELS = 4
+_TENTHS = 10
+_DECADE = 10
+
+EVERY_MODEL = ""
+"""The subject of what is counted over all images, whichever model was asked."""
+
+_BY_THE_MODEL = frozenset((Reason.UNFAMILIAR_IMAGE, Reason.NOT_A_FRONTAL_CHEST))
+
+Counts = dict[str, int]
+
+
+class Drifted(Record, frozen=True, kw_only=True):
+    """One alarm that stands.
+
+    Attributes:
+        model: `id version` of the model that it is about; empty for all images.
+        statistic: Which one: `answers`, `scores of ...`, `quality`, `view`, `age`, `refusals`, `familiarity`.
+        index: The population stability index of the last comparison.
+        images: Over how many.
+        since: When the alarm was raised, seconds since the epoch.
+    """
+
+    model: str
+    statistic: str
+    index: float
+    images: int
+    since: float
+
+
+class Comparison(NamedTuple):
+    """How far a window lies from its reference by the index, and how far chance alone would bring it."""
+
+    found: float
+    chance_95: float
+    chance_999: float
+
+
+class Statistic(Record, frozen=True, kw_only=True):
+    """One statistic's counts by category.
+
+    Attributes:
+        reference: What it is held against.
+        given: The reference came with the model; else it is still gathered up to `REFERENCE` images.
+        blocks: The newest blocks of `BLOCK` images, oldest first, at most a window of them.
+        current: The block that is being filled.
+        index: Of the last comparison; None before the first.
+        since: When the alarm was raised; None without one.
+    """
+
+    reference: Counts = msgspec.field(default_factory=dict)
+    given: bool = False
+    blocks: tuple[Counts, ...] = ()
+    current: Counts = msgspec.field(default_factory=dict)
+    index: float | None = None
+    since: float | None = None
+
+    @property
+    def window(self) -> Counts:
+        """The counts of the newest whole blocks."""
+        return dict(sum((Counter(block) for block in self.blocks), Counter()))
+
+    @property
+    def images(self) -> int:
+        """How many images the window holds."""
+        return sum(self.window.values())
+
+    @property
+    def gathering(self) -> bool:
+        """Whether the reference or the first window is not complete yet: nothing can be said."""
+        return self.index is None
+
+
+class Subject(Record, frozen=True, kw_only=True):
+    """What is watched together: one model, or all images. `name` is `id version`, empty for all images."""
+
+    name: str
+    statistics: dict[str, Statistic] = msgspec.field(default_factory=dict)
+
+
+class Watch(Record, frozen=True, kw_only=True):
+    """All that is kept.
+
+    Attributes:
+        counted_to: `StoredResult.number` of the last result that is counted.
+        subjects: By the digest of the model's bundle; `EVERY_MODEL` for all images.
+    """
+
+    counted_to: int = 0
+    subjects: dict[str, Subject] = msgspec.field(default_factory=dict)
+
+
+def alarms(watch: Watch) -> tuple[Drifted, ...]:
+    """The alarms that stand, oldest first."""
+    found = [
+        Drifted(
+            model=subject.name,
+            statistic=name,
+            index=round(statistic.index or 0.0, 4),
+            images=statistic.images,
+            since=statistic.since,
+        )
+        for subject in watch.subjects.values()
+        for name, statistic in subject.statistics.items()
+        if statistic.since is not None
+    ]
+    return tuple(sorted(found, key=lambda one: (one.since, one.model, one.statistic)))
+
+
+def count(
+    watch: Watch, results: Iterable[StoredResult], reference_of: Callable[[ModelUsed], Mapping[str, Counts]]
+) -> Watch:
+    """With these results counted, which follow each other by `number`.
+
+    A model that is new takes the place of its older version, and what is counted over all images begins anew with it:
+    it refuses others.
+
+    Args:
+        watch: What was counted before.
+        results: What to add.
+        reference_of: What a model's test says about all images anywhere, by statistic; empty where it says nothing.
+    """
+    subjects, counted_to = dict(watch.subjects), watch.counted_to
+    for stored in results:
+        if stored.number <= counted_to:
+            continue
+        counted_to, model = stored.number, stored.result.model
+        if model and model.digest not in subjects:
+            subjects = _with_model(subjects, model, reference_of(model))
+        observed = {EVERY_MODEL: of_image(stored)}
+        if model:
+            observed[model.digest] = of_answer(stored)
+        for key, categories in observed.items():
+            subject = subjects.get(key) or Subject(name="")
+            statistics = dict(subject.statistics)
+            for name, category in categories.items():
+                statistics[name] = added(statistics.get(name) or Statistic(), category, stored.committed_at)
+            subjects[key] = msgspec.structs.replace(subject, statistics=statistics)
+    return Watch(counted_to=counted_to, subjects=subjects)
+
+
+def _with_model(subjects: Mapping[str, Subject], model: ModelUsed, given: Mapping[str, Counts]) -> dict[str, Subject]:
+    kept = {key: one for key, one in subjects.items() if key and one.name.partition(" ")[0] != model.id}
+    others = subjects.get(EVERY_MODEL, Subject(name="")).statistics if kept else {}
+    references = {name: Counter(one.reference) for name, one in others.items() if one.given}
+    for name, counts in given.items():
+        references[name] = references.get(name, Counter()) + Counter(counts)
+    every = {name: Statistic(reference=dict(counts), given=True) for name, counts in references.items()}
+    newest = dict(list(kept.items())[1 - _MOST_MODELS :])
+    return {
+        **newest,
+        model.digest: Subject(name=f"{model.id} {model.version}"),
+        EVERY_MODEL: Subject(name="", statistics=every),
+    }
+
+
+def of_image(stored: StoredResult) -> dict[str, str]:
+    """Statistics that every image has: what it was answered at all, and what it says it is."""
+    result, subject = stored.result, stored.subject
+    refused = result.status is Status.NOT_ANALYSED
+    age = subject.age_years
+    found = {
+        "refusals": str(result.reason) if refused else "answered",
+        "view": (subject.view or "not stated")[:16],
+        "age": "not stated" if age is None else f"from {int(age // _DECADE) * _DECADE}",
+    }
+    if result.timings_ms.infer > 0 and (not refused or result.reason in _BY_THE_MODEL):
+        found["familiarity"] = "unfamiliar" if refused else "familiar"
+    return found
+
+
+def of_answer(stored: StoredResult) -> dict[str, str]:
+    """Statistics of an image that a model has answered."""
+    result = stored.result
+    checks = sorted(finding.check for finding in result.quality)
+    found = {"answers": str(result.status), "quality": checks[0] if checks else "nothing found"}
+    for finding in result.findings:
+        tenth = min(_TENTHS - 1, max(0, int(finding.probability * _TENTHS)))
+        found[f"scores of {finding.meaning}"] = f"from 0.{tenth}"
+    return found
+
+
+def added(statistic: Statistic, category: str, now: float) -> Statistic:
+    """With one more image; the alarm is decided anew after each `BLOCK` of them."""
+    if not statistic.given and sum(statistic.reference.values()) < REFERENCE:
+        return msgspec.structs.replace(statistic, reference=_more(statistic.reference, category))
+    current = _more(statistic.current, category)
+    if sum(current.values()) < BLOCK:
+        return msgspec.structs.replace(statistic, current=current)
+    blocks = (*statistic.blocks, current)[-WINDOW // BLOCK :]
+    statistic = msgspec.structs.replace(statistic, current={}, blocks=blocks)
+    if statistic.images < WINDOW:
+        return statistic
+    compared = compare(statistic.reference, statistic.window)
+    return msgspec.structs.replace(statistic, index=compared.found, since=_standing(compared, statistic.since, now))
+
+
+def compare(reference: Counts, window: Counts) -> Comparison:
+    """The population stability index of two counts, and its 95th and 99.9th percentile by chance alone.
+
+    Args:
+        reference: Images by category, at least one image.
+        window: Likewise.
+    """
+    names = sorted({*reference, *window})
+    before, after = (np.array([counts.get(name, 0) for name in names]) for counts in (reference, window))
+    common = (before + after + _SMOOTHING) / (before + after + _SMOOTHING).sum()
+    rng = np.random.default_rng(20261126)  # the same counts give the same decision
+    drawn_before = rng.multinomial(before.sum(), common, size=_DRAWS)
+    drawn_after = rng.multinomial(after.sum(), common, size=_DRAWS)
+    chance_95, chance_999 = np.percentile(_index(drawn_before, drawn_after), (CLEARED_BELOW, RAISED_ABOVE))
+    return Comparison(float(_index(before, after)), float(chance_95), float(chance_999))
+
+
+def _index(before: NDArray[np.int64], after: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Along the last axis, half an image added to each category: an empty one has no logarithm."""
+    p = (before + _SMOOTHING) / (before + _SMOOTHING).sum(axis=-1, keepdims=True)
+    q = (after + _SMOOTHING) / (after + _SMOOTHING).sum(axis=-1, keepdims=True)
+    return np.asarray(((q - p) * np.log(q / p)).sum(axis=-1))
+
+
+def _standing(compared: Comparison, since: float | None, now: float) -> float | None:
+    """Since when an alarm stands; None without one."""
+    if since is None:
+        return now if compared.found > compared.chance_999 and compared.found >= MATTERS else None
+    return None if compared.found < compared.chance_95 else since
+
+
+def _more(counts: Counts, category: str) -> Counts:
+    known = category if category in counts or len(counts) < _MOST_CATEGORIES else "others"
+    return {**counts, known: counts.get(known, 0) + 1}
