@@ -242,7 +242,7 @@ def measure_kills(bench: Bench, kills: int) -> bool:
         with bench.simulating(
             f"{victim}.json", 100, 200, "--seed", str(rng.randrange(1 << 30)), "--seconds", str(20 * kills)
         ) as boxes:
-            done = _kill(bench, victim, boxes, rng)
+            done = _kill(bench, victim, boxes, rng, time.monotonic() + 20 * kills)
         made = json.loads((bench.folder / f"{victim}.json").read_text())["summaries"]
         with bench.collecting():
             _settle(bench, before + made)
@@ -256,11 +256,12 @@ def _told(what: str, made: int, bench: Bench, before: int) -> bool:
     return lost == doubled == 0
 
 
-def _kill(bench: Bench, victim: str, boxes: subprocess.Popen[bytes], rng: random.Random) -> int:
+def _kill(bench: Bench, victim: str, boxes: subprocess.Popen[bytes], rng: random.Random, until: float) -> int:
+    """Kill it again and again until then, and let the boxes come to their end."""
     done = 0
     while boxes.poll() is None:
         with bench.collecting() as collector:
-            while boxes.poll() is None:
+            while time.monotonic() < until:
                 time.sleep(rng.uniform(1, 4))
                 done += 1
                 if victim == "collector":
@@ -268,6 +269,8 @@ def _kill(bench: Bench, victim: str, boxes: subprocess.Popen[bytes], rng: random
                     break
                 bench.end_broker(signal.SIGKILL)
                 bench.start_broker()
+            else:
+                boxes.wait()
     return done
 
 

@@ -286,7 +286,7 @@ class Fleet:
         station.first.clear()
         station.unsent.extendleft(reversed(station.in_flight.values()))
         station.in_flight.clear()
-        again = station.settling.broken(time.monotonic())
+        again = station.settling.broken()
         station.unsent.extendleft(reversed(again))
         self.tally.summaries_delivered -= len(again)
         station.attempt = next_attempt(station.attempt.protocol, ending, station.attempt.failures, station.box.jitter())

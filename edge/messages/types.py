@@ -116,13 +116,18 @@ class Health(Record, frozen=True, kw_only=True):
         queue: Images without a result.
         latency: Over the last images.
         outbox: Messages that the broker has not acknowledged; None while the outbox's file cannot be used.
+        dropped: Messages of telemetry that the box had no room to keep, since its outbox was made; None likewise.
+        delivered: Summaries that a broker has acknowledged, likewise: how many a manager should have.
         disk: Under the state folder.
         memory_available_bytes: What programs can still get.
         load: Processes that want the CPU, over one minute.
         temperature_celsius: The hottest sensor.
+        throttled: How often heat slowed the processor down since the box was switched on.
+        clock: Whether something keeps the box's clock right.
+        certificate_days: Until the certificate ends by which the broker knows the box; None without one.
     """
 
-    schema: Literal["scanside.health/2"] = "scanside.health/2"
+    schema: Literal["scanside.health/3"] = "scanside.health/3"
     ts: Time
     session: Session
     seq: Count
@@ -131,7 +136,12 @@ class Health(Record, frozen=True, kw_only=True):
     queue: Waiting | None
     latency: Latency | None
     outbox: Waiting | None
+    dropped: Count | None = None
+    delivered: Count | None = None
     disk: Disk
     memory_available_bytes: Count | None
     load: Annotated[float, msgspec.Meta(ge=0)]
     temperature_celsius: float | None
+    throttled: Count | None = None
+    clock: Literal["right", "uncertain"] = "uncertain"
+    certificate_days: int | None = None

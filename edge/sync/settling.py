@@ -11,7 +11,7 @@ from collections import deque
 from typing import Generic, TypeVar
 
 SETTLED_AFTER = 30.0
-"""Seconds that a connection must go on after an acknowledgement: three times the interval of the fleet kit's broker."""
+"""Seconds from one acknowledgement to a later one: three times the interval of the fleet kit's broker."""
 
 _Message = TypeVar("_Message")
 
@@ -25,16 +25,15 @@ class Settling(Generic[_Message]):
 
     def add(self, message: _Message, now: float) -> None:
         """It was acknowledged. `now` is in seconds on a clock that never steps."""
-        self._forget_settled(now)
         self._acknowledged.append((now, message))
+        while now - self._acknowledged[0][0] >= SETTLED_AFTER:
+            self._acknowledged.popleft()
 
-    def broken(self, now: float) -> list[_Message]:
-        """The connection broke: those that are to be sent again, oldest first, once."""
-        self._forget_settled(now)
+    def broken(self) -> list[_Message]:
+        """The connection broke, whenever that was: those that are to be sent again, oldest first, once.
+
+        Settled by the last acknowledgement, as a broker without power may be gone for long before anybody notices.
+        """
         again = [message for _, message in self._acknowledged]
         self._acknowledged.clear()
         return again
-
-    def _forget_settled(self, now: float) -> None:
-        while self._acknowledged and now - self._acknowledged[0][0] >= SETTLED_AFTER:
-            self._acknowledged.popleft()
