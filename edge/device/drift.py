@@ -250,7 +250,7 @@ def index(reference: Counts, window: Counts) -> float:
 
 
 def chance(reference: Counts, window: Counts) -> Chance:
-    """What the index is by chance alone, for as many images; the same for the same counts. Costs a tenth of a second."""
+    """What the index is by chance alone, for as many images; the same for the same counts. Takes 0.1 s."""
     names = sorted({*reference, *window})
     before, after = sum(reference.values()), sum(window.values())
     common = list(accumulate(reference.get(name, 0) + window.get(name, 0) + _SMOOTHING for name in names))

@@ -121,6 +121,7 @@ class SimulatedBox:
             memory_available_bytes=10**9,
             load=self._rest.uniform(0.1, 1.5),
             temperature_celsius=round(self._hot + self._rest.uniform(-3, 3), 1),
+            clock="uncertain" if self.clock_off else "right",
         )
         self._seq += 1
         return self._said(UNUSED, Channel.MEASUREMENT, "health", message)

@@ -226,6 +226,10 @@ def _latest(box_id: int, message: Health, at: float) -> dict[str, Any]:
         "uptime": message.uptime_seconds,
         "queue_oldest": message.queue.oldest_seconds if message.queue else None,
         "outbox_oldest": message.outbox.oldest_seconds if message.outbox else None,
+        "drift": msgspec.json.encode(message.drift).decode(),
+        "clock": message.clock,
+        "certificate_days": message.certificate_days,
+        "dropped": message.dropped,
         **{name: figures[name] for name in columns},
     }
 

@@ -104,6 +104,24 @@ class Disk(Record, frozen=True, kw_only=True):
     used: Share
 
 
+class Drift(Record, frozen=True, kw_only=True):
+    """Something about what the box sees or answers that is not as it was: an alarm of its drift watch.
+
+    Attributes:
+        statistic: What is counted.
+        model: Of which model; None for all images, `unlisted` for one whose name has not the form of one.
+        index: The population stability index over the last images.
+        images: Over how many.
+        since: When the alarm was raised.
+    """
+
+    statistic: Literal["answers", "scores", "quality", "refusals", "familiarity", "view", "age", "unlisted"]
+    model: Identifier | None
+    index: Annotated[float, msgspec.Meta(ge=0)]
+    images: Count
+    since: Time
+
+
 class Health(Record, frozen=True, kw_only=True):
     """The box's figures at one moment. None where it cannot tell (yet).
 
@@ -124,6 +142,7 @@ class Health(Record, frozen=True, kw_only=True):
         temperature_celsius: The hottest sensor.
         throttled: How often heat slowed the processor down since the box was switched on.
         clock: Whether something keeps the box's clock right.
+        drift: What is not as it was, oldest first; empty while everything is, or while too little was seen.
         certificate_days: Until the certificate ends by which the broker knows the box; None without one.
     """
 
@@ -145,3 +164,4 @@ class Health(Record, frozen=True, kw_only=True):
     throttled: Count | None = None
     clock: Literal["right", "uncertain"] = "uncertain"
     certificate_days: int | None = None
+    drift: tuple[Drift, ...] = ()

@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 
 from edge.device import health, vitals
+from edge.device.drift import Drifted
 from edge.messages import catalogue, types
+from edge.messages.topics import is_identifier
 from edge.records import Record
 from edge.store.outbox import Depth
 from edge.sync.retry import Protocol
@@ -22,6 +24,8 @@ CAPABILITIES: tuple[str, ...] = ()
 """Topic tails of the commands that this box understands."""
 
 _MODEL_FIELDS = types.Model.__struct_fields__
+
+_STATISTICS = frozenset(get_args(get_type_hints(types.Drift)["statistic"]))
 
 _REASON = re.compile(r"([a-z][a-z0-9 -]{0,79})?")
 
@@ -103,6 +107,19 @@ def figures(
         throttled=box.throttled,
         clock="right" if synchronised else "uncertain",
         certificate_days=None if certificate_days is None else int(certificate_days),
+        drift=tuple(_drift(one) for account in accounts.values() for one in account.drift),
+    )
+
+
+def _drift(one: Drifted) -> types.Drift:
+    statistic = one.statistic.partition(" of ")[0]
+    model = one.model.partition(" ")[0] or None
+    return types.Drift(
+        statistic=statistic if statistic in _STATISTICS else "unlisted",
+        model=model if model is None or is_identifier(model) else "unlisted",
+        index=max(0.0, one.index),
+        images=one.images,
+        since=time(one.since),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.device.drift import Drifted
 from edge.device.health import Health, ModelInService, State
 from edge.device.vitals import Vitals
 from edge.store.outbox import Depth
@@ -91,7 +92,24 @@ def test_health() -> None:
         "throttled": None,
         "clock": "right",
         "certificate_days": 29,
+        "drift": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "statistic", "said"),
+    [
+        ("adult 1.0.0", "scores of Opacity", ("adult", "scores")),
+        ("", "refusals", (None, "refusals")),
+        ("Dr. Who's 1", "names of patients", ("unlisted", "unlisted")),
+    ],
+)
+def test_drift_is_told_without_a_word_of_a_bundle(model: str, statistic: str, said: tuple[str, str]) -> None:
+    drifted = Drifted(model=model, statistic=statistic, index=0.31, images=300, since=NOW)
+    account = msgspec.structs.replace(_account("web", {}), drift=(drifted,))
+    (one,) = _figures(account)["drift"]  # type: ignore[misc]
+    assert (one["model"], one["statistic"]) == said
+    assert (one["index"], one["images"], one["since"]) == (0.31, 300, "2026-11-20T23:42:11Z")
 
 
 @pytest.mark.parametrize(
