@@ -226,6 +226,9 @@ class Mqtt(Section, frozen=True, kw_only=True):
         keepalive_seconds: MQTT keep alive.
         session_expiry_hours: How long the broker keeps this box's session while it is away (MQTT 5 only).
         health_interval_seconds: How often health is published.
+        messages_per_second: How fast what has waited is sent, at most: other traffic gets through beside it.
+        summary_hour: Summaries say the hour (UTC) of their result; else no time at all.
+        command_keys: Folder of the fleet's public keys (`*.pub`) whose orders count; absent takes no commands.
     """
 
     host: str
@@ -239,6 +242,9 @@ class Mqtt(Section, frozen=True, kw_only=True):
     keepalive_seconds: Annotated[int, msgspec.Meta(ge=5, le=3600)] = 60
     session_expiry_hours: Annotated[int, msgspec.Meta(ge=0, le=24 * 365)] = 168
     health_interval_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 60
+    messages_per_second: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 200
+    summary_hour: bool = True
+    command_keys: Path | None = None
 
 
 class Syslog(Section, frozen=True, kw_only=True):

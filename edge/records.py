@@ -290,13 +290,15 @@ class Summary(Record, frozen=True, kw_only=True):
 
     Attributes:
         message_id: Random at acceptance, the same at every repetition: the receiver's key against duplicates.
-        hour: The hour of the result in UTC, `2026-11-20T23`: single studies cannot be timed.
+        hour: The hour of the result in UTC, `2026-11-20T23`: no study can be timed. None as the site wishes.
+        clock: Whether the clock was known to be right that says so.
         latency_ms: From acceptance to commit.
     """
 
-    schema: Literal["scanside.summary/1"] = "scanside.summary/1"
+    schema: Literal["scanside.summary/2"] = "scanside.summary/2"
     message_id: str
-    hour: str
+    hour: str | None
+    clock: Literal["right", "uncertain"] = "right"
     status: Status
     reason: Reason | None
     priority: Priority

@@ -36,6 +36,8 @@ class ExpiryWatch:
         self._file = file
         self._clock = clock
         self._looked_at: float | None = None
+        self.days: float | None = None
+        """Until the certificate ends, as of the last look; None without one, or when it cannot be read."""
 
     def look(self) -> None:
         """Look again, if it is time."""
@@ -44,8 +46,9 @@ class ExpiryWatch:
             return
         self._looked_at = now
         try:
-            days = days_left(self._file, now)
+            self.days = days_left(self._file, now)
         except (OSError, ValueError):
+            self.days = None
             return  # the service that cannot use it says so itself
-        if days < WARN_WITHIN_DAYS:
-            emit(events.CERTIFICATE_EXPIRES, file=self._file, days=days)
+        if self.days < WARN_WITHIN_DAYS:
+            emit(events.CERTIFICATE_EXPIRES, file=self._file, days=self.days)

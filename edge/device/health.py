@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from edge import events
+from edge.device.drift import Drifted
 from edge.events import emit
 from edge.records import Record
 
@@ -59,6 +60,7 @@ class Health(Record, frozen=True, kw_only=True):
         updated_at: When it last said so.
         pid: Its process.
         models: What it answers with; the inference service has some.
+        drift: What has moved away from what it was; the web service, which counts the answers, says so.
         details: Figures of its own (`queue_depth`, `p95_ms`, ...).
     """
 
@@ -69,6 +71,7 @@ class Health(Record, frozen=True, kw_only=True):
     updated_at: float
     pid: int
     models: tuple[ModelInService, ...] = ()
+    drift: tuple[Drifted, ...] = ()
     details: dict[str, Figure] = msgspec.field(default_factory=dict)
 
 
@@ -91,6 +94,10 @@ class HealthFile:
     def list_models(self, models: tuple[ModelInService, ...]) -> None:
         """Name the models in service, in every later report until others are named."""
         self._health = msgspec.structs.replace(self._health, models=models)
+
+    def list_drift(self, drift: tuple[Drifted, ...]) -> None:
+        """Name the drift alarms that stand, in every later report until others are named."""
+        self._health = msgspec.structs.replace(self._health, drift=drift)
 
     def report(self, state: State, reason: str = "", **details: Figure) -> None:
         """Say how the service is. Written at once when the state changes, otherwise every `RENEW_EVERY` seconds."""

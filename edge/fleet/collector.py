@@ -26,19 +26,34 @@ from edge.sync.retry import Attempt, Ending, Protocol, next_attempt
 EVALUATE_EVERY = 5.0
 REMOVE_EVERY = 3600.0
 AGAIN_AFTER = 1.0
+LONGEST_DELAY = 5.0
+"""Seconds between two attempts to connect, at most: collectors are few, and all boxes wait for them."""
+
 BATCH = 500
 """Messages in one transaction at most: a page or another collector need not wait long for the database."""
+
+GATHER = 0.1
+"""Seconds that a message may wait for others of its transaction, as each transaction waits for the disk."""
 
 _IDLE = 0.5
 
 
 @dataclass
 class Pending:
-    """Messages of the present connection that are not committed yet, in order."""
+    """Messages of the present connection that are not committed yet, in order, and when they are to be.
+
+    Attributes:
+        failing: The database did not take them: it is asked again at `commit_at`, and not before.
+    """
 
     arrivals: list[tuple[int, Arrival | None]] = field(default_factory=list)
-    again_at: float = 0.0
-    told: bool = False
+    commit_at: float = 0.0
+    failing: bool = False
+
+    def due(self, now: float) -> bool:
+        """Whether to commit now."""
+        enough = len(self.arrivals) >= BATCH and not self.failing
+        return bool(self.arrivals) and (enough or now >= self.commit_at)
 
 
 def serve(config: FleetConfig) -> int:
@@ -95,8 +110,9 @@ class Collector:
             if failed := self._subscription.open(self._attempt.protocol):
                 self._down(failed)
                 return
-        ready = bool(self._pending.arrivals) and now >= self._pending.again_at
-        for happened in self._subscription.poll(0.0 if ready else _IDLE):
+        pending = self._pending
+        wait = 0.0 if pending.due(now) else pending.commit_at - now if pending.arrivals else _IDLE
+        for happened in self._subscription.poll(min(wait, _IDLE), BATCH):
             if isinstance(happened, Delivered):
                 self._take(happened)
             elif isinstance(happened, Opened):
@@ -104,31 +120,33 @@ class Collector:
             else:
                 self._down(happened)
                 return
-        self._commit()
+        if pending.due(time.monotonic()):
+            self._commit()
 
     def close(self) -> None:
         """Commit what has come, and leave."""
-        self._commit()
+        while self._pending.arrivals and not self._pending.failing:
+            self._commit()
         self._subscription.close()
 
     def _take(self, delivered: Delivered) -> None:
         said = read(delivered.topic, delivered.payload)
         arrival = Arrival(said, time.time(), delivered.live) if said else None
+        if not self._pending.arrivals:
+            self._pending.commit_at = time.monotonic() + GATHER
         self._pending.arrivals.append((delivered.packet, arrival))
 
     def _commit(self) -> None:
         pending = self._pending
-        if not pending.arrivals or time.monotonic() < pending.again_at:
-            return
         batch = pending.arrivals[:BATCH]
         try:
             written = self._writer.write([arrival for _, arrival in batch if arrival])
         except sql.exc.SQLAlchemyError as error:
-            if not pending.told:
+            if not pending.failing:
                 emit(events.FLEET_DATABASE_FAILED, error=type(error).__name__, delay=AGAIN_AFTER)
-            pending.told, pending.again_at = True, time.monotonic() + AGAIN_AFTER
+            pending.failing, pending.commit_at = True, time.monotonic() + AGAIN_AFTER
             return
-        pending.told = False
+        pending.failing = False
         del pending.arrivals[: len(batch)]
         self._subscription.acknowledge([packet for packet, _ in batch])
         if written.apart:
@@ -143,7 +161,7 @@ class Collector:
 
     def _down(self, ending: Ending) -> None:
         self._attempt = next_attempt(self._attempt.protocol, ending, self._attempt.failures, random.random())  # noqa: S311 - spreads load
-        self._attempt_at = time.monotonic() + self._attempt.delay
+        self._attempt_at = time.monotonic() + min(LONGEST_DELAY, self._attempt.delay)
         if not self._told_down and self._attempt.protocol is Protocol.MQTT_5:
             self._told_down = True
             emit(events.FLEET_LINK_DOWN, host=self._mqtt.host, port=self._mqtt.port, error=ending.error)

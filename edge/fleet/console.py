@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from http import HTTPStatus
 from pathlib import Path
@@ -12,9 +13,11 @@ from flask import Blueprint, Flask, Response, render_template, request, url_for
 import edge.web
 from edge.fleet import people, queries, views
 from edge.fleet.alarms import DAY, RULES
+from edge.fleet.metrics import exposition
 from edge.fleet.people import Dependencies, given
 from edge.fleet.standing import Condition
 from edge.web import languages, problems
+from edge.web.metrics import MEDIA_TYPE
 from edge.web.problems import Problem
 
 RELOAD_SECONDS = 15
@@ -123,6 +126,7 @@ def box(site: str, box: str) -> str:
     return render_template(
         "fleet_box.html",
         row=row,
+        drift=json.loads(row.facts.drift),
         services=services,
         alarms=alarms,
         days=days[::-1],
@@ -144,6 +148,22 @@ def apart() -> str:
     with given().engine.connect() as connection:
         counts, newest = queries.apart(connection)
     return render_template("fleet_apart.html", counts=counts, newest=newest)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """The fleet for Prometheus; a program brings the token of `console.metrics_token_file`."""
+    now = given().clock()
+    with given().engine.connect() as connection:
+        text = exposition(
+            queries.facts(connection, now),
+            queries.standings(connection),
+            collectors=queries.collectors(connection),
+            apart=queries.apart(connection, 1)[0],
+            now=now,
+            interval=given().interval,
+        )
+    return Response(text, content_type=MEDIA_TYPE)
 
 
 def _rows() -> tuple[list[views.Row], float | None]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from edge import events
+from edge.config import ConfigError
 from edge.events import emit
 from edge.fleet.console import create_app
 from edge.fleet.database import open_database
@@ -33,6 +35,7 @@ def serve(config: FleetConfig) -> int:
         ScansideError: The database cannot be opened.
     """
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _first_line(config.console.metrics_token_file)
     open_database(config.database_url).dispose()  # what is wrong with it is said once, in one line
     try:
         _Server(config).run()
@@ -57,8 +60,18 @@ def build(config: FleetConfig) -> Flask:
             failures=Failures(file),
             interval=float(config.mqtt.health_interval_seconds),
             clock=time.time,
+            metrics_token=_first_line(config.console.metrics_token_file),
         )
     )
+
+
+def _first_line(file: Path | None) -> str:
+    if file is None:
+        return ""
+    try:
+        return file.read_text("utf-8").partition("\n")[0].strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"console.metrics_token_file {file}: cannot be read ({error}): make it readable") from error
 
 
 class _Server(BaseApplication):  # type: ignore[misc]

@@ -45,9 +45,13 @@ boxes = sql.Table(
     sql.Column("disk_used", sql.Double),
     sql.Column("temperature", sql.Double),
     sql.Column("latency_p95", sql.Double),
+    sql.Column("drift", sql.Text),
+    sql.Column("clock", sql.Text),
+    sql.Column("certificate_days", _Whole),
+    sql.Column("dropped", _Whole),
     sql.UniqueConstraint("site", "box"),
 )
-"""Each box and how it was when last heard. `models` is JSON."""
+"""Each box and how it was when last heard. `models` and `drift` are JSON."""
 
 services = sql.Table(
     "services",
@@ -158,10 +162,49 @@ collectors = sql.Table(
 
 versions = sql.Table("schema_version", metadata, sql.Column("version", sql.Integer, primary_key=True))
 
-MIGRATIONS: dict[int, Callable[[sql.Connection], None]] = {}
+rollouts = sql.Table(
+    "rollouts",
+    metadata,
+    sql.Column("id", sql.Text, primary_key=True),
+    sql.Column("made_at", sql.Double, nullable=False),
+    sql.Column("made_by", sql.Text, nullable=False),
+    sql.Column("work", sql.Text, nullable=False),
+    sql.Column("wave", _Whole, nullable=False),
+    sql.Column("go_on_percent", sql.Double, nullable=False),
+    sql.Column("stop_after", _Whole, nullable=False),
+    sql.Column("deadline", _Whole, nullable=False),
+    sql.Column("progress", sql.Text, nullable=False),
+    sql.Column("why", sql.Text, nullable=False),
+)
+"""One piece of work for one or many boxes, and how it is handed out (`cascade.py`). `work` is JSON."""
+
+orders = sql.Table(
+    "orders",
+    metadata,
+    sql.Column("rollout", sql.Text, sql.ForeignKey("rollouts.id"), primary_key=True),
+    sql.Column("place", _Whole, primary_key=True),
+    sql.Column("box_id", _Whole, sql.ForeignKey("boxes.id"), nullable=False),
+    sql.Column("id", sql.Text, nullable=False, unique=True),
+    sql.Column("state", sql.Text, nullable=False),
+    sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("sent_at", sql.Double),
+    sql.Column("document", sql.LargeBinary),
+    sql.Column("lines", sql.Text, nullable=False),
+)
+"""What one box is ordered. `document` is what was signed and sent; `lines` is its answer, JSON."""
+
+
+def _to_2(connection: sql.Connection) -> None:
+    """Drift, clock and certificate of each box; commands."""
+    for name, kind in (("drift", "TEXT"), ("clock", "TEXT"), ("certificate_days", "BIGINT"), ("dropped", "BIGINT")):
+        connection.execute(sql.text(f"ALTER TABLE boxes ADD COLUMN {name} {kind}"))
+    metadata.create_all(connection, tables=[rollouts, orders])
+
+
+MIGRATIONS: dict[int, Callable[[sql.Connection], None]] = {2: _to_2}
 """What makes a database of the version before into this one; a new database begins with the newest."""
 
-NEWEST = 1
+NEWEST = 2
 
 
 def open_database(url: str) -> sql.Engine:

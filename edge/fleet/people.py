@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "console.overview": PEOPLE,
     "console.sites": PEOPLE,
     "console.box": PEOPLE,
+    "console.metrics": PEOPLE,
     "console.apart": KEEPERS,
 }
 """Route and roles: what is not in the table is closed."""
@@ -59,6 +61,7 @@ class Dependencies:
     Attributes:
         engine: The database, for reading.
         interval: Seconds between two health messages of a box.
+        metrics_token: What a program brings that reads `/metrics`; empty for none.
         clock: Seconds since the epoch.
     """
 
@@ -68,6 +71,7 @@ class Dependencies:
     failures: Failures
     interval: float
     clock: Callable[[], float]
+    metrics_token: str = ""
 
 
 class _Refused(Exception):  # noqa: N818 - an answer, not a defect
@@ -101,6 +105,9 @@ def register(app: Flask, dependencies: Dependencies) -> None:
 def _check() -> Response | None:
     """Let the request through, or answer it: sign in first, not for this role, or not from this page's own form."""
     token = request.cookies.get(SESSION_COOKIE, "")
+    if request.endpoint == "console.metrics" and _brings_token():
+        g.person, g.secret = None, ""
+        return None
     g.person = given().sessions.person(token, renew=BY_ITSELF not in request.args) if token else None
     g.secret = token if g.person else request.cookies.get(FORM_COOKIE, "")
     if request.endpoint is None:
@@ -118,6 +125,12 @@ def _check() -> Response | None:
         detail = "the form is not, or no longer, this page's: load the page anew and try again"
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     return None
+
+
+def _brings_token() -> bool:
+    brought, wanted = request.authorization, given().metrics_token
+    token = (brought.token or "") if brought and brought.type == "bearer" else ""
+    return bool(wanted) and hmac.compare_digest(token.encode(), wanted.encode())
 
 
 @blueprint.get("/sign-in")

@@ -22,6 +22,9 @@ _SAME = (
     "site",
     "box",
     "first_seen_at",
+    "clock",
+    "certificate_days",
+    "dropped",
 )
 _FIGURES = ("queue_depth", "queue_oldest", "outbox_depth", "outbox_oldest", "disk_used", "temperature", "latency_p95")
 _WEEK = 7
@@ -56,7 +59,7 @@ def facts(connection: sql.Connection, now: float, box_id: int | None = None) -> 
     b, s, d, v = db.boxes, db.sessions, db.days, db.services
     missing = (s.c.highest - s.c.lowest + 1 - s.c.received).label("missing")
     joined = b.outerjoin(s, (s.c.box_id == b.c.id) & (s.c.session == b.c.session))
-    columns = [b.c.id, b.c.models, *(b.c[name] for name in (*_SAME, *_FIGURES)), missing]
+    columns = [b.c.id, b.c.models, b.c.drift, *(b.c[name] for name in (*_SAME, *_FIGURES)), missing]
     rows = connection.execute(of(b, sql.select(*columns).select_from(joined), "id").order_by(b.c.site, b.c.box)).all()
     not_up = sql.select(v.c.box_id, sql.func.count()).where(v.c.state != "up").group_by(v.c.box_id)
     opened = sql.select(s.c.box_id, sql.func.count()).where(s.c.first_at > now - DAY).group_by(s.c.box_id)
@@ -75,6 +78,7 @@ def _facts(row: Any, down: dict[int, int], connections: dict[int, int], counted:
         id=number,
         **{name: row[name] for name in (*_SAME, *_FIGURES)},
         models=row["models"] or "[]",
+        drift=row["drift"] or "[]",
         missing=row["missing"] or 0,
         not_up=down.get(number, 0),
         connections=connections.get(number, 0),

@@ -125,4 +125,4 @@ def _storable(message: Message) -> bool:
     if message.model:
         words += [message.model.id, message.model.version]
     wordy = all(_WORD.fullmatch(word) for word in words)
-    return wordy and bool(_HOUR.fullmatch(message.hour)) and 0 <= message.latency_ms <= _MOST
+    return wordy and (message.hour is None or bool(_HOUR.fullmatch(message.hour))) and 0 <= message.latency_ms <= _MOST

@@ -40,11 +40,13 @@ class Console(_Section, frozen=True, kw_only=True):
     Attributes:
         host: The address to listen on. The page speaks HTTP: put a TLS front before it.
         port: Its port.
+        metrics_token_file: Its first line is the token by which Prometheus reads `/metrics`; absent for none.
         session_minutes: A signed-in page without any action is signed out after this.
     """
 
     host: str = "127.0.0.1"
     port: Port = 8090
+    metrics_token_file: Path | None = None
     session_minutes: Annotated[int, msgspec.Meta(ge=1, le=1440)] = 30
 
 

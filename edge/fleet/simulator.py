@@ -1,7 +1,7 @@
 """`scanside fleet simulate`: many boxes in one process, each on the very link that a real box has.
 
 One thread drives all connections over one selector; only what blocks in connecting runs in threads of its own, as on a
-box. A box keeps what is not acknowledged and sends it again, as a box's outbox does; here it is in memory.
+box. What is not acknowledged, or not settled, is sent again, as from a box's outbox; here it is in memory.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ from edge.events import emit
 from edge.fleet.traffic import SimulatedBox
 from edge.store.outbox import LIFE
 from edge.sync.link import Acknowledged, Link, Opened, Outgoing
-from edge.sync.retry import FAILURE, Attempt, Ending, Protocol, next_attempt
+from edge.sync.retry import FAILURE, Attempt, Ending, Protocol, is_taken, next_attempt
+from edge.sync.settling import Settling
 
 CONNECTING_AT_ONCE = 200
 REPORT_EVERY = 5.0
+AGAIN_AFTER = 5.0
+"""Seconds until what the broker gave to nobody is sent again."""
+
 
 _FILES_A_BOX = 3
 _OTHER_FILES = 64
@@ -111,6 +115,7 @@ class _Station:
     first: deque[Outgoing] = field(default_factory=deque)
     unsent: deque[Outgoing] = field(default_factory=deque)
     in_flight: dict[int, Outgoing] = field(default_factory=dict)
+    settling: Settling[Outgoing] = field(default_factory=Settling)
     made: int = 0
     behind_since: float | None = None
 
@@ -281,6 +286,9 @@ class Fleet:
         station.first.clear()
         station.unsent.extendleft(reversed(station.in_flight.values()))
         station.in_flight.clear()
+        again = station.settling.broken()
+        station.unsent.extendleft(reversed(again))
+        self.tally.summaries_delivered -= len(again)
         station.attempt = next_attempt(station.attempt.protocol, ending, station.attempt.failures, station.box.jitter())
         self._at(station.attempt.delay, lambda: self._open(station))
 
@@ -288,15 +296,20 @@ class Fleet:
         message = acknowledged.message
         if message.row is not None:
             station.in_flight.pop(message.row, None)
-        if acknowledged.code >= FAILURE:
-            self.tally.refused += 1
-            if message.row is not None:
-                station.unsent.append(message)
+        self.tally.refused += acknowledged.code >= FAILURE
+        if message.row is not None and not is_taken(acknowledged.code):
+            self._at(AGAIN_AFTER, lambda: self._again(station, message))
             return
+        if message.row is not None:
+            station.settling.add(message, time.monotonic())
         self.tally.delivered += 1
         self.tally.summaries_delivered += message.row is not None
         if not station.unsent and not station.in_flight:
             station.behind_since = None
+
+    def _again(self, station: _Station, message: Outgoing) -> None:
+        station.unsent.append(message)
+        self._send(station)
 
     def _send(self, station: _Station) -> None:
         if not station.connected:

@@ -38,6 +38,10 @@ class Facts:
         word: The last of `ready`, `stopping`, `lost`, and the session that it is about.
         heard_at: When its last health message came.
         session: The connection on which that was said.
+        drift: What its drift watch says, JSON: a list of `edge.messages.types.Drift`.
+        clock: `right` or `uncertain`, by its own word.
+        certificate_days: Until its certificate ends.
+        dropped: Messages of telemetry that it had no room for.
         clock_off: The box's clock less the manager's, in seconds.
         not_up: How many of its services are not up.
         missing: Health messages that should have come between the first and the last that came of that connection.
@@ -55,7 +59,11 @@ class Facts:
     session: str | None = None
     clock_off: float | None = None
     software: str | None = None
-    models: str = ""
+    models: str = "[]"
+    drift: str = "[]"
+    clock: str | None = None
+    certificate_days: int | None = None
+    dropped: int | None = None
     uptime: int | None = None
     queue_depth: int | None = None
     queue_oldest: int | None = None
@@ -112,6 +120,9 @@ def measures(facts: Facts, now: float, interval: float) -> dict[str, float | Non
         "disk_used": facts.disk_used,
         "clock_off_seconds": None if facts.clock_off is None else abs(facts.clock_off),
         "temperature_celsius": facts.temperature,
+        "certificate_days_gone": None if facts.certificate_days is None else -facts.certificate_days,
+        "drifted": float(facts.drift != "[]"),
+        "clock_uncertain": None if facts.clock is None else float(facts.clock != "right"),
         "messages_missing": facts.missing,
         "connections_a_day": facts.connections,
     }

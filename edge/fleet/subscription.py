@@ -7,6 +7,7 @@ retained is sent to each, as shared subscriptions are given nothing retained: it
 from __future__ import annotations
 
 import select
+import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -90,18 +91,18 @@ class Subscription:
         """Whether the broker has accepted connection and subscriptions."""
         return self._opened_at is not None
 
-    def poll(self, seconds: float) -> list[Delivered | Opened | Ending]:
-        """What happens within this time, as soon as something does."""
+    def poll(self, seconds: float, most: int = 100) -> list[Delivered | Opened | Ending]:
+        """What happens within this time, as soon as something does; about `most` messages of what has come by then."""
         client = self._client
         if client is None:
             return []
         sock = client.socket()
-        if sock is not None and not (isinstance(sock, ssl.SSLSocket) and sock.pending()):
+        if sock is not None and not _has_more(sock):
             select.select([sock], [sock] if client.want_write() else [], [], max(0.0, seconds))
         try:
-            client.loop_read(100)
-            while isinstance(sock := client.socket(), ssl.SSLSocket) and sock.pending():
-                client.loop_read(100)
+            client.loop_read()  # one packet, whatever number it is given
+            while len(self._happened) < most and (sock := client.socket()) is not None and _has_more(sock):
+                client.loop_read()
             client.loop_write()
             client.loop_misc()
         except Exception as error:  # bytes of a foreign server that paho could not read: this connection ends
@@ -197,3 +198,8 @@ class Subscription:
         lived = time.monotonic() - self._opened_at if self._opened_at is not None else 0.0
         self._opened_at = None
         self._happened.append(Ending(not self._answered, self._code, lived, error))
+
+
+def _has_more(sock: socket.socket) -> bool:
+    """Whether a read would find something: in the TLS layer, or on the socket."""
+    return bool(isinstance(sock, ssl.SSLSocket) and sock.pending()) or bool(select.select([sock], [], [], 0.0)[0])

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from edge.messages import types
+from edge.messages import catalogue, types
 from edge.messages.topics import UNUSED, Channel, Topic
 from edge.records import ModelUsed, Priority, Reason, Record, Status, Summary, SummaryFinding
 from edge.sync.retry import Protocol
@@ -87,7 +87,7 @@ class SimulatedBox:
             software=self._software,
             protocol=protocol.value,
             models=() if self.failing else (self._model,),
-            schemas=types.schema_ids(),
+            schemas=catalogue.schema_ids(),
             capabilities=(),
         )
         return [self.state("ready", now), self._said(UNUSED, Channel.STATUS, "about", about), *self.services(now)]
@@ -121,6 +121,7 @@ class SimulatedBox:
             memory_available_bytes=10**9,
             load=self._rest.uniform(0.1, 1.5),
             temperature_celsius=round(self._hot + self._rest.uniform(-3, 3), 1),
+            clock="uncertain" if self.clock_off else "right",
         )
         self._seq += 1
         return self._said(UNUSED, Channel.MEASUREMENT, "health", message)

@@ -127,11 +127,13 @@ def _write_summaries(connection: sql.Connection, rows: Iterable[_Row]) -> int:
         return 0
     table = db.summaries
     add = db.insert(connection, table).on_conflict_do_nothing()
-    add = add.returning(table.c.box_id, table.c.hour, table.c.status, table.c.quality)
+    add = add.returning(table.c.box_id, table.c.hour, table.c.received_at, table.c.status, table.c.quality)
     counted: dict[tuple[int, int], Counter[str]] = {}
     new = connection.execute(add, values).all()
-    for box_id, hour, status, quality in new:
-        counts = counted.setdefault((hour // 86400, box_id), Counter(results=0, flagged=0, refused=0, warned=0))
+    for box_id, hour, received_at, status, quality in new:
+        counts = counted.setdefault(
+            (int(hour or received_at) // 86400, box_id), Counter(results=0, flagged=0, refused=0, warned=0)
+        )
         counts["results"] += 1
         counts["flagged"] += status == Status.FLAGGED
         counts["refused"] += status == Status.NOT_ANALYSED
@@ -146,11 +148,11 @@ def _write_summaries(connection: sql.Connection, rows: Iterable[_Row]) -> int:
 
 
 def _summary(box_id: int, summary: Summary, at: float) -> dict[str, Any]:
-    hour = datetime.strptime(summary.hour, "%Y-%m-%dT%H").replace(tzinfo=UTC)
+    hour = datetime.strptime(summary.hour, "%Y-%m-%dT%H").replace(tzinfo=UTC).timestamp() if summary.hour else 0
     model = summary.model
     return {
         "box_id": box_id,
-        "hour": int(hour.timestamp()),
+        "hour": int(hour),  # 0 where the site does not tell: the same at each repetition
         "message_id": summary.message_id,
         "status": summary.status.value,
         "reason": summary.reason.value if summary.reason else None,
@@ -224,6 +226,10 @@ def _latest(box_id: int, message: Health, at: float) -> dict[str, Any]:
         "uptime": message.uptime_seconds,
         "queue_oldest": message.queue.oldest_seconds if message.queue else None,
         "outbox_oldest": message.outbox.oldest_seconds if message.outbox else None,
+        "drift": msgspec.json.encode(message.drift).decode(),
+        "clock": message.clock,
+        "certificate_days": message.certificate_days,
+        "dropped": message.dropped,
         **{name: figures[name] for name in columns},
     }
 

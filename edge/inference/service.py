@@ -39,7 +39,7 @@ from edge.store import (
     hold_lock,
     ring,
 )
-from edge.store.outbox import oldest_news
+from edge.store.outbox import OutboxFull, oldest_news
 
 MAX_ATTEMPTS = 3
 _LOOK_EVERY = 1.0
@@ -103,8 +103,9 @@ class Worker:
         self._outbox.check()
         owed = self._store.owed("summary")
         if owed:
-            self._outbox.put((item.result_id, "summary", item.body.encode()) for item in owed)
-            self._store.settle([item.number for item in owed])
+            with suppress(OutboxFull):  # they stay owed, and the next call tries again; `sync` says that it is full
+                self._outbox.put((item.result_id, "summary", item.body.encode()) for item in owed)
+                self._store.settle([item.number for item in owed])
 
     def resend(self) -> bool:
         """After a repair in which summaries may have been lost, put the next ones in the outbox again; False when done.
@@ -116,7 +117,10 @@ class Worker:
         news = oldest_news(self._store.lifetime.now().lifetime)
         changed = self._store.changed_since(self._resend_after, _RESENT_AT_ONCE, received_since=news)
         if changed:
-            self._outbox.put((stored.id, "summary", _summary(stored)) for stored in changed)
+            try:
+                self._outbox.put((stored.id, "summary", _summary(stored)) for stored in changed)
+            except OutboxFull:
+                return False  # later
             self._resend_after = changed[-1].seq
             return True
         self._outbox.completed()
@@ -269,7 +273,13 @@ def serve(config: Config) -> int:
 
 
 def _summary(stored: StoredResult) -> bytes:
-    summary = summarise(stored.result, message_id=stored.id, committed_at=stored.committed_at, waited=stored.waited)
+    summary = summarise(
+        stored.result,
+        message_id=stored.id,
+        committed_at=stored.committed_at,
+        synchronised=stored.synchronised,
+        waited=stored.waited,
+    )
     return msgspec.json.encode(summary)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from edge.messages.types import MESSAGES
+from edge.messages.catalogue import MESSAGES
 
 FOLDER = Path(__file__).parent / "schemas"
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema(name: str) -> dict[str, Any]:
-    """The JSON Schema of one message (`state`, `about`, `service`, `health`, `summary`).
+    """The JSON Schema of one message by its name in the catalogue.
 
     Every field is sent with every message, so every field is required, and no other is allowed.
     """

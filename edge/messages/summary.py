@@ -15,6 +15,9 @@ from edge.records import Finding, ModelUsed, QualityFinding, Result, Summary, Su
 
 UNLISTED = "unlisted"
 
+LATEST = 253402300799.0
+"""The last second of the year 9999, the last that RFC 3339 can say."""
+
 QUALITY_CODES = frozenset(
     ("111209", "111210", "111211", "111212", "111213", "111215", "111219", "111220"),
 )
@@ -33,18 +36,20 @@ _WORD = re.compile(r"[a-z][a-z0-9]{0,15}")
 Band = Literal["low", "moderate", "high"]
 
 
-def summarise(result: Result, *, message_id: str, committed_at: float, waited: float) -> Summary:
+def summarise(result: Result, *, message_id: str, committed_at: float, synchronised: bool, waited: float) -> Summary:
     """The de-identified summary of a result.
 
     Args:
         result: The answer for one image.
         message_id: Random, never made from anything in the image.
         committed_at: When the answer was stored, seconds since the epoch; only its hour leaves the box.
+        synchronised: Whether the clock was known to be right that says so.
         waited: Seconds from acceptance to answer, by no clock that can be set.
     """
     return Summary(
         message_id=message_id,
-        hour=datetime.fromtimestamp(committed_at, UTC).strftime("%Y-%m-%dT%H"),
+        hour=hour(committed_at),
+        clock="right" if synchronised else "uncertain",
         status=result.status,
         reason=result.reason,
         priority=result.priority,
@@ -53,6 +58,11 @@ def summarise(result: Result, *, message_id: str, committed_at: float, waited: f
         model=_model(result.model) if result.model else None,
         latency_ms=max(0, round(waited * 1000)),
     )
+
+
+def hour(at: float) -> str:
+    """The hour (UTC) of a time in seconds since the epoch, as a summary says it."""
+    return datetime.fromtimestamp(max(0.0, min(at, LATEST)), UTC).strftime("%Y-%m-%dT%H")
 
 
 def band(probability: float, threshold: float) -> Band:

@@ -1,7 +1,4 @@
-"""Every message that a box sends, as a frozen record. Its JSON Schema is generated from here (`edge.messages.schemas`).
-
-The message about one image is `edge.records.Summary`; `edge.messages.summary` makes it.
-"""
+"""What a box says about itself, each message a frozen record. `catalogue.py` lists these and all others."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge.records import Record, Summary
+from edge.records import Record
 
 Time = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339, UTC, whole seconds.")]
 Session = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", description="Random, a new one for each connection.")]
@@ -61,7 +58,7 @@ class About(Record, frozen=True, kw_only=True):
         software: Version of Scanside.
         protocol: The MQTT version of this connection; on `3.1.1` nothing expires and refusals stay unseen.
         models: What it serves; empty until its inference service has loaded one.
-        schemas: The messages that it sends, with their versions.
+        schemas: The messages that it sends and takes, with their versions.
         capabilities: The commands that it understands (topic tails).
     """
 
@@ -107,6 +104,24 @@ class Disk(Record, frozen=True, kw_only=True):
     used: Share
 
 
+class Drift(Record, frozen=True, kw_only=True):
+    """Something about what the box sees or answers that is not as it was: an alarm of its drift watch.
+
+    Attributes:
+        statistic: What is counted.
+        model: Of which model; None for all images, `unlisted` for one whose name has not the form of one.
+        index: The population stability index over the last images.
+        images: Over how many.
+        since: When the alarm was raised.
+    """
+
+    statistic: Literal["answers", "scores", "quality", "refusals", "familiarity", "view", "age", "unlisted"]
+    model: Identifier | None
+    index: Annotated[float, msgspec.Meta(ge=0)]
+    images: Count
+    since: Time
+
+
 class Health(Record, frozen=True, kw_only=True):
     """The box's figures at one moment. None where it cannot tell (yet).
 
@@ -119,13 +134,19 @@ class Health(Record, frozen=True, kw_only=True):
         queue: Images without a result.
         latency: Over the last images.
         outbox: Messages that the broker has not acknowledged; None while the outbox's file cannot be used.
+        dropped: Messages of telemetry that the box had no room to keep, since its outbox was made; None likewise.
+        delivered: Summaries that a broker has acknowledged, likewise: how many a manager should have.
         disk: Under the state folder.
         memory_available_bytes: What programs can still get.
         load: Processes that want the CPU, over one minute.
         temperature_celsius: The hottest sensor.
+        throttled: How often heat slowed the processor down since the box was switched on.
+        clock: Whether something keeps the box's clock right.
+        drift: What is not as it was, oldest first; empty while everything is, or while too little was seen.
+        certificate_days: Until the certificate ends by which the broker knows the box; None without one.
     """
 
-    schema: Literal["scanside.health/2"] = "scanside.health/2"
+    schema: Literal["scanside.health/3"] = "scanside.health/3"
     ts: Time
     session: Session
     seq: Count
@@ -134,22 +155,13 @@ class Health(Record, frozen=True, kw_only=True):
     queue: Waiting | None
     latency: Latency | None
     outbox: Waiting | None
+    dropped: Count | None = None
+    delivered: Count | None = None
     disk: Disk
     memory_available_bytes: Count | None
     load: Annotated[float, msgspec.Meta(ge=0)]
     temperature_celsius: float | None
-
-
-MESSAGES: dict[str, type[Record]] = {
-    "state": State,
-    "about": About,
-    "service": ServiceState,
-    "health": Health,
-    "summary": Summary,
-}
-"""Every message by the name of its schema."""
-
-
-def schema_ids() -> tuple[str, ...]:
-    """`scanside.state/1` and so on, of every message."""
-    return tuple(sorted(msgspec.structs.fields(message)[0].default for message in MESSAGES.values()))
+    throttled: Count | None = None
+    clock: Literal["right", "uncertain"] = "uncertain"
+    certificate_days: int | None = None
+    drift: tuple[Drift, ...] = ()

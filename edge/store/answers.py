@@ -10,7 +10,7 @@ from edge.records import StoredResult
 from edge.store.database import Database
 from edge.store.doorbell import ring
 from edge.store.journal import Columns, next_seq
-from edge.store.lifetime import Lifetime
+from edge.store.lifetime import JournalLifetime
 
 RESULT_COLUMNS = "r.*, i.received_at, i.unsynchronised, i.kept FROM results r JOIN instances i ON i.id = r.instance_id"
 """What `Columns.stored_result` reads, and from where."""
@@ -48,7 +48,7 @@ class Answers:
         lifetime: What time it is, by clocks that jump and by one that does not.
     """
 
-    def __init__(self, state_dir: Path, journal: Database, columns: Columns, lifetime: Lifetime) -> None:
+    def __init__(self, state_dir: Path, journal: Database, columns: Columns, lifetime: JournalLifetime) -> None:
         """Read from an open journal."""
         self.state_dir = state_dir
         self.lifetime = lifetime

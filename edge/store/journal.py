@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult, Subject
+from edge.store import lifetime
 from edge.store.damage import Damaged
 from edge.store.database import Database
 from edge.store.keys import VaultLocked
@@ -85,15 +86,10 @@ CREATE TABLE IF NOT EXISTS owed (
     UNIQUE (kind, result_id)
 );
 CREATE INDEX IF NOT EXISTS owed_of_result ON owed (result_id);
-CREATE TABLE IF NOT EXISTS lifetime (
-    boot_id TEXT NOT NULL,
-    boot REAL NOT NULL,
-    seen REAL NOT NULL,
-    seen_at REAL NOT NULL
-);
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO counter VALUES ('seq', 0);
 """
+SCHEMA += lifetime.TABLE.lstrip()
 
 
 SEALED = {

@@ -17,6 +17,18 @@ from edge.store.machine import Machine
 LONGEST_OFF = 3 * 86400.0
 """Seconds that the box may have been off, at most, as far as it believes: a weekend."""
 
+TABLE = """
+CREATE TABLE IF NOT EXISTS lifetime (
+    boot_id TEXT NOT NULL,
+    boot REAL NOT NULL,
+    seen REAL NOT NULL,
+    seen_at REAL NOT NULL
+);
+"""
+"""Where a file keeps it."""
+
+_NEWEST_IMAGE = "SELECT received_lifetime FROM instances ORDER BY number DESC LIMIT 1"
+
 _CORRECTIONS = (
     "UPDATE instances SET received_at = :zero + received_lifetime, unsynchronised = 0"
     " WHERE unsynchronised AND received_lifetime >= :boot",
@@ -57,13 +69,21 @@ def at_boot(seen: Seen | None, uptime: float, wall: float) -> float:
 
 
 class Lifetime:
-    """The clocks of one store."""
+    """The clocks of what one file holds."""
 
-    def __init__(self, journal: Database, wall: Callable[[], float], machine: Machine) -> None:
-        """Go on from where the journal says that the box was; the first to come after a boot writes down where."""
-        self._journal = journal
+    def __init__(self, file: Database, wall: Callable[[], float], machine: Machine, newest: str) -> None:
+        """Go on from where the file says that the box was; the first to come after a boot writes down where.
+
+        Args:
+            file: One with a `TABLE`.
+            wall: Seconds since the epoch.
+            machine: The clocks under it.
+            newest: Query for the lifetime that the newest row states: the lifetime never goes back behind it.
+        """
+        self._file = file
         self._wall = wall
         self._machine = machine
+        self._newest = newest
         self.boot = self._begin()
 
     def now(self) -> Moment:
@@ -73,8 +93,34 @@ class Lifetime:
     def remember(self) -> None:
         """Write down that the box lives: from here its lifetime goes on after a power cut."""
         now = self.now()
-        with self._journal.transaction() as sql:
+        with self._file.transaction() as sql:
             sql.execute("UPDATE lifetime SET seen = ?, seen_at = ?", (now.lifetime, now.wall))
+
+    def _begin(self) -> float:
+        boot_id = self._machine.boot_id()
+        with self._file.transaction() as sql:
+            row = sql.execute("SELECT * FROM lifetime").fetchone()
+            if row and row["boot_id"] == boot_id:
+                return float(row["boot"])
+            uptime, wall = self._machine.uptime(), self._wall()
+            boot = at_boot(self._seen(sql, row, wall), uptime, wall)
+            sql.execute("DELETE FROM lifetime")
+            sql.execute("INSERT INTO lifetime VALUES (?, ?, ?, ?)", (boot_id, boot, boot + uptime, wall))
+        return boot
+
+    def _seen(self, sql: sqlite3.Connection, row: sqlite3.Row | None, wall: float) -> Seen | None:
+        newest = sql.execute(self._newest).fetchone()
+        if row is None:  # a new box, or one whose file was made again
+            return Seen(newest[0], wall) if newest else None
+        return Seen(max(row["seen"], newest[0] if newest else 0.0), row["seen_at"])
+
+
+class JournalLifetime(Lifetime):
+    """The clocks of the journal, which sets right what was written down while the wall clock was not."""
+
+    def __init__(self, journal: Database, wall: Callable[[], float], machine: Machine) -> None:
+        """Go on from where the journal says that the box was."""
+        super().__init__(journal, wall, machine, _NEWEST_IMAGE)
 
     def correct(self) -> int:
         """Once the wall clock is known to be right: set the times right that were taken in this boot before; how many.
@@ -85,25 +131,5 @@ class Lifetime:
         if not now.synchronised:
             return 0
         known = {"zero": now.wall - now.lifetime, "boot": self.boot}  # a time is zero + its lifetime
-        with self._journal.transaction() as sql:
+        with self._file.transaction() as sql:
             return sum(sql.execute(statement, known).rowcount for statement in _CORRECTIONS)
-
-    def _begin(self) -> float:
-        boot_id = self._machine.boot_id()
-        with self._journal.transaction() as sql:
-            row = sql.execute("SELECT * FROM lifetime").fetchone()
-            if row and row["boot_id"] == boot_id:
-                return float(row["boot"])
-            uptime, wall = self._machine.uptime(), self._wall()
-            boot = at_boot(_seen(sql, row, wall), uptime, wall)
-            sql.execute("DELETE FROM lifetime")
-            sql.execute("INSERT INTO lifetime VALUES (?, ?, ?, ?)", (boot_id, boot, boot + uptime, wall))
-        return boot
-
-
-def _seen(sql: sqlite3.Connection, row: sqlite3.Row | None, wall: float) -> Seen | None:
-    """What was last seen, and not before the newest image: the lifetime never goes back behind one."""
-    newest = sql.execute("SELECT received_lifetime FROM instances ORDER BY number DESC LIMIT 1").fetchone()
-    if row is None:  # a new box, or one whose journal was made again
-        return Seen(newest[0], wall) if newest else None
-    return Seen(max(row["seen"], newest[0] if newest else 0.0), row["seen_at"])

@@ -40,7 +40,7 @@ from edge.store.journal import (
     owe,
 )
 from edge.store.keys import open_ring
-from edge.store.lifetime import Lifetime, Moment
+from edge.store.lifetime import JournalLifetime, Moment
 from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
 from edge.store.machine import Machine, Room
 from edge.store.order import BACKLOG_AFTER, BACKLOG_EVERY, CLAIM, OLDEST
@@ -70,7 +70,7 @@ class Accepted(NamedTuple):
 class Summarise(Protocol):
     """Makes the de-identified summary of a result once it is known when it was committed, and after how long."""
 
-    def __call__(self, *, message_id: str, committed_at: float, waited: float) -> Summary:
+    def __call__(self, *, message_id: str, committed_at: float, synchronised: bool, waited: float) -> Summary:
         """The summary."""
 
 
@@ -129,7 +129,7 @@ class Store(Answers):
             database = opened.enter_context(closing(Database(journal, SCHEMA, VERSION, contents)))
             self._vault = vault()
             check_key(database, self._vault)
-            super().__init__(state_dir, database, Columns(self._vault), Lifetime(database, clock, machine))
+            super().__init__(state_dir, database, Columns(self._vault), JournalLifetime(database, clock, machine))
             second = SecondCopy(state_dir / second_copy.FILE, database, lambda: self.band() < Band.FULL)
             opened.callback(second.close)
             self.holdings = Holdings(self._journal, self._spool, self._derived, second)
@@ -303,7 +303,9 @@ class Store(Answers):
                 mark_patient(sql, seq, subject, self._columns)
                 owe(sql, "preview", result_id, "")
                 if summary:
-                    said = summary(message_id=result_id, committed_at=now.wall, waited=waited)
+                    said = summary(
+                        message_id=result_id, committed_at=now.wall, synchronised=now.synchronised, waited=waited
+                    )
                     owe(sql, "summary", result_id, msgspec.json.encode(said).decode())
             row = sql.execute(f"SELECT {RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
             stored = self._columns.stored_result(row)

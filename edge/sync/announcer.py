@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 
@@ -13,6 +14,8 @@ from edge.device.vitals import read_vitals
 from edge.messages.topics import UNUSED, Channel, Topic
 from edge.messages.types import State
 from edge.records import Record
+from edge.store.machine import synchronised, uptime
+from edge.store.outbox import Depth
 from edge.sync import telemetry
 from edge.sync.link import Acknowledged, Link, Outgoing
 from edge.sync.retry import FAILURE, Protocol
@@ -49,7 +52,9 @@ class Announcer:
         self._health_at = 0.0
         self._healths = 0
 
-    def speak(self, accounts: Mapping[str, Health], outbox: tuple[int, float | None] | None) -> None:
+    def speak(
+        self, accounts: Mapping[str, Health], outbox: Depth | None, certificate_days: float | None = None
+    ) -> None:
         """Say what is new, as far as the link has room: state and birth first, then the services, then health."""
         if self._state:
             self._say(self._retained(UNUSED, "state", self._state))
@@ -58,8 +63,10 @@ class Announcer:
         for name in sorted(accounts):
             self._say(self._retained(name, "health", telemetry.service(accounts[name])))
         if time.monotonic() >= self._health_at and self._link.room:
-            self._health_at = time.monotonic() + self._health_interval
-            self._link.publish(self._health(accounts, outbox))
+            # The second comes after a random part of the interval: boxes that came back together drift apart.
+            part = random.random() if self._healths == 0 else 1.0  # noqa: S311 - spreads load
+            self._health_at = time.monotonic() + part * self._health_interval
+            self._link.publish(self._health(accounts, outbox, certificate_days))
             self._healths += 1
             while self._refused:
                 self._said.pop(self._refused.pop(), None)
@@ -74,15 +81,17 @@ class Announcer:
         if acknowledged.code >= FAILURE:
             self._refused.add(acknowledged.message.topic)
 
-    def _health(self, accounts: Mapping[str, Health], outbox: tuple[int, float | None] | None) -> Outgoing:
+    def _health(self, accounts: Mapping[str, Health], outbox: Depth | None, certificate_days: float | None) -> Outgoing:
         message = telemetry.figures(
             session=self._session,
             seq=self._healths,
             accounts=accounts,
             box=read_vitals(self._config.state_dir / "outbox"),
             outbox=outbox,
-            uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
+            uptime=uptime(),
             now=time.time(),
+            synchronised=synchronised(),
+            certificate_days=certificate_days,
         )
         topic = Topic(site=self._config.site, box=self._config.box, channel=Channel.MEASUREMENT, name="health")
         expiry = max(60, round(3 * self._health_interval))

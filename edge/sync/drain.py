@@ -1,12 +1,17 @@
-"""Which messages of the outbox to send next, and what an acknowledgement means. No file, no socket, no clock."""
+"""Which messages of the outbox to send next, how, and what an acknowledgement means. No file, no socket, no clock."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
+from edge.messages.summary import hour
+from edge.records import Summary
 from edge.store import OutboxMessage
+from edge.store.lifetime import Moment
 from edge.store.outbox import LIFE
-from edge.sync.retry import FAILURE, LONGEST_DELAY_REFUSED, back_off
+from edge.sync.retry import LONGEST_DELAY_REFUSED, back_off, is_taken
 
 REFUSALS_PER_PASS = 20
 
@@ -16,9 +21,9 @@ _LEAST_LIFE = 3600
 class Drain:
     """Goes through the outbox, oldest message first, from its beginning on each new connection.
 
-    A message that the broker refuses stays where it is, and the pass goes on behind it; a new pass begins after a
-    back-off. A pass that has met many refusals goes no further. So one message that a broker does not like holds up no
-    other, and a broker that likes none is not hammered.
+    A message that the broker refuses, or has nobody to give to, stays where it is, and the pass goes on behind it; a
+    new pass begins after a back-off. A pass that has met many refusals goes no further. So one message that a broker
+    does not like holds up no other, and a broker that likes none is not hammered.
     """
 
     def __init__(self) -> None:
@@ -72,7 +77,7 @@ class Drain:
             jitter: Uniform in [0, 1).
         """
         self._in_flight.discard(number)
-        if code < FAILURE:
+        if is_taken(code):
             if number in self._refused_before:
                 self._passes_refused = 0
             return True
@@ -83,6 +88,47 @@ class Drain:
         return False
 
 
-def message_expiry(created_at: float, now: float) -> int:
+class Allowance:
+    """How many messages may go now, at so many a second; what was not used lasts a second."""
+
+    def __init__(self, per_second: float) -> None:
+        """A second's worth at once, to begin with."""
+        self._per_second = per_second
+        self._left = per_second
+        self._at: float | None = None
+
+    def left(self, now: float) -> int:
+        """How many; `now` is in seconds on a clock that never steps."""
+        if self._at is not None:
+            self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
+        self._at = now
+        return int(self._left)
+
+    def used(self, count: int) -> None:
+        """So many went."""
+        self._left -= count
+
+    def wait(self) -> float:
+        """Seconds until one more may go."""
+        return max(0.0, (1.0 - self._left) / self._per_second)
+
+
+def message_expiry(age: float) -> int:
     """MQTT 5 message expiry interval (3.3.2.3.3) of a summary in seconds: the rest of its life, at least an hour."""
-    return round(min(LIFE, max(_LEAST_LIFE, created_at + LIFE - now)))
+    return round(min(LIFE, max(_LEAST_LIFE, LIFE - age)))
+
+
+def corrected(summary: Summary, put_at: float, boot: float, now: Moment) -> Summary:
+    """A summary whose hour was taken while the clock was not known to be right, as it should read.
+
+    Only what was put since the box was switched on: by how much the clock was wrong before is not known.
+
+    Args:
+        summary: As it waits.
+        put_at: When it was put in the outbox, which follows its result at once; in the box's lifetime.
+        boot: When this boot began, likewise.
+        now: This moment.
+    """
+    if summary.clock == "right" or not now.synchronised or put_at < boot:
+        return summary
+    return msgspec.structs.replace(summary, hour=hour(now.wall - (now.lifetime - put_at)), clock="right")

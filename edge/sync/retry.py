@@ -14,6 +14,7 @@ STABLE_AFTER = 30.0
 FAILURE = 0x80
 """Reason codes from here on say that something was refused (MQTT 5, 2.4)."""
 
+NO_MATCHING_SUBSCRIBERS = 0x10
 UNSUPPORTED_PROTOCOL_VERSION = 0x84
 
 # Refusals that only a person can end: client id, credentials, rights, ban, taken-over session, another server.
@@ -72,6 +73,14 @@ def next_attempt(protocol: Protocol, ending: Ending, failures: int, jitter: floa
     else:
         delay = back_off(failures, jitter, LONGEST_DELAY)
     return Attempt(Protocol.MQTT_5, delay, failures + 1)
+
+
+def is_taken(code: int) -> bool:
+    """Whether a PUBACK with this reason code says that somebody will have the summary.
+
+    0x10 is success to MQTT, and nobody has the message: so answers a broker that forgot the manager's subscription.
+    """
+    return code < FAILURE and code != NO_MATCHING_SUBSCRIBERS
 
 
 def back_off(failures: int, jitter: float, longest: float) -> float:

@@ -11,95 +11,153 @@ from contextlib import contextmanager
 import msgspec
 
 from edge import events
+from edge.config import Config, Mqtt
 from edge.events import emit
-from edge.messages.topics import Channel, Topic
+from edge.messages.topics import Channel, Topic, parse
 from edge.records import Summary
 from edge.store import Damaged, Outbox, OutboxMessage
-from edge.sync.drain import Drain, message_expiry
+from edge.store.outbox import Class, Depth
+from edge.sync.drain import Allowance, Drain, corrected, message_expiry
 from edge.sync.link import Acknowledged, Link, Outgoing
+from edge.sync.settling import Settling
 
 AGAIN_AFTER = 5.0
 """Seconds until an outbox that failed is tried again."""
 
-
-_KINDS = {"summary": Summary}
+KEEP_EVERY = 60.0
+"""Seconds between two looks for what has outlived its class."""
 
 
 class Sender:
-    """The way from the outbox to the link."""
+    """The way from the outbox to the link: findings first, then telemetry, each oldest first."""
 
-    def __init__(self, outbox: Outbox, link: Link, site: str, box: str) -> None:
+    def __init__(self, outbox: Outbox, link: Link, config: Config, mqtt: Mqtt) -> None:
         """Nothing is sent before `connected`."""
         self._outbox = outbox
         self._link = link
-        self._site = site
-        self._box = box
-        self._drain = Drain()
+        self._config = config
+        self._says_hour = mqtt.summary_hour
+        self._drains = {kind: Drain() for kind in Class}
+        self._allowance = Allowance(mqtt.messages_per_second)
+        self._in_flight: dict[int, Class] = {}
+        self._delivered: list[int] = []
+        self._settling: Settling[tuple[str, str, bytes]] = Settling()
         self._again_at = 0.0
+        self._keep_at = 0.0
         self._reported: set[int] = set()
         self.trouble = ""
         """Why the outbox cannot be used; empty while it can."""
 
     def connected(self) -> None:
-        """A new connection: begin with the oldest message."""
-        self._drain.start_over()
+        """A new connection: begin with the oldest message; what a killed broker may have forgotten is put back."""
+        self._in_flight.clear()
+        self._start_over()
         self._reported.clear()
+        if again := self._settling.broken():
+            with self._using_outbox():
+                self._strike_out()
+                self._outbox.put_back(again)
 
     def send(self) -> None:
-        """Publish as many waiting messages as the link has room for."""
+        """Strike out what is delivered, then publish as many waiting messages as the link has room for."""
         now = time.monotonic()
         if now < self._again_at:
             return
-        room = self._link.room
-        after, limit = self._drain.wanted(room, now)
-        if not limit:
-            return
         with self._using_outbox():
-            for message in self._drain.choose(self._outbox.waiting(after, limit), room):
-                outgoing = self._address(message)
-                if outgoing is None:
-                    self._drain.skip(message.number)
-                else:
-                    self._link.publish(outgoing)
-                    self._drain.sent(message.number)
+            self._strike_out()
+            self._keep(now)
+            for kind, drain in self._drains.items():
+                room = min(self._link.room, self._allowance.left(now))
+                after, limit = drain.wanted(room, now)
+                if limit:
+                    for message in drain.choose(self._outbox.waiting(after, limit, kind), room):
+                        self._publish(message, kind, drain)
+
+    def due(self) -> float:
+        """When the rate lets messages go again, on `time.monotonic()`; infinite while it holds nothing back."""
+        wait = self._allowance.wait()
+        return time.monotonic() + wait if wait else float("inf")
 
     def acknowledged(self, acknowledged: Acknowledged) -> None:
         """The broker took one of the outbox's messages, or refused it."""
-        row = acknowledged.message.row
-        if row is None:
+        message, row, now = acknowledged.message, acknowledged.message.row, time.monotonic()
+        if row is None or row not in self._in_flight:
             return
-        if self._drain.acknowledged(row, acknowledged.code, time.monotonic(), random.random()):  # noqa: S311 - spreads load
-            with self._using_outbox():
-                self._outbox.remove(row)
+        drain = self._drains[self._in_flight.pop(row)]
+        if drain.acknowledged(row, acknowledged.code, now, random.random()):  # noqa: S311 - spreads load
+            self._delivered.append(row)
+            self._settling.add((parse(message.topic).id, "summary", message.payload), now)
 
-    def depth(self) -> tuple[int, float | None] | None:
-        """How many messages wait, and since when the oldest does; None while the outbox cannot be used."""
+    def depth(self) -> Depth | None:
+        """What waits; None while the outbox cannot be used."""
         if time.monotonic() >= self._again_at:
             with self._using_outbox():
+                self._strike_out()
                 return self._outbox.depth()
         return None
 
     def close(self) -> None:
-        """Close the outbox."""
+        """Strike out what is delivered, and close the outbox."""
+        with self._using_outbox():
+            self._strike_out()
+            self._outbox.remember()
         self._outbox.close()
+
+    def _keep(self, now: float) -> None:
+        if now >= self._keep_at:
+            self._keep_at = now + KEEP_EVERY
+            self._outbox.drop_old()
+            self._outbox.remember()
+
+    def _strike_out(self) -> None:
+        if self._delivered:
+            self._outbox.remove(self._delivered)
+            self._delivered.clear()
+
+    def _publish(self, message: OutboxMessage, kind: Class, drain: Drain) -> None:
+        outgoing = self._address(message)
+        if outgoing is None:
+            drain.skip(message.number)
+            return
+        self._link.publish(outgoing)
+        self._allowance.used(1)
+        self._in_flight[message.number] = kind
+        drain.sent(message.number)
 
     def _address(self, message: OutboxMessage) -> Outgoing | None:
         """The message as it goes out; None when it is not what may leave the box: it stays, and the log says so."""
         try:
-            summary = msgspec.json.decode(message.body, type=_KINDS[message.kind])
+            if message.kind != "summary":
+                raise KeyError(message.kind)  # noqa: TRY301 - nothing else leaves the box
+            summary = msgspec.json.decode(message.body, type=Summary)
             topic = self._topic(summary.message_id)
         except (KeyError, ValueError, msgspec.MsgspecError) as error:
             if message.number not in self._reported:
                 self._reported.add(message.number)
                 emit(events.MESSAGE_UNFIT, number=message.number, error=type(error).__name__)
             return None
-        expiry = message_expiry(message.created_at, time.time())
-        return Outgoing(str(topic), message.body, expiry=expiry, row=message.number)
+        summary = self._as_it_leaves(message, summary)
+        expiry = message_expiry(self._outbox.now().lifetime - message.put_at)
+        return Outgoing(str(topic), msgspec.json.encode(summary), expiry=expiry, row=message.number)
+
+    def _as_it_leaves(self, message: OutboxMessage, summary: Summary) -> Summary:
+        """With the hour that was meant, if that can be known by now, or without; the same at each repetition."""
+        if summary.clock == "uncertain" and not message.sent:
+            right = corrected(summary, message.put_at, self._outbox.boot, self._outbox.now())
+            if right != summary:
+                self._outbox.correct(message.number, msgspec.json.encode(right))
+                summary = right
+            else:
+                self._outbox.mark_sent(message.number)
+        return summary if self._says_hour else msgspec.structs.replace(summary, hour=None)
 
     def _topic(self, message_id: str) -> Topic:
-        return Topic(
-            site=self._site, box=self._box, service="inference", channel=Channel.FINDING, name="image", id=message_id
-        )
+        site, box = self._config.site, self._config.box
+        return Topic(site=site, box=box, service="inference", channel=Channel.FINDING, name="image", id=message_id)
+
+    def _start_over(self) -> None:
+        for drain in self._drains.values():
+            drain.start_over()
 
     @contextmanager
     def _using_outbox(self) -> Iterator[None]:
@@ -118,4 +176,4 @@ class Sender:
                 emit(events.OUTBOX_FAILED, error=error, delay=AGAIN_AFTER)
             self.trouble = "the outbox cannot be used"
             self._again_at = time.monotonic() + AGAIN_AFTER
-            self._drain.start_over()
+            self._start_over()

@@ -59,7 +59,7 @@ class Sync:
         self._bell = bell
         self._health = HealthFile(config.state_dir, "sync")
         self._link = Link(mqtt, f"scanside.{config.site}.{config.box}", lambda: ring(config.state_dir, "sync"))
-        self._sender = Sender(Outbox(config.state_dir), self._link, config.site, config.box)
+        self._sender = Sender(Outbox(config.state_dir), self._link, config, mqtt)
         software = metadata.version("scanside")
         self._announcer = Announcer(config, self._link, software, mqtt.health_interval_seconds)
         self._attempt = Attempt(Protocol.MQTT_5, 0.0, 0)
@@ -85,7 +85,7 @@ class Sync:
     def sleep(self) -> None:
         """Wait for the link, for the doorbell, or until something is due."""
         readers, writers = self._link.waits_for()
-        due = self._look_at if self._attempt_at is None else min(self._look_at, self._attempt_at)
+        due = min(self._look_at, self._sender.due(), *((self._attempt_at,) if self._attempt_at is not None else ()))
         select.select([self._bell, *readers], writers, [], max(0.0, due - time.monotonic()))
         self._bell.wait(0)
 
@@ -100,7 +100,7 @@ class Sync:
             self._take_in()
         self._link.close()
         depth = self._sender.depth()
-        emit(events.SYNC_STOPPED, waiting=depth[0] if depth else "an unknown number of")
+        emit(events.SYNC_STOPPED, waiting=depth.rows if depth else "an unknown number of")
         self._sender.close()
         self._health.report(State.DOWN, "stopped")
 
@@ -127,7 +127,7 @@ class Sync:
             port=self._mqtt.port,
             protocol=opened.protocol,
             session=self._session,
-            waiting=depth[0] if depth else "an unknown number of",
+            waiting=depth.rows if depth else "an unknown number of",
         )
         if opened.protocol is Protocol.MQTT_3_1_1:
             emit(events.OLD_PROTOCOL)
@@ -153,12 +153,14 @@ class Sync:
         self._look_at = time.monotonic() + LOOK_EVERY
         self._certificate.look()
         depth = self._sender.depth()
-        trouble = self._trouble or self._sender.trouble
+        trouble = self._trouble or self._sender.trouble or ("the outbox is full" if depth and depth.full else "")
         state = State.DEGRADED if trouble else State.UP
-        self._health.report(state, trouble, protocol=self._attempt.protocol, outbox_depth=depth[0] if depth else None)
+        self._health.report(state, trouble, protocol=self._attempt.protocol, outbox_depth=depth.rows if depth else None)
         if self._connected:
             accounts = read_health(self._state_dir, time.time())
-            self._announcer.speak({name: accounts[name] for name in accounts if is_identifier(name)}, depth)
+            self._announcer.speak(
+                {name: accounts[name] for name in accounts if is_identifier(name)}, depth, self._certificate.days
+            )
 
     def _tell_once(self, event: events.Event, **fields: object) -> None:
         """Log the same thing once until the next connection."""

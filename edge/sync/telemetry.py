@@ -8,19 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 
 from edge.device import health, vitals
-from edge.messages import types
+from edge.device.drift import Drifted
+from edge.messages import catalogue, types
+from edge.messages.topics import is_identifier
 from edge.records import Record
+from edge.store.outbox import Depth
 from edge.sync.retry import Protocol
 
 CAPABILITIES: tuple[str, ...] = ()
 """Topic tails of the commands that this box understands."""
 
 _MODEL_FIELDS = types.Model.__struct_fields__
+
+_STATISTICS = frozenset(get_args(get_type_hints(types.Drift)["statistic"]))
 
 _REASON = re.compile(r"([a-z][a-z0-9 -]{0,79})?")
 
@@ -43,7 +48,7 @@ def about(session: str, software: str, protocol: Protocol, accounts: Mapping[str
         software=software,
         protocol=protocol.value,
         models=tuple(model for model in checked if model),
-        schemas=types.schema_ids(),
+        schemas=catalogue.schema_ids(),
         capabilities=CAPABILITIES,
     )
 
@@ -62,9 +67,11 @@ def figures(
     seq: int,
     accounts: Mapping[str, health.Health],
     box: vitals.Vitals,
-    outbox: tuple[int, float | None] | None,
+    outbox: Depth | None,
     uptime: float,
     now: float,
+    synchronised: bool,
+    certificate_days: float | None,
 ) -> types.Health:
     """The box's figures.
 
@@ -73,9 +80,11 @@ def figures(
         seq: How many of these it has said before.
         accounts: What each service says.
         box: Disk, memory, load, temperature.
-        outbox: How many messages wait, and since when the oldest does; None when that is not known.
+        outbox: What waits there; None when that is not known.
         uptime: Seconds since the box was switched on.
         now: Seconds since the epoch.
+        synchronised: Whether that is known to be right.
+        certificate_days: Until the box's certificate ends; None without one.
     """
     details = accounts["inference"].details if "inference" in accounts else {}
     return types.Health(
@@ -86,11 +95,31 @@ def figures(
         services=tuple(service(accounts[name]) for name in sorted(accounts)),
         queue=_waiting(details.get("queue_depth"), details.get("oldest_uptime"), uptime),
         latency=_checked(types.Latency, {name: details.get(name) for name in types.Latency.__struct_fields__}),
-        outbox=_waiting(*outbox, now) if outbox else None,
+        outbox=types.Waiting(depth=outbox.rows, oldest_seconds=None if outbox.oldest is None else int(outbox.oldest))
+        if outbox
+        else None,
+        dropped=outbox.dropped if outbox else None,
+        delivered=outbox.delivered if outbox else None,
         disk=types.Disk(total_bytes=box.disk_total, free_bytes=box.disk_free, used=box.disk_used_share),
         memory_available_bytes=box.memory_available,
         load=box.load_1min,
         temperature_celsius=box.temperature_celsius,
+        throttled=box.throttled,
+        clock="right" if synchronised else "uncertain",
+        certificate_days=None if certificate_days is None else int(certificate_days),
+        drift=tuple(_drift(one) for account in accounts.values() for one in account.drift),
+    )
+
+
+def _drift(one: Drifted) -> types.Drift:
+    statistic = one.statistic.partition(" of ")[0]
+    model = one.model.partition(" ")[0] or None
+    return types.Drift(
+        statistic=statistic if statistic in _STATISTICS else "unlisted",
+        model=model if model is None or is_identifier(model) else "unlisted",
+        index=max(0.0, one.index),
+        images=one.images,
+        since=time(one.since),
     )
 
 
@@ -99,13 +128,9 @@ def time(now: float) -> datetime:
     return datetime.fromtimestamp(int(max(0, min(now, _LATEST))), UTC)
 
 
-def _waiting(depth: object, since: object, now: float) -> types.Waiting | None:
-    oldest = _age(since, now) if isinstance(since, float | int) else None
+def _waiting(depth: object, since: object, uptime: float) -> types.Waiting | None:
+    oldest = max(0, int(uptime - since)) if isinstance(since, float | int) else None
     return _checked(types.Waiting, {"depth": depth, "oldest_seconds": oldest})
-
-
-def _age(since: float | None, now: float) -> int | None:
-    return None if since is None else max(0, int(now - since))
 
 
 def _checked(kind: type[_Message], fields: dict[str, Any]) -> _Message | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from edge.device.drift import Statistic, Watch
 from edge.device.history import Sample
 from edge.records import REASON_WORDS, Reason, Status
 from edge.web.condition import models_of
@@ -33,6 +34,7 @@ def device_view() -> dict[str, Any]:
         "graphs": curves(samples, now),
         "trends": trends(days),
         "reasons": reasons(days),
+        "watched": watched(dependencies.recorder.drift()),
         "errors": last_errors(dependencies.store.state_dir),
         "now": now,
     }
@@ -143,6 +145,24 @@ def reasons(days: tuple[Day, ...]) -> list[tuple[str, int]]:
         (gettext(REASON_WORDS[Reason(reason)]) if reason in set(Reason) else reason, number)
         for reason, number in frequent
     ]
+
+
+class Watched(NamedTuple):
+    """One line of the drift watch; `model` is empty for all images."""
+
+    model: str
+    statistic: str
+    seen: Statistic
+
+
+def watched(watch: Watch) -> list[Watched]:
+    """Every statistic that is watched, those first that are not as they were."""
+    found = [
+        Watched(subject.name, name, statistic)
+        for subject in watch.subjects.values()
+        for name, statistic in sorted(subject.statistics.items())
+    ]
+    return sorted(found, key=lambda one: (one.seen.since is None, one.model))
 
 
 def _means(days: list[Day], name: str) -> tuple[Value, ...]:

@@ -12,7 +12,8 @@ from edge.web.condition import Condition, models_of
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_Sample = tuple[Mapping[str, str], float | None]
+Sample = tuple[Mapping[str, str], float | None]
+Family = tuple[str, str, str, list[Sample]]
 
 
 def exposition(condition: Condition, *, answers: Mapping[str, int], waiting: int, streams: int) -> str:
@@ -24,18 +25,21 @@ def exposition(condition: Condition, *, answers: Mapping[str, int], waiting: int
         waiting: Flagged results without an answer of a person.
         streams: Open event streams of pages.
     """
+    return as_text("scanside", _families(condition, answers, waiting, streams))
+
+
+def as_text(prefix: str, families: Iterable[Family]) -> str:
+    """Families as text: name, kind, help and samples of each. A sample without a value is left out."""
     lines: list[str] = []
-    for name, kind, text, samples in _families(condition, answers, waiting, streams):
+    for name, kind, text, samples in families:
         shown = [(labels, value) for labels, value in samples if value is not None]
         if shown:
-            lines += [f"# HELP scanside_{name} {text}", f"# TYPE scanside_{name} {kind}"]
-            lines += [f"scanside_{name}{_labels(labels)} {float(value):.10g}" for labels, value in shown]
+            lines += [f"# HELP {prefix}_{name} {text}", f"# TYPE {prefix}_{name} {kind}"]
+            lines += [f"{prefix}_{name}{_labels(labels)} {float(value):.10g}" for labels, value in shown]
     return "\n".join(lines) + "\n"
 
 
-def _families(
-    condition: Condition, answers: Mapping[str, int], waiting: int, streams: int
-) -> Iterable[tuple[str, str, str, list[_Sample]]]:
+def _families(condition: Condition, answers: Mapping[str, int], waiting: int, streams: int) -> Iterable[Family]:
     none: Mapping[str, str] = {}
     oldest = condition.oldest_received_at
     details = {health.service: health.details for health in condition.services}
@@ -77,7 +81,7 @@ def _families(
     yield "model_info", "gauge", "A model that has passed its self-test and is in service.", [*models]
 
 
-def _hardware(condition: Condition) -> Iterable[tuple[str, str, str, list[_Sample]]]:
+def _hardware(condition: Condition) -> Iterable[Family]:
     vitals, none = condition.vitals, dict[str, str]()
     hours, synchronised = condition.hours_until_full, condition.synchronised
     yield (

@@ -40,6 +40,15 @@ class Measured(msgspec.Struct, frozen=True):
     specificity: Interval
 
 
+class MeasuredRefusal(msgspec.Struct, frozen=True):
+    """How many images of a data set the model's gate for unfamiliar images refused, and whether it was meant to."""
+
+    engine: str
+    images: int
+    wanted: bool
+    refused: Interval
+
+
 class Threshold(msgspec.Struct, frozen=True):
     """From which probability (0..1) on a finding is flagged."""
 
@@ -60,6 +69,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     not_looked_for: str
     operating_points: tuple[OperatingPoint, ...] = ()
     measured: tuple[Measured, ...] = ()
+    measured_refusals: tuple[MeasuredRefusal, ...] = ()
 
 
 class Figures(Record, frozen=True, kw_only=True):
@@ -119,6 +129,18 @@ def figures(facts: ModelFacts, model: ModelUsed, finding: Finding) -> Figures | 
         if of_this and row.operating_point in points and 0 < row.positives < row.images:
             return _figures(row, threshold)
     return None
+
+
+def reference(facts: ModelFacts | None, model: ModelUsed) -> dict[str, dict[str, int]]:
+    """What the test says about images anywhere, for the drift watch: how many of its kind the model finds unfamiliar.
+
+    Of its scores and flags the test says nothing about another site: they go with how frequent the finding is there.
+    """
+    for row in facts.measured_refusals if facts else ():
+        if row.engine == model.engine and not row.wanted and row.images:
+            refused = round(row.refused.value * row.images)
+            return {"familiarity": {"familiar": row.images - refused, "unfamiliar": refused}}
+    return {}
 
 
 def _figures(row: Measured, threshold: float) -> Figures:

@@ -33,7 +33,13 @@ def notices(condition: Condition, samples: Iterable[Sample], now: float) -> list
         samples: Its last day.
         now: Seconds since the epoch.
     """
-    return [*_services(condition), *_disk(condition, now), *_work(condition), *_hardware(condition, tuple(samples))]
+    return [
+        *_services(condition),
+        *_disk(condition, now),
+        *_work(condition),
+        *_drift(condition),
+        *_hardware(condition, tuple(samples)),
+    ]
 
 
 def when_full(hours: float, now: float) -> str:
@@ -87,6 +93,17 @@ def _work(condition: Condition) -> Iterator[Notice]:
     if condition.synchronised is False:
         what = gettext("Nothing keeps the clock right: times are not certain.")
         yield Notice(what, gettext("Give the box an NTP server."))
+
+
+def _drift(condition: Condition) -> Iterator[Notice]:
+    for one in (drifted for health in condition.services for drifted in health.drift):
+        what = f"{one.statistic}{f' of {one.model}' if one.model else ''}"
+        day = time.strftime("%Y-%m-%d", time.localtime(one.since))
+        yield Notice(
+            f"How well the software does is not confirmed since {day}: {what} is not as it was "
+            f"(index {one.index:.2f} over {one.images} images).",
+            "Compare recent answers with a reader's. Has a device, a protocol or who is imaged changed?",
+        )
 
 
 def _hardware(condition: Condition, samples: tuple[Sample, ...]) -> Iterator[Notice]:

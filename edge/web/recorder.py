@@ -5,14 +5,18 @@ It is lost with a broken disk and not restored from a backup: it is no record of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 import msgspec
 
+from edge.device.drift import Counts, Watch
+from edge.device.drift import count as count_drift
 from edge.device.health import State
 from edge.device.history import History, Sample
+from edge.records import ModelUsed, Record
 from edge.store import Store
 from edge.web.condition import Condition
 from edge.web.tally import Tally, count
@@ -21,17 +25,29 @@ _COUNTED_AT_ONCE = 200
 """Results: what a long time without this service has left is caught up bit by bit."""
 
 
-class Recorder:
-    """Samples and counts; `samples`, `answers` and `counted` may be asked from any thread."""
+_Kept = TypeVar("_Kept", bound=Record)
 
-    def __init__(self, store: Store, state_dir: Path, clock: Callable[[], float]) -> None:
-        """Go on from what is there. Raises `OSError`."""
+
+class Recorder:
+    """Samples and counts; `samples`, `answers`, `counted` and `drift` may be asked from any thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        state_dir: Path,
+        clock: Callable[[], float],
+        reference_of: Callable[[ModelUsed], Mapping[str, Counts]],
+    ) -> None:
+        """Go on from what is there. `reference_of` is what a model's test gives the drift watch. Raises `OSError`."""
         self._store = store
         self._clock = clock
         self._history = History(state_dir)
         self._path = state_dir / "history" / "answers.json"
         self._lock = Lock()
-        self._answers = _read(self._path)
+        self._answers = _read(self._path, Tally)
+        self._drift_path = state_dir / "history" / "drift.json"
+        self._drift = _read(self._drift_path, Watch)
+        self._reference_of = reference_of
         self._minute = 0
         self._unsaved = False
 
@@ -44,8 +60,9 @@ class Recorder:
         new = self._store.committed_since(self._answers.counted_to, _COUNTED_AT_ONCE)
         if new:
             counted = count(self._answers, new)
+            drift = count_drift(self._drift, new, self._reference_of)
             with self._lock:
-                self._answers = counted
+                self._answers, self._drift = counted, drift
             self._unsaved = True
         minute = int(self._clock() // 60)
         if minute == self._minute:
@@ -57,9 +74,8 @@ class Recorder:
     def save(self) -> None:
         """Save the counts. Raises `OSError`."""
         if self._unsaved:
-            temporary = self._path.with_suffix(".new")
-            temporary.write_bytes(msgspec.json.encode(self._answers))
-            temporary.replace(self._path)
+            _write(self._path, self._answers)
+            _write(self._drift_path, self._drift)
             self._unsaved = False
 
     def samples(self, hours: float) -> list[Sample]:
@@ -71,6 +87,11 @@ class Recorder:
         """What is counted."""
         with self._lock:
             return self._answers
+
+    def drift(self) -> Watch:
+        """What the drift watch has seen."""
+        with self._lock:
+            return self._drift
 
     def counted(self) -> dict[str, int]:
         """How often each answer was given, since the history begins."""
@@ -100,8 +121,14 @@ def sample_of(condition: Condition, minute: int) -> Sample:
     )
 
 
-def _read(path: Path) -> Tally:
+def _read(path: Path, kind: type[_Kept]) -> _Kept:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Tally)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError):
-        return Tally()  # none yet, or cut by a power failure: it is counted anew, as far as results are kept
+        return kind()  # none yet, or cut by a power failure: it is counted anew, as far as results are kept
+
+
+def _write(path: Path, kept: Record) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_bytes(msgspec.json.encode(kept))
+    temporary.replace(path)

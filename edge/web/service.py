@@ -39,7 +39,7 @@ from edge.web.condition import Condition, read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
-from edge.web.model_facts import ModelShelf
+from edge.web.model_facts import ModelShelf, reference
 from edge.web.rates import Rates
 from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions
@@ -110,7 +110,8 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
     store = Store(config.state_dir, clock, storage=config.storage)
     trail = open_trail(config, "web", clock)
     file, streams, rates = AccountsFile(config.state_dir), Streams(), Rates()
-    recorder = Recorder(store, config.state_dir, clock)
+    facts = ModelShelf(config.models_folder).facts
+    recorder = Recorder(store, config.state_dir, clock, lambda model: reference(facts(model), model))
 
     def condition() -> Condition:
         file.check()
@@ -139,7 +140,7 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
         recorder=recorder,
         hsts=certificate.hsts if certificate else None,
         condition=condition,
-        facts=ModelShelf(config.models_folder).facts,
+        facts=facts,
         clock=clock,
         language=config.web.language,
     )

@@ -12,6 +12,7 @@ from threading import Event, Lock, Thread
 import msgspec
 
 from edge import events
+from edge.device.drift import alarms
 from edge.device.health import HealthFile, State
 from edge.events import emit
 from edge.store import Damaged, Doorbell, Store, ring
@@ -190,4 +191,5 @@ class Watcher(Thread):
                 self._streams.publish(message("device", msgspec.json.encode(condition)))
 
     def _report(self, state: State, reason: str = "") -> None:
+        self._health.list_drift(alarms(self._recorder.drift()))
         self._health.report(state, reason, streams=self._streams.count(), **self._figures)

@@ -52,6 +52,7 @@ def health(seq: int = 0, session: str = SESSION, ts: float = NOW, **changes: Any
         memory_available_bytes=None,
         load=0.5,
         temperature_celsius=50.0,
+        clock="right",
     )
     return msgspec.structs.replace(message, **changes)
 

@@ -122,6 +122,21 @@ def test_a_broker_that_is_restarted_loses_nothing(manager: Manager) -> None:
     assert (manager.count(), manager.results()) == (made, made)
 
 
+@pytest.mark.parametrize("group", [None, "shared"])
+def test_a_broker_that_is_killed_loses_nothing(manager: Manager, group: str | None) -> None:
+    """It has made no snapshot: with the messages it forgets every session, and shared subscriptions in any case."""
+    manager.collector(group=group)
+    boxes = manager.boxes("--boxes", "10", "--studies-per-hour", "18000", "--outages-per-day", "0", "--seconds", "6")
+    for enough in (50, 100):
+        await_until(partial(manager.has, enough), "summaries in the database")
+        manager.broker.kill()
+        manager.broker.start()
+    assert boxes.process.wait(90) == 0
+    made = manager.tally()["summaries"]
+    await_until(lambda: manager.count() >= made, "every summary in the database")
+    assert (manager.count(), manager.results()) == (made, made)
+
+
 def test_a_collector_that_comes_late_learns_of_boxes_from_what_is_retained(manager: Manager) -> None:
     manager.publish(*addressed(state()), retain=True)
     manager.collector()

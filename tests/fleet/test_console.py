@@ -19,12 +19,13 @@ from edge.fleet.console import create_app
 from edge.fleet.people import BY_ITSELF, KEEPERS, OPEN, PEOPLE, PERMISSIONS, SESSION_COOKIE, Dependencies
 from edge.fleet.reading import Apart, Why, read
 from edge.fleet.writing import Arrival, Writer
+from edge.messages.types import Drift
 from edge.records import Status
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from edge.web.lockout import Failures
 from edge.web.sessions import Sessions
-from tests.fleet.boxes import NOW, about, addressed, health, service, state, summary
+from tests.fleet.boxes import NOW, about, addressed, health, moment, service, state, summary
 
 PASSWORD = "correct horse battery staple"
 IDLE = 1800.0
@@ -50,6 +51,7 @@ class Page:
                 failures=Failures(self.file),
                 interval=60,
                 clock=lambda: self.now,
+                metrics_token="read-the-metrics",
             )
         )
 
@@ -111,6 +113,7 @@ def test_each_role_sees_what_the_table_says(page: Page, role: Role | None) -> No
     visitor = page.signed_in(role) if role else page.visitor()
     addresses = {"console.overview": "/", "console.sites": "/sites", "console.apart": "/apart"}
     addresses["console.box"] = "/boxes/clinic/box-1"
+    addresses["console.metrics"] = "/metrics"
     for endpoint, address in addresses.items():
         expected = 303 if role is None else 200 if role in PERMISSIONS[endpoint] else 403
         assert visitor.get(address).status_code == expected, (role, address)
@@ -280,3 +283,23 @@ def test_a_database_that_cannot_be_read_is_a_page_too(page: Page) -> None:
     with page.engine.begin() as connection:
         connection.execute(sql.text("DROP TABLE services"))
     assert page.signed_in().get("/").status_code == 503
+
+
+@pytest.mark.parametrize(("token", "status"), [("read-the-metrics", 200), ("another", 303), ("", 303)])
+def test_a_program_reads_the_metrics_with_its_token_and_nothing_else(page: Page, token: str, status: int) -> None:
+    page.say(state(), health())
+    visitor = page.visitor()
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = visitor.get("/metrics", headers=headers)
+    assert answer.status_code == status
+    assert ('scanside_fleet_services_not_up{site="clinic",box="box-1"} 0' in answer.text) is (status == 200)
+    assert visitor.get("/", headers=headers).status_code == 303
+
+
+def test_drift_stands_on_the_box_s_page_and_is_an_alarm(page: Page) -> None:
+    drift = Drift(statistic="scores", model="cxr-pneumonia", index=0.31, images=300, since=moment(NOW))
+    page.say(state(), health(drift=(drift,)))
+    upkeep.evaluate(page.engine, RULES, page.now, 60)
+    visitor = page.signed_in()
+    assert "Drift: scores of cxr-pneumonia index 0.31 over 300 images" in _text(visitor.get("/boxes/clinic/box-1"))
+    assert "what the box sees or answers is not as it was" in _text(visitor.get("/?alarm=drift"))

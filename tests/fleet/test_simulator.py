@@ -11,7 +11,8 @@ import pytest
 
 from edge.fleet.reading import Said, read
 from edge.fleet.traffic import SimulatedBox
-from edge.messages.types import MESSAGES, Health
+from edge.messages.catalogue import MESSAGES
+from edge.messages.types import Health
 from edge.records import Status, Summary
 from edge.sync.retry import Protocol
 from tests.conftest import ROOT

@@ -192,3 +192,23 @@ def test_a_database_that_is_none_is_one_line(url: str, words: str) -> None:
     with pytest.raises(ScansideError, match=f"database: {words}") as refused:
         open_database(url)
     assert "secret" not in str(refused.value)
+
+
+def test_a_database_of_the_first_version_becomes_the_present_one(url: str) -> None:
+    first = open_database(url)
+    with first.begin() as connection:
+        for table in (db.orders, db.rollouts):
+            table.drop(connection)
+        for column in ("drift", "clock", "certificate_days", "dropped"):
+            connection.execute(sql.text(f"ALTER TABLE boxes DROP COLUMN {column}"))
+        connection.execute(db.versions.delete())
+        connection.execute(db.versions.insert().values(version=1))
+        connection.execute(db.boxes.insert().values(site="clinic", box="box-1", first_seen_at=NOW))
+    first.dispose()
+    opened = open_database(url)
+    Writer(opened).write(_arrivals(health()))
+    with opened.connect() as connection:
+        (facts,) = queries.facts(connection, NOW)
+        assert (facts.clock, facts.drift) == ("right", "[]")
+        assert connection.execute(sql.select(db.orders)).all() == []
+    opened.dispose()

@@ -53,7 +53,7 @@ def test_after_a_repair_old_news_is_not_sent_again(store: Store, box: Box, tmp_p
         worker.relay()
         for message in outbox.waiting():
             sent[stored.id] = message.body
-            outbox.remove(message.number)
+            outbox.remove([message.number])
         box.live(14 * DAY)
         box.wall.now += leap
     assert len(sent) == 4

@@ -12,8 +12,9 @@ import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
 from edge.device.health import State as ServiceWord
+from edge.messages.catalogue import MESSAGES, schema_ids
 from edge.messages.schemas import FOLDER, write_schemas
-from edge.messages.types import MESSAGES, ServiceState, State, schema_ids
+from edge.messages.types import ServiceState, State
 from tests.messages.schemas import check, document
 from tests.messages.test_summary import FLAGGED, _summary
 

@@ -61,14 +61,15 @@ COMMITTED = 1_795_218_131.25
 
 
 def _summary(result: Result) -> Summary:
-    return summarise(result, message_id="5f" * 16, committed_at=COMMITTED, waited=0.2504)
+    return summarise(result, message_id="5f" * 16, committed_at=COMMITTED, synchronised=True, waited=0.2504)
 
 
 def test_a_flagged_image() -> None:
     assert msgspec.json.decode(msgspec.json.encode(_summary(FLAGGED))) == {
-        "schema": "scanside.summary/1",
+        "schema": "scanside.summary/2",
         "message_id": "5f" * 16,
         "hour": "2026-11-20T23",
+        "clock": "right",
         "status": "flagged",
         "reason": None,
         "priority": "urgent",
@@ -101,7 +102,7 @@ def test_an_image_that_was_not_analysed() -> None:
 
 
 def test_no_latency_is_negative() -> None:
-    assert summarise(FLAGGED, message_id="a", committed_at=COMMITTED, waited=-60.0).latency_ms == 0
+    assert summarise(FLAGGED, message_id="a", committed_at=COMMITTED, synchronised=True, waited=-60.0).latency_ms == 0
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def refused() -> Result:
     )
 
 
-def summary(*, message_id: str, committed_at: float, waited: float) -> Summary:
+def summary(*, message_id: str, committed_at: float, synchronised: bool, waited: float) -> Summary:
     """What the box may say about it outside."""
     return Summary(
         message_id=message_id,

@@ -156,7 +156,7 @@ def test_commit_stores_the_answer_with_all_that_it_owes(store: Store, clock: Clo
     (owed,) = store.owed("summary")
     assert (owed.result_id, owed.instance_id) == (stored.id, instance.id)
     assert msgspec.json.decode(owed.body, type=Summary) == summary(
-        message_id=stored.id, committed_at=clock.now, waited=0.25
+        message_id=stored.id, committed_at=clock.now, synchronised=True, waited=0.25
     )
     assert [item.result_id for item in store.owed("preview")] == [stored.id]
 

@@ -67,6 +67,12 @@ class Mosquitto:
             self._process.wait(PATIENCE)
             self._process = None
 
+    def kill(self) -> None:
+        """SIGKILL: what it has acknowledged since its last snapshot is forgotten."""
+        assert self._process
+        self._process.kill()
+        self._process.wait(PATIENCE)
+
     def reload(self) -> None:
         """Read the files with passwords and rights again."""
         assert self._process
@@ -152,7 +158,13 @@ class SyncProcess:
         self.state_dir.mkdir(exist_ok=True)
         self.outbox = Outbox(self.state_dir)
         self._config = folder / "scanside.yaml"
-        section = {"host": "127.0.0.1", "port": port, "tls": False, "health_interval_seconds": 1} | mqtt
+        section = {
+            "host": "127.0.0.1",
+            "port": port,
+            "tls": False,
+            "health_interval_seconds": 1,
+            "messages_per_second": 100_000,
+        } | mqtt
         document = {"site": SITE, "box": BOX, "state_dir": str(self.state_dir), "mqtt": section}
         self._config.write_text(yaml.safe_dump(document), encoding="utf-8")
         self._programs: list[RunningProgram] = []
@@ -211,7 +223,9 @@ def summary_body(message_id: str) -> bytes:
         priority=Priority.ROUTINE,
         timings_ms=Timings(),
     )
-    return msgspec.json.encode(summarise(result, message_id=message_id, committed_at=1e9, waited=0.1))
+    return msgspec.json.encode(
+        summarise(result, message_id=message_id, committed_at=1e9, synchronised=True, waited=0.1)
+    )
 
 
 @pytest.fixture

@@ -73,13 +73,13 @@ def test_each_row_goes_by_its_own_acknowledgement(
     scripted.acknowledge(third, 0)
     await_until(lambda: _waiting(sync) == [ids[0], ids[1], ids[3]], "the third row gone")
     scripted.acknowledge(first, NO_MATCHING_SUBSCRIBERS)
-    await_until(lambda: _waiting(sync) == [ids[1], ids[3]], "the first row gone")
     scripted.acknowledge(second, NOT_AUTHORISED)
     scripted.acknowledge(fourth, 0)
-    await_until(lambda: _waiting(sync) == [ids[1]], "the fourth row gone and the refused one kept")
-    refused = _findings([scripted.read()])
-    assert _ids(refused) == [ids[1]]
-    scripted.acknowledge(refused[0], 0)
+    await_until(lambda: _waiting(sync) == ids[:2], "the fourth row gone; kept what was refused or given to nobody")
+    again = _findings([scripted.read(), scripted.read()])
+    assert _ids(again) == ids[:2]
+    for packet in again:
+        scripted.acknowledge(packet, 0)
     sync.await_empty_outbox()
     scripted.hang_up()
 
@@ -101,5 +101,7 @@ def test_an_acknowledgement_from_before_counts_for_nothing(
     assert _ids(new)[0] == ids[1]
     assert new[0].identifier == old[0].identifier
     scripted.acknowledge(new[0], 0)
-    await_until(lambda: _waiting(sync) == ids[2:], "the second row gone, and only that")
+    await_until(lambda: ids[1] not in _waiting(sync), "the second row gone")
+    unsettled = [ids[0]]  # acknowledged just before the connection broke: it is sent again, behind the others
+    assert _waiting(sync) == ids[2:] + unsettled
     scripted.hang_up()

@@ -60,8 +60,8 @@ def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None
         "state/1",
         "about/1",
         "service/1",
-        "health/2",
-        "summary/1",
+        "health/3",
+        "summary/2",
     }
     assert _tail(ours[0]) == "-/status/state/-"
     assert _tail(ours[1]) == "-/status/about/-"
@@ -209,7 +209,7 @@ def test_sync_is_killed_again_and_again_in_the_middle(watcher: Watcher, sync: Sy
 
 
 def test_what_is_not_a_summary_stays_and_holds_up_nothing(watcher: Watcher, sync: SyncProcess) -> None:
-    body = msgspec.json.encode({"schema": "scanside.summary/1", "patient_name": "DOE^JANE"})
+    body = msgspec.json.encode({"schema": "scanside.summary/2", "patient_name": "DOE^JANE"})
     bad = [("1", "summary", body), ("2", "note", b"DOE^JANE"), ("3", "summary", b"\xff\xfe"), ("4", "summary", b"")]
     sync.outbox.put(bad)
     ids = sync.put(3)

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.device.drift import Drifted
 from edge.device.health import Health, ModelInService, State
 from edge.device.vitals import Vitals
+from edge.store.outbox import Depth
 from edge.sync import telemetry
 from edge.sync.retry import Protocol
 from tests.messages.schemas import check
@@ -44,7 +46,10 @@ def _model(name: str, version: str = "1.0.0", digest: str = DIGEST, engine: str 
     return ModelInService(id=name, version=version, digest=digest, engine=engine, experimental=False, median_ms=11.9)
 
 
-def _figures(account: Health, outbox: tuple[int, float | None] | None = (7, NOW - 3600.5)) -> dict[str, object]:
+WAITING = Depth(rows=7, oldest=3600.5, full=False, dropped=2, delivered=41)
+
+
+def _figures(account: Health, outbox: Depth | None = WAITING) -> dict[str, object]:
     message = telemetry.figures(
         session=SESSION,
         seq=2,
@@ -53,13 +58,15 @@ def _figures(account: Health, outbox: tuple[int, float | None] | None = (7, NOW 
         outbox=outbox,
         uptime=UPTIME,
         now=NOW,
+        synchronised=True,
+        certificate_days=29.5,
     )
     return check("health", msgspec.json.encode(message))
 
 
 def test_health() -> None:
     assert _figures(_account("inference", INFERENCE)) == {
-        "schema": "scanside.health/2",
+        "schema": "scanside.health/3",
         "ts": "2026-11-20T23:42:11Z",
         "session": SESSION,
         "seq": 2,
@@ -76,11 +83,33 @@ def test_health() -> None:
         "queue": {"depth": 3, "oldest_seconds": 12},
         "latency": {"p50_ms": 90.1, "p95_ms": 120.2, "p99_ms": 150.3},
         "outbox": {"depth": 7, "oldest_seconds": 3600},
+        "dropped": 2,
+        "delivered": 41,
         "disk": {"total_bytes": 100, "free_bytes": 25, "used": 0.75},
         "memory_available_bytes": 5,
         "load": 0.5,
         "temperature_celsius": None,
+        "throttled": None,
+        "clock": "right",
+        "certificate_days": 29,
+        "drift": [],
     }
+
+
+@pytest.mark.parametrize(
+    ("model", "statistic", "said"),
+    [
+        ("adult 1.0.0", "scores of Opacity", ("adult", "scores")),
+        ("", "refusals", (None, "refusals")),
+        ("Dr. Who's 1", "names of patients", ("unlisted", "unlisted")),
+    ],
+)
+def test_drift_is_told_without_a_word_of_a_bundle(model: str, statistic: str, said: tuple[str, str]) -> None:
+    drifted = Drifted(model=model, statistic=statistic, index=0.31, images=300, since=NOW)
+    account = msgspec.structs.replace(_account("web", {}), drift=(drifted,))
+    (one,) = _figures(account)["drift"]  # type: ignore[misc]
+    assert (one["model"], one["statistic"]) == said
+    assert (one["index"], one["images"], one["since"]) == (0.31, 300, "2026-11-20T23:42:11Z")
 
 
 @pytest.mark.parametrize(
@@ -113,9 +142,8 @@ def test_the_birth() -> None:
         for name in ("cxr-pneumonia", "cxr-lungs")
     ]
     assert (birth["software"], birth["protocol"], birth["capabilities"]) == ("0.1.0", "5", [])
-    assert birth["schemas"] == [
-        f"scanside.{name}" for name in ("about/1", "health/2", "service/1", "state/1", "summary/1")
-    ]
+    assert birth["schemas"] == sorted(birth["schemas"])
+    assert {"scanside.about/1", "scanside.health/3", "scanside.order/1", "scanside.summary/2"} <= set(birth["schemas"])
 
 
 def test_a_birth_before_the_models_are_loaded() -> None:

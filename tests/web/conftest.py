@@ -74,7 +74,7 @@ class Box:
         self.sessions = Sessions(self.file, self.clock, IDLE_SECONDS, privacy_screen=self.privacy_screen)
         self.streams = Streams()
         self.tokens = Tokens(self.file, self.clock)
-        self.recorder = Recorder(self.store, self.state_dir, self.clock)
+        self.recorder = Recorder(self.store, self.state_dir, self.clock, lambda _model: {})
         self.shelf = ModelShelf(ROOT / "models")
         self.app = create_app(
             Dependencies(

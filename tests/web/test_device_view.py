@@ -189,7 +189,7 @@ def test_answers_are_counted_once_whatever_happens_to_them(box: Box) -> None:
     assert day.scores["Pneumonia"].mean == pytest.approx((0.941 + 0.08) / 2)
     box.clock.now += 60
     box.recorder.look(lambda: condition_of(box))
-    reopened = type(box.recorder)(box.store, box.state_dir, box.clock)
+    reopened = type(box.recorder)(box.store, box.state_dir, box.clock, lambda _model: {})
     assert reopened.counted() == {"flagged": 1, "clear": 1}
     reopened.close()
 
