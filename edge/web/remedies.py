@@ -57,6 +57,9 @@ REMEDIES: dict[Event, str] = {
     events.AUDIT_NOT_RETIRED: _DISK,
     events.AUDIT_BROKEN: _DAMAGED,
     events.AUDIT_UNREADABLE: "The audit trail was changed: `scanside audit verify` says where. Tell who is in charge.",
+    events.REPORT_PARKED: "See what `scanside deliveries` says; correct it there, then `scanside deliveries --retry`.",
+    events.OBJECT_CHANGED: "Ask whoever looks after the PACS why it changes what it is sent.",
+    events.REPORTING_FAILED: _DISK,
 }
 
 _BY_NUMBER = {event.number: remedy for event, remedy in REMEDIES.items()}
