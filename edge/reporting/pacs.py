@@ -71,9 +71,9 @@ class Association:
                 evt_handlers=[(evt.EVT_N_EVENT_REPORT, commitment_handler(on_commitment))],
             )
         except (OSError, ssl.SSLError, ValueError, RuntimeError) as error:
-            raise Unreachable(f"no connection ({type(error).__name__})") from error
+            raise Unreachable("no connection") from error
         if not association.is_established and not association.rejected_contexts:
-            raise Unreachable("it rejects us" if association.is_rejected else "no connection")
+            raise Unreachable("it rejects this box" if association.is_rejected else "no connection")
         self._association = association
         names = {str(context.abstract_syntax) for context in association.accepted_contexts}
         self.commits = str(StorageCommitmentPushModel) in names
@@ -95,9 +95,9 @@ class Association:
         try:
             status = self._association.send_c_store(dcmread(BytesIO(data)))
         except (RuntimeError, ValueError, AttributeError) as error:
-            raise Unreachable(f"the association ended ({type(error).__name__})") from error
+            raise Unreachable("the association broke") from error
         if "Status" not in status:
-            raise Unreachable("the association broke without an answer")
+            raise Unreachable("the association broke")
         return int(status.Status)
 
     def ask_commitment(self, instances: Sequence[tuple[str, str]]) -> str:
@@ -116,7 +116,7 @@ class Association:
         try:
             status, _ = self._association.send_n_action(request, 1, StorageCommitmentPushModel, COMMITMENT_INSTANCE)
         except (RuntimeError, ValueError) as error:
-            raise Unreachable(f"the association ended ({type(error).__name__})") from error
+            raise Unreachable("the association broke") from error
         if "Status" not in status or status.Status != 0x0000:
             raise Unreachable("it takes no request for storage commitment")
         return str(request.TransactionUID)

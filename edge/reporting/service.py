@@ -209,13 +209,16 @@ class Reporting:
 
 
 def condition(couriers: Sequence[Courier], standing: dict[str, Standing], trouble: str) -> tuple[State, str]:
-    """The service's state, and for each destination that is not as it should be what waits and why."""
+    """The service's state, and for each destination that is not as it should be what waits and why.
+
+    In words that may leave the box over MQTT as well (`edge/sync/telemetry.py`).
+    """
     said = [trouble] if trouble else []
     for courier in couriers:
         name = courier.destination.name
         how = standing.get(name, Standing())
         if courier.trouble and (how.waiting or how.stored):
-            said.append(f"{how.waiting + how.stored} wait for {name} - {courier.trouble}")
+            said.append(f"results wait - {how.waiting + how.stored} for {name} - {courier.trouble}")
         if how.parked:
-            said.append(f"{how.parked} parked for {name}")
+            said.append(f"results parked - {how.parked} for {name}")
     return (State.DEGRADED if said else State.UP, " - ".join(said))

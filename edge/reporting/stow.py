@@ -43,7 +43,7 @@ class WebSession:
             self._connection = _connect(destination, url.hostname or "", url.port, secure=url.scheme == "https")
             self._connection.connect()
         except (OSError, ValueError) as error:
-            raise Unreachable(f"no connection ({type(error).__name__})") from error
+            raise Unreachable("no connection") from error
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +62,7 @@ class WebSession:
             answer = self._connection.getresponse()
             said = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable(f"the connection broke ({type(error).__name__})") from error
+            raise Unreachable("the connection broke") from error
         return status_of(answer.status, said)
 
     def ask_commitment(self, instances: Sequence[tuple[str, str]]) -> str:  # noqa: ARG002 - as `Association`

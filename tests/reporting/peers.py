@@ -12,6 +12,7 @@ from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
+import msgspec
 from pydicom import Dataset
 from pydicom.uid import (
     Comprehensive3DSRStorage,
@@ -25,7 +26,7 @@ from pydicom.uid import (
 from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
 
-from edge.records import Arrival, StoredResult, Subject
+from edge.records import Arrival, Reason, StoredResult, Subject
 from edge.store import Store
 from tests.reporting import samples
 from tests.running import ROOT
@@ -119,7 +120,7 @@ def pacs(
         server.shutdown()
 
 
-def answer(store: Store, data: bytes, **subject: Any) -> StoredResult:
+def answer(store: Store, data: bytes, reason: Reason | None = None) -> StoredResult:
     """Take an image and commit its result, owed to PACS."""
     dataset = samples.read(data)
     accepted = store.accept(
@@ -133,8 +134,10 @@ def answer(store: Store, data: bytes, **subject: Any) -> StoredResult:
     )
     claimed = store.claim()
     assert claimed is not None and claimed.id == accepted.instance.id
-    of = Subject(modality="DX", patient_id="1", study_instance_uid=str(dataset.StudyInstanceUID), **subject)
-    stored = store.commit(claimed, samples.result(), of, explanation=samples.LUNGS, report=True)
+    of = Subject(modality="DX", patient_id="1", study_instance_uid=str(dataset.StudyInstanceUID))
+    stored = store.commit(
+        claimed, msgspec.structs.replace(samples.result(), reason=reason), of, explanation=samples.LUNGS, report=True
+    )
     drawn = samples.pictures()
     for name, picture in (("preview.jpg", drawn.preview), ("overlay.png", drawn.overlay)):
         assert picture

@@ -93,7 +93,7 @@ def test_while_the_pacs_is_away_it_says_what_waits_and_why(tmp_path: Path) -> No
         answer(store, samples.radiograph())
         with running(tmp_path, port=port) as service:
             said = await_until(lambda: _trouble(store), "the service's words")
-            assert said == "3 wait for pacs - no connection"
+            assert said == "results wait - 3 for pacs - no connection"
             service.wait_for("SC555")
             with pacs(port=port):
                 await_until(lambda: settled(store), "the delivery")
