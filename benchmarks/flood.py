@@ -61,6 +61,12 @@ class Turn(NamedTuple):
     answers: Counter[str]
     seconds: list[float]
 
+    def add(self, other: Turn) -> None:
+        """What was seen in another turn of this way."""
+        self.answers.update(other.answers)
+        for name in ("to_result", "pipeline", "visitor", "seconds"):
+            getattr(self, name).extend(getattr(other, name))
+
 
 def main() -> None:
     """Measure and print."""
@@ -83,8 +89,7 @@ def main() -> None:
                 for way, flood in floods.items():
                     turn = _turn(settings, flood, seeds)
                     if number:  # the first round warms up
-                        for seen, new in zip(turns[way], turn, strict=True):
-                            seen.update(new) if isinstance(seen, Counter) else seen.extend(new)  # type: ignore[arg-type]
+                        turns[way].add(turn)
             after = _memory(web)
     _print(turns, rounds)
     print(f"memory of the page's worker (resident): {before['VmRSS']:.0f} MB before, {after['VmRSS']:.0f} MB after,")

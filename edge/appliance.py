@@ -38,7 +38,7 @@ STOP_WITHIN = 4.0
 
 _LOOK_EVERY = 1.0
 _LOOK_EVERY_AT_START = 0.1
-_NOT_AWAITED = frozenset({"sync", "audit"})
+_NOT_AWAITED = frozenset({"sync", "audit", "reporting"})
 _Process = subprocess.Popen[bytes]
 
 
@@ -120,7 +120,7 @@ def run(config: Config, command: Sequence[str]) -> int:
     if setpriv is None:
         raise ApplianceError("setpriv: not found, and services must end with their supervisor: install util-linux")
     hold_lock(config.state_dir, "appliance")
-    optional = (("sync", config.mqtt), ("audit", config.audit.syslog))
+    optional = (("sync", config.mqtt), ("audit", config.audit.syslog), ("reporting", config.reporting.destinations))
     names = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
     emit(events.STARTING, version=metadata.version("scanside"), services=", ".join(names), state_dir=config.state_dir)
     services = [
@@ -152,8 +152,8 @@ def next_restart(failures: int, lived: float) -> tuple[int, float]:
 def judge(standings: Mapping[str, Standing]) -> tuple[State, str]:
     """The appliance's own state, and why it is not `up`.
 
-    A service that ended is trouble until its successor has lived for `RESET_AFTER` seconds. `sync` and `audit` are
-    not waited for: images are answered all the same without the fleet and the audit repository.
+    A service that ended is trouble until its successor has lived for `RESET_AFTER` seconds. `sync`, `audit`
+    and `reporting` are not waited for: images are answered all the same without fleet, audit repository and PACS.
     """
     for name, standing in standings.items():
         if standing.failures:

@@ -23,7 +23,7 @@ from edge.device.troubles import TroubleLog
 from edge.errors import ScansideError, UsageError
 from edge.fleet.command import add_fleet
 
-SERVICES = ("intake", "inference", "web", "sync", "audit")
+SERVICES = ("intake", "inference", "web", "sync", "audit", "reporting")
 
 _UNUSED = {"intake": ("numpy",)}
 """What a service's libraries load where it is there, and it never uses: pydicom's NumPy is 12 MB."""
@@ -139,6 +139,25 @@ def _model(options: argparse.Namespace) -> int:
         marked = " experimental" if bundle.experimental else ""
         print(f"{bundle.id} {bundle.version}{marked} {sealed.digest}\n  {bundle.title}\n  {bundle.intended_use}")
     return status
+
+
+def _deliveries(options: argparse.Namespace) -> int:
+    from edge.store import Store, ring  # noqa: PLC0415
+
+    settings = _config(options)
+    if not settings.state_dir.is_dir():
+        raise UsageError(f"{settings.state_dir}: no state folder here: give the box's own --config")
+    with closing(Store(settings.state_dir, storage=settings.storage)) as store:
+        if options.retry:
+            print(f"{store.deliveries.unpark()} objects are tried again")
+            ring(settings.state_dir, "reporting")
+            return 0
+        for name, standing in store.deliveries.standing().items():
+            waits = f"{standing.waiting} wait, {standing.stored} without storage commitment"
+            print(f"{name}: {waits}, {standing.parked} parked")
+        for destination, result, kind, reason in store.deliveries.parked():
+            print(f"  parked: {destination}, {kind} of result {result}: {reason}")
+    return 0
 
 
 def _require(paths: Sequence[Path]) -> None:
@@ -324,6 +343,10 @@ def _add_work(commands: _Commands, common: argparse.ArgumentParser) -> None:
 
     model = commands.add_parser("model", parents=[common], help="verify the model bundles and say what they are for")
     model.set_defaults(command=_model)
+
+    deliveries = commands.add_parser("deliveries", parents=[common], help="what waits for a PACS, and why")
+    deliveries.add_argument("--retry", action="store_true", help="try again what was parked")
+    deliveries.set_defaults(command=_deliveries)
 
     export = commands.add_parser("export", parents=[common], help="a result's image as DICOM without identifiers")
     export.add_argument("result", metavar="RESULT", help="its id, as in the address of its page")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import msgspec
 import yaml
 
-from edge.config import Config, ConfigError, Section
+from edge.config import Config, ConfigError, Section, Storage
 
 
 def load(path: Path) -> Config:
@@ -73,6 +74,10 @@ def _check_keys(node: yaml.MappingNode, section: type[Section], path: list[str],
         if below and isinstance(value_node, yaml.MappingNode):
             _check_keys(value_node, below, [*path, key], name)
             continue
+        if below and isinstance(value_node, yaml.SequenceNode):
+            for item in value_node.value:
+                if isinstance(item, yaml.MappingNode):
+                    _check_keys(item, below, [*path, key], name)
         try:
             yaml.constructor.SafeConstructor().construct_document(value_node)
         except (yaml.YAMLError, RecursionError):
@@ -122,10 +127,13 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
     def refuse(keys: str, problem: str) -> NoReturn:
         raise ConfigError(f"{name}:{_find(root, keys.split('.'))[0]}: {keys}: {problem}")
 
-    links = (("mqtt", config.mqtt), ("audit.syslog", config.audit.syslog), ("web.tls", config.web.tls))
-    for keys, link in links:
+    links = [("mqtt", config.mqtt), ("audit.syslog", config.audit.syslog), ("web.tls", config.web.tls)]
+    for keys, link in (*links, *(("reporting.destinations", each) for each in config.reporting.destinations)):
         if link and (link.certificate_file is None) != (link.key_file is None):
             refuse(keys, "certificate_file and key_file belong together: give both")
+    names = [destination.name for destination in config.reporting.destinations]
+    if len(names) != len(set(names)):
+        refuse("reporting.destinations", "two of one name: what waits is kept by name, give each its own")
     web = config.web
     if web.tls and web.tls.redirect_port is not None and web.tls.redirect_port == web.port != 0:
         refuse("web.tls.redirect_port", f"{web.port} is web.port as well, which speaks HTTPS: choose another one")
@@ -136,16 +144,7 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
             ipaddress.ip_network(host)
         except ValueError as error:
             refuse("intake.dicom.hosts", f"{_shown(str(error))}: expected 192.0.2.7 or 192.0.2.0/24: correct it")
-    for unit in ("percent", "mb"):
-        bands = [getattr(config.storage, f"{band}_below_{unit}") for band in ("warn", "spare", "refuse")]
-        if bands != sorted(bands, reverse=True):
-            refuse(
-                "storage",
-                f"warn, spare and refuse below {bands} {unit}: each at most the one before it: lower the later",
-            )
-    images, results = config.storage.image_days, config.storage.result_days
-    if results is not None and (images is None or images > results):
-        refuse("storage.result_days", f"{results}: no image outlives its result: make it at least image_days")
+    _check_storage(config.storage, refuse)
     folder, state = config.intake.watch_folder, config.state_dir
     if folder and (folder == state or state in folder.parents or folder in state.parents):
         refuse(
@@ -153,6 +152,19 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
             f"{_shown(str(folder))} and state_dir lie within each other, and what is in the watch folder is taken in"
             " and removed: choose another folder",
         )
+
+
+def _check_storage(storage: Storage, refuse: Callable[[str, str], NoReturn]) -> None:
+    for unit in ("percent", "mb"):
+        bands = [getattr(storage, f"{band}_below_{unit}") for band in ("warn", "spare", "refuse")]
+        if bands != sorted(bands, reverse=True):
+            refuse(
+                "storage",
+                f"warn, spare and refuse below {bands} {unit}: each at most the one before it: lower the later",
+            )
+    images, results = storage.image_days, storage.result_days
+    if results is not None and (images is None or images > results):
+        refuse("storage.result_days", f"{results}: no image outlives its result: make it at least image_days")
 
 
 def _section_of(kind: Any) -> type[Section] | None:

@@ -50,6 +50,7 @@ def check_certificates(config: Config, now: float) -> Iterator[Check]:
         dicom.certificate_file if dicom else None,
         mqtt.certificate_file if mqtt else None,
         web.certificate_file if web else None,
+        *(destination.certificate_file for destination in config.reporting.destinations),
     )
     for file in filter(None, files):
         try:

@@ -1,7 +1,7 @@
 """The numbered catalogue of everything the box logs: one number, one level, one template for each event.
 
 A support engineer searches by number. No template carries what comes from a patient, a study or a file's name.
-Numbers: 1xx appliance, 2xx intake, 3xx store, 4xx inference, 5xx sync, 6xx web, 7xx device,
+Numbers: 1xx appliance, 2xx intake, 3xx store, 4xx inference, 5xx sync (reporting from 550 on), 6xx web, 7xx device,
 8xx audit trail, 9xx the manager of a fleet.
 """
 
@@ -148,6 +148,28 @@ MESSAGE_UNFIT = Event(
 )
 OUTBOX_FAILED = Event(505, logging.ERROR, "the outbox cannot be used: {error}; trying again in {delay:.0f} s")
 SYNC_STOPPED = Event(506, logging.INFO, "link closed, {waiting} messages wait in the outbox")
+
+REPORTING_READY = Event(550, logging.INFO, "reporting to {destinations}: {waiting} objects wait")
+REPORT_MADE = Event(551, logging.INFO, "result {result}: {kinds} made in {ms:.0f} ms")
+REPORT_SIMPLER = Event(552, logging.WARNING, "result {result}: {kind} left out: {reason}")
+REPORT_PARKED = Event(
+    553, logging.ERROR, "result {result}: {kind} for {destination} parked: {reason} (scanside deliveries --retry)"
+)
+SOURCE_REPAIRED = Event(554, logging.WARNING, "result {result}: the image lacks or breaks {keywords}: left empty")
+DESTINATION_DOWN = Event(555, logging.WARNING, "{destination} cannot be reached: {error}; trying again")
+DESTINATION_UP = Event(556, logging.INFO, "{destination} is reached again")
+OBJECT_CHANGED = Event(
+    557, logging.ERROR, "{destination} has stored {kind} of result {result} changed (status {status:04X}): look at it"
+)
+DESTINATION_LACKS = Event(558, logging.WARNING, "{destination} does not take {lacking}: {instead}")
+REPORTING_FAILED = Event(559, logging.ERROR, "reports cannot be made or sent ({error}): trying again")
+NOT_REPORTED = Event(560, logging.INFO, "result {result} is not sent: {reason}")
+UNCOMMITTED = Event(
+    561, logging.WARNING, "{destination} gives no storage commitment ({reason}): what it has waits here"
+)
+DESTINATION_BUSY = Event(562, logging.WARNING, "{destination} is out of resources (status {status:04X}): backing off")
+COMMITMENT_REFUSED = Event(563, logging.WARNING, "{destination} does not keep {count} objects: they are sent again")
+REPORTS_OWED_AGAIN = Event(564, logging.WARNING, "the journal was repaired: {count} reports are made again")
 
 WEB_READY = Event(600, logging.INFO, "status page ready: {scheme}://{host}:{port}/")
 FIRST_BOOT_CODE = Event(

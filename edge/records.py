@@ -321,6 +321,7 @@ class Header:
         patient_orientation: (0020,0020), where rows and columns run to, both values as they are stored.
         presentation_intent: (0008,0068), `FOR PRESENTATION` or `FOR PROCESSING`; else what the SOP Class says.
         quality_control: (0028,0300) YES or a subject marked as phantom.
+        made_by_software: A picture that a workstation or a program has made: Conversion Type (0008,0064) WSD or SYN.
         exposure_index: (0018,1411); its target (0018,1412); the deviation from it (0018,1413), negative is under.
         device: Manufacturer's model, station and serial number of what made the image: whose images compare.
         frames: (0028,0008), 1 when absent.
@@ -338,6 +339,7 @@ class Header:
     patient_orientation: str | None = None
     presentation_intent: str | None = None
     quality_control: bool = False
+    made_by_software: bool = False
     exposure_index: float | None = None
     target_exposure_index: float | None = None
     deviation_index: float | None = None

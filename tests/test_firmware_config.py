@@ -11,12 +11,12 @@ import msgspec
 import pytest
 import yaml
 
-from edge.config import Audit, Config, DicomTls, Mqtt, Syslog, WebTls
+from edge.config import Audit, Config, Destination, DicomTls, Mqtt, Syslog, WebTls
 from edge.config_file import parse
 from tests.conftest import ROOT
 
 FILE = ROOT / "firmware_config" / "scanside.yaml"
-OPTIONAL_SECTIONS = ("mqtt.", "intake.dicom.tls.", "audit.syslog.", "web.tls.")
+OPTIONAL_SECTIONS = ("mqtt.", "reporting.destinations.", "intake.dicom.tls.", "audit.syslog.", "web.tls.")
 DIFFERENT_ON_A_DEVICE = {"intake.dicom.host": "0.0.0.0"}  # a device must be reachable for its modalities
 
 
@@ -29,14 +29,16 @@ def _fields(section: Any, above: str = "") -> dict[str, msgspec.structs.FieldInf
 
 
 def _with_all_sections() -> str:
-    """The file with its sections `mqtt`, both `tls` and `syslog` uncommented, as their comments say."""
+    """The file with its sections `mqtt`, both `tls`, `syslog` and `destinations` uncommented, as their comments say."""
     head, _, commented = FILE.read_text(encoding="utf-8").partition("mqtt: null\n")
     text = head + re.sub(r"^# ?", "", commented, flags=re.MULTILINE)
-    return _with_section(_with_section(_with_section(text, "    ", "tls"), "  ", "tls"), "  ", "syslog")
+    for indent, name in (("    ", "tls"), ("  ", "tls"), ("  ", "syslog")):
+        text = _with_section(text, indent, name)
+    return _with_section(text, "  ", "destinations", "[]")
 
 
-def _with_section(text: str, indent: str, name: str) -> str:
-    head, _, tail = text.partition(f"{indent}{name}: null\n")
+def _with_section(text: str, indent: str, name: str, absent: str = "null") -> str:
+    head, _, tail = text.partition(f"{indent}{name}: {absent}\n")
     commented, end, tail = tail.partition("\n\n")
     return head + re.sub(f"^{indent}# ?", indent, commented, flags=re.MULTILINE) + end + tail
 
@@ -63,6 +65,7 @@ def test_its_optional_sections_load_with_the_defaults() -> None:
     certificate, key = Path("/etc/scanside/dicom.pem"), Path("/etc/scanside/dicom.key")
     assert config.intake.dicom.tls == DicomTls(certificate_file=certificate, key_file=key)
     assert config.web.tls == WebTls()
+    assert config.reporting.destinations == (Destination(name="pacs"),)
 
 
 @pytest.mark.parametrize("key", _fields(Config))
@@ -71,6 +74,7 @@ def test_every_option_stands_in_it_with_its_own_comment_and_default(key: str) ->
     for name in key.split("."):
         assert name in document, f"{key} is not in {FILE.name}"
         document = document[name]
+        document = document[0] if name == "destinations" else document
     block = _block_above(key.split("."))
     field = _fields(Config)[key]
     if field.required:
@@ -87,6 +91,7 @@ def _block_above(path: list[str]) -> str:
     node: Any = yaml.compose(_with_all_sections())
     start = at = 0
     for name in path:
+        node = node.value[0] if isinstance(node, yaml.SequenceNode) else node
         key_node, node = next((key, value) for key, value in node.value if key.value == name)
         start = at = key_node.start_mark.line
     while start and lines[start - 1].strip():

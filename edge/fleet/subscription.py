@@ -7,7 +7,6 @@ retained is sent to each, as shared subscriptions are given nothing retained: it
 from __future__ import annotations
 
 import select
-import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -200,6 +199,6 @@ class Subscription:
         self._happened.append(Ending(not self._answered, self._code, lived, error))
 
 
-def _has_more(sock: socket.socket) -> bool:
+def _has_more(sock: paho.SocketLike) -> bool:
     """Whether a read would find something: in the TLS layer, or on the socket."""
     return bool(isinstance(sock, ssl.SSLSocket) and sock.pending()) or bool(select.select([sock], [], [], 0.0)[0])

@@ -93,6 +93,7 @@ def read_header(dataset: Dataset) -> Header:
         patient_orientation=_orientation(dataset),
         presentation_intent=text_of(dataset, "PresentationIntentType") or _intent(text_of(dataset, "SOPClassUID")),
         quality_control="YES" in (text_of(dataset, "QualityControlImage"), text_of(dataset, "QualityControlSubject")),
+        made_by_software=text_of(dataset, "ConversionType") in ("WSD", "SYN"),
         exposure_index=_number(dataset, "ExposureIndex"),
         target_exposure_index=_number(dataset, "TargetExposureIndex"),
         deviation_index=_number(dataset, "DeviationIndex"),

@@ -35,6 +35,7 @@ def _judge(header: Header, accepts: Accepts) -> tuple[int, Reason | None]:
     age = header.age_years
     rules = (
         (header.quality_control, Reason.QUALITY_CONTROL_IMAGE),
+        (header.made_by_software, Reason.UNSUPPORTED_MODALITY),  # our own pictures too: no answer about an answer
         (_stated(header.modality).isdisjoint(accepts.modalities), Reason.UNSUPPORTED_MODALITY),
         ("FOR PROCESSING" in _stated(header.presentation_intent), Reason.FOR_PROCESSING),
         (header.frames > 1, Reason.MULTIPLE_FRAMES),

@@ -50,8 +50,9 @@ _RESENT_AT_ONCE = 100
 class Worker:
     """Has what the store holds analysed, one image at a time."""
 
-    def __init__(self, store: Store, guard: Guard, outbox: Outbox | None) -> None:
-        """`outbox` is None on a box that stands alone: then no summary is owed."""
+    def __init__(self, store: Store, guard: Guard, outbox: Outbox | None, *, report: bool = False) -> None:
+        """`outbox` is None on a box that stands alone: then no summary is owed. `report`: results go to a PACS."""
+        self._report = report
         self._store = store
         self._guard = guard
         self._outbox = outbox
@@ -205,6 +206,7 @@ class Worker:
             answer.subject,
             explanation=answer.explanation,
             summary=partial(summarise, result) if self._outbox else None,
+            report=self._report,
         )
         latency_ms = stored.waited * 1000
         self._latencies.append(latency_ms)
@@ -228,6 +230,8 @@ class Worker:
         if error:
             emit(events.PREVIEW_FAILED, instance=instance_id, error=error)
         self._store.settle([item.number for item in owed])
+        if self._report:
+            ring(self._store.state_dir, "reporting")
 
     def _drawn(self, instance_id: str, explanation: str | None) -> str | None:
         """Draw and keep an image's pictures; what went wrong, if something did."""
@@ -311,7 +315,8 @@ def _work(config: Config, store: Store, health: HealthFile, stopping: Event) -> 
 
     bell = Doorbell(config.state_dir, "inference")
     with Guard(config, config.state_dir / "cache", service="inference", meanwhile=breathe) as guard:
-        worker = Worker(store, guard, Outbox(config.state_dir) if config.mqtt else None)
+        outbox = Outbox(config.state_dir) if config.mqtt else None
+        worker = Worker(store, guard, outbox, report=bool(config.reporting.destinations))
         while True:
             guard.await_ready()
             breathe()

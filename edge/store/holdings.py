@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from edge.records import Kept
 from edge.store.database import Database
+from edge.store.deliveries import UNDELIVERED
 from edge.store.retention import Held, Removal
 from edge.store.second_copy import SecondCopy
 from edge.store.spool import Spool
@@ -15,26 +16,33 @@ PICTURES = ("preview.jpg", "overlay.png")
 """The derived pictures of an instance."""
 
 # Nothing that waits for its result, and nothing of which somebody is still owed something. A picture that was not
-# drawn yet is owed to nobody but the page, and goes with its image.
+# drawn yet is owed to nobody but the page, and goes with its image. What a PACS lacks goes last (`retention.py`): one
+# that is away for weeks must not fill the disk.
 _MAY_GO = (
     "state = 'done' AND NOT EXISTS (SELECT 1 FROM results r JOIN owed o ON o.result_id = r.id"
-    " WHERE r.instance_id = instances.id AND o.kind != 'preview')"
+    " WHERE r.instance_id = instances.id AND o.kind NOT IN ('preview', 'report'))"
 )
 
 _UNANSWERED = "r.status = 'flagged' AND r.acknowledged_at IS NULL"
 _OLDEST = (
-    f"SELECT *, 0 AS unanswered FROM instances WHERE kept = ? AND {_MAY_GO} AND NOT EXISTS"  # noqa: S608 - our own words
+    f"SELECT *, 0 AS unanswered, {UNDELIVERED} AS undelivered FROM instances"  # noqa: S608 - our own words
+    f" WHERE kept = ? AND {_MAY_GO} AND NOT EXISTS"
     f" (SELECT 1 FROM results r WHERE r.instance_id = instances.id AND {_UNANSWERED}) ORDER BY number LIMIT ?"
 )
 # By the index of those results, in their order: few, where people do their work.
 _OLDEST_UNANSWERED = (
-    "SELECT instances.*, 1 AS unanswered FROM results r JOIN instances ON instances.id = r.instance_id"  # noqa: S608 - ours
+    f"SELECT instances.*, 1 AS unanswered, {UNDELIVERED} AS undelivered FROM results r"  # noqa: S608 - our own words
+    " JOIN instances ON instances.id = r.instance_id"
     f" WHERE {_UNANSWERED} AND kept = ? AND {_MAY_GO} ORDER BY r.number LIMIT ?"
 )
 _FIND = f"SELECT 1 FROM instances WHERE id = ? AND {_MAY_GO}"  # noqa: S608 - our own words
 _DROP_PREVIEW = (
     "DELETE FROM owed WHERE kind = 'preview' AND result_id IN (SELECT id FROM results WHERE instance_id = ?)"
 )
+_DROP_OF = {
+    table: f"DELETE FROM {table} WHERE result_id IN (SELECT id FROM results WHERE instance_id = ?)"  # noqa: S608 - ours
+    for table in ("owed", "deliveries")
+}
 
 
 class Holdings:
@@ -56,7 +64,14 @@ class Holdings:
             rows = [row for kept in Kept for query in queries for row in sql.execute(query, (kept, limit))]
         rows.sort(key=lambda row: int(row["number"]))
         return [
-            Held(row["id"], now - row["received_lifetime"], Kept(row["kept"]), row["size"], bool(row["unanswered"]))
+            Held(
+                row["id"],
+                now - row["received_lifetime"],
+                Kept(row["kept"]),
+                row["size"],
+                bool(row["unanswered"]),
+                bool(row["undelivered"]),
+            )
             for row in rows
         ]
 
@@ -89,6 +104,8 @@ class Holdings:
         with self._journal.transaction() as sql:  # last the row: a file without one is taken for an image that came
             for removal in done:
                 if removal.leaves is None:
+                    for table in ("owed", "deliveries"):
+                        sql.execute(_DROP_OF[table], (removal.id,))
                     sql.execute("DELETE FROM results WHERE instance_id = ?", (removal.id,))
                     sql.execute("DELETE FROM instances WHERE id = ?", (removal.id,))
         self._second.forget(removal.id for removal in done if removal.leaves is None)

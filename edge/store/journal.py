@@ -86,6 +86,17 @@ CREATE TABLE IF NOT EXISTS owed (
     UNIQUE (kind, result_id)
 );
 CREATE INDEX IF NOT EXISTS owed_of_result ON owed (result_id);
+CREATE TABLE IF NOT EXISTS deliveries (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    result_id TEXT NOT NULL REFERENCES results (id),
+    destination TEXT NOT NULL,
+    object TEXT NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('waiting', 'stored', 'parked')),
+    form TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT '',
+    UNIQUE (result_id, destination, object)
+);
+CREATE INDEX IF NOT EXISTS delivery_order ON deliveries (destination, state, number);
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO counter VALUES ('seq', 0);
 """

@@ -37,6 +37,7 @@ class Held(NamedTuple):
         kept: What is still kept of it.
         size: Bytes of the image.
         unanswered: It was flagged, and nobody has acknowledged that.
+        undelivered: Something of its result must still reach a PACS.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Held(NamedTuple):
     kept: Kept
     size: int
     unanswered: bool = False
+    undelivered: bool = False
 
 
 class Removal(NamedTuple):
@@ -86,14 +88,16 @@ def for_room(held: Sequence[Held], need: float) -> list[Removal]:
     """What goes to make room: derived pictures that are older than a day; when there are none, the oldest images.
 
     Pictures of today's images are what people look at, and a hundred of them need the room of one old image. Of what is
-    flagged and acknowledged by nobody, whom somebody must still look at, nothing goes while anything else can.
+    flagged and acknowledged by nobody, whom somebody must still look at, or of what a PACS still lacks, nothing goes
+    while anything else can.
 
     Args:
         held: The oldest of each kind of `Kept`, oldest first, both of those that are unanswered and of the others.
         need: How many bytes of room are wanted.
     """
-    others = _for_room([one for one in held if not one.unanswered], need)
-    return others or _for_room([one for one in held if one.unanswered], need)
+    spared = [one for one in held if one.unanswered or one.undelivered]
+    others = _for_room([one for one in held if one not in spared], need)
+    return others or _for_room(spared, need)
 
 
 def room_wanted(room: Room, band: Band, storage: Storage) -> float:
@@ -116,6 +120,8 @@ def hours_until(free_below: float, then: tuple[float, int], now: tuple[float, in
 
 
 def _by_age(one: Held, storage: Storage) -> Removal | None:
+    if one.undelivered:
+        return None
     days = one.age / _DAY
     if storage.result_days is not None and days > storage.result_days:
         return Removal(one.id, None)

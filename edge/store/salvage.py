@@ -73,6 +73,8 @@ class JournalContents:
         if broken:
             for row in rows(broken, "SELECT * FROM owed ORDER BY number"):
                 copy_row(new, "owed", row, leave_out=("number",))
+            for row in rows(broken, "SELECT * FROM deliveries ORDER BY number"):
+                copy_row(new, "deliveries", row, leave_out=("number",))
             for row in rows(broken, "SELECT * FROM lifetime"):
                 copy_row(new, "lifetime", row)
         mark_patients(new, columns)
@@ -103,7 +105,7 @@ class JournalContents:
             "UPDATE counter SET value = max(value, (SELECT ifnull(max(seq), 0) FROM results)) + ? WHERE name = 'seq'",
             (SEQ_GAP,),
         )
-        new.execute("INSERT OR REPLACE INTO counter VALUES ('resend', 1)")
+        new.execute("INSERT OR REPLACE INTO counter VALUES ('resend', 1), ('report_again', 1)")
 
 
 class _Broken(NamedTuple):

@@ -17,12 +17,13 @@ from edge import events
 from edge.config import Storage
 from edge.events import emit
 from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult, Subject, Summary
-from edge.store import second_copy
+from edge.store import deliveries, second_copy
 from edge.store.adoption import Swept, adopt, tell
 from edge.store.answers import RESULT_COLUMNS, Answers
 from edge.store.arriving import announce
 from edge.store.damage import Damaged
 from edge.store.database import Database, is_full
+from edge.store.deliveries import Deliveries
 from edge.store.delivery import Delivery, is_whole
 from edge.store.doorbell import ring
 from edge.store.holdings import Holdings
@@ -79,6 +80,7 @@ class Store(Answers):
 
     Attributes:
         holdings: What is kept of what was answered.
+        deliveries: What of the results must still reach a PACS.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class Store(Answers):
             second = SecondCopy(state_dir / second_copy.FILE, database, lambda: self.band() < Band.FULL)
             opened.callback(second.close)
             self.holdings = Holdings(self._journal, self._spool, self._derived, second)
+            self.deliveries = Deliveries(self._journal, self._vault, state_dir)
             self._opened = opened.pop_all()
 
     def check(self) -> None:
@@ -267,6 +270,7 @@ class Store(Answers):
         *,
         explanation: str | None = None,
         summary: Summarise | None = None,
+        report: bool = False,
     ) -> StoredResult:
         """Store a result and all that it owes in one transaction: the page's event, its pictures, its summary.
 
@@ -276,6 +280,7 @@ class Store(Answers):
             subject: Whose image it is, for the page.
             explanation: What is needed to draw the explanation later, as JSON.
             summary: Makes the de-identified summary; None owes none.
+            report: Whether a PACS is to have it.
 
         Returns:
             The stored result; when one for this instance and model was there already, that one, unchanged.
@@ -307,6 +312,8 @@ class Store(Answers):
                         message_id=result_id, committed_at=now.wall, synchronised=now.synchronised, waited=waited
                     )
                     owe(sql, "summary", result_id, msgspec.json.encode(said).decode())
+                if report:
+                    owe(sql, deliveries.KIND, result_id, "0")
             row = sql.execute(f"SELECT {RESULT_COLUMNS} WHERE r.instance_id = ?", (instance.id,)).fetchone()
             stored = self._columns.stored_result(row)
         ring(self.state_dir, "web")

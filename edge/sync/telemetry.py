@@ -115,7 +115,7 @@ def _drift(one: Drifted) -> types.Drift:
     statistic = one.statistic.partition(" of ")[0]
     model = one.model.partition(" ")[0] or None
     return types.Drift(
-        statistic=statistic if statistic in _STATISTICS else "unlisted",
+        statistic=statistic if statistic in _STATISTICS else "unlisted",  # type: ignore[arg-type]
         model=model if model is None or is_identifier(model) else "unlisted",
         index=max(0.0, one.index),
         images=one.images,

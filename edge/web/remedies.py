@@ -86,6 +86,11 @@ REMEDIES: dict[Event, tuple[str, ...]] = {
     events.AUDIT_UNREADABLE: (
         mark("The audit trail was changed: `scanside audit verify` says where. Tell who is in charge."),
     ),
+    events.REPORT_PARKED: (
+        mark("See what `scanside deliveries` says; correct it there, then `scanside deliveries --retry`."),
+    ),
+    events.OBJECT_CHANGED: (mark("Ask whoever looks after the PACS why it changes what it is sent."),),
+    events.REPORTING_FAILED: (_DISK,),
 }
 
 _BY_NUMBER = {event.number: remedy for event, remedy in REMEDIES.items()}

@@ -105,7 +105,7 @@ def serve(config: Config) -> int:
 
 def build(config: Config, port: int, certificate: Certificate | None, clock: Callable[[], float] = time.time) -> Parts:
     """The app over the box's real parts, its watcher running."""
-    optional = (("sync", config.mqtt), ("audit", config.audit.syslog))
+    optional = (("sync", config.mqtt), ("audit", config.audit.syslog), ("reporting", config.reporting.destinations))
     services = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
     store = Store(config.state_dir, clock, storage=config.storage)
     trail = open_trail(config, "web", clock)

@@ -40,6 +40,7 @@ BARE = {"body_part": None, "view": None, "presentation_intent": None}
         ({"modality": " "}, Reason.UNSUPPORTED_MODALITY),
         ({"presentation_intent": "FOR PROCESSING"}, Reason.FOR_PROCESSING),
         ({"quality_control": True}, Reason.QUALITY_CONTROL_IMAGE),
+        ({"made_by_software": True}, Reason.UNSUPPORTED_MODALITY),
         ({"frames": 2}, Reason.MULTIPLE_FRAMES),
         ({"body_part": "HAND"}, Reason.NOT_A_FRONTAL_CHEST),
         ({"body_part": None, "region": "CHEST"}, 0),

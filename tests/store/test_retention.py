@@ -87,6 +87,7 @@ def held(kept: Kept, *days: float) -> list[Held]:
         (held(Kept.NOTHING, 731), [Removal("nothing 731", None)]),
         (held(Kept.ALL, 731), [Removal("all 731", None)]),
         (held(Kept.ALL, 90) + held(Kept.NOTHING, 730), []),
+        ([one._replace(undelivered=True) for one in held(Kept.ALL, 1000)], []),
         ([], []),
     ],
 )
@@ -102,6 +103,12 @@ def test_without_days_nothing_is_too_old() -> None:
 def unanswered(rows: list[Held]) -> list[Held]:
     """Flagged, and acknowledged by nobody."""
     return [one._replace(id=f"flagged {one.id}", unanswered=True) for one in rows]
+
+
+def test_what_a_pacs_lacks_goes_last_for_room_but_goes() -> None:
+    lacking = [one._replace(id="lacking", undelivered=True) for one in held(Kept.IMAGE, 60)]
+    assert for_room(lacking + held(Kept.IMAGE, 50), GIB) == [Removal("image 50", Kept.NOTHING)]
+    assert for_room(lacking, GIB) == [Removal("lacking", Kept.NOTHING)]
 
 
 OLD = held(Kept.ALL, 80, 70) + held(Kept.IMAGE, 60, 50) + held(Kept.NOTHING, 40) + held(Kept.ALL, 0.9, 0.1)

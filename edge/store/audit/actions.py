@@ -7,7 +7,7 @@
 | somebody takes a result's image off the box | Export (A.5.3.4) |
 | a file comes by upload or through the watch folder | Import (A.5.3.5) |
 | somebody sees, or answers to, a result and its image | DICOM Instances Accessed (A.5.3.6) |
-| images come by C-STORE or STOW-RS | DICOM Instances Transferred (A.5.3.7) |
+| images come, or objects made of results go, by C-STORE or STOW-RS | DICOM Instances Transferred (A.5.3.7) |
 | somebody sees a list of results | Query (A.5.3.10) |
 | accounts change; a role or a node is refused; the trail had a gap or was shortened | Security Alert (A.5.3.11) |
 | the whole box is backed up, restored or reset | Security Alert (A.5.3.11) |
@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from edge.config import Destination
 from edge.identity import Identity
 from edge.records import StoredResult
 from edge.store.audit.message import AuditMessage, AuditObject, AuditSource, Code, Outcome, Participant, utc
@@ -156,6 +157,23 @@ def transferred(
         AuditMessage(_TRANSFERRED, "C" if new else "R", (sender, receiver), objects=_objects(group))
         for (_, new), group in groups.items()
     ]
+
+
+def delivered(source: AuditSource, sent: Counter[Received], to: Destination) -> list[AuditMessage]:
+    """Objects that this box made went to a PACS: a message for each patient."""
+    host, ae_title = to.stow_url or to.host, "" if to.stow_url else to.called_ae_title
+    receiver = Participant(
+        host,
+        requestor=False,
+        role=_DESTINATION,
+        address="" if to.stow_url else to.host,
+        ae_titles=(ae_title,) if ae_title else (),
+    )
+    sender = _process(source, role=_SOURCE, requestor=True)
+    groups: dict[str, Counter[Received]] = {}
+    for one, count in sent.items():
+        groups.setdefault(one.patient_id, Counter())[one] = count
+    return [AuditMessage(_TRANSFERRED, "R", (sender, receiver), objects=_objects(each)) for each in groups.values()]
 
 
 def modality(ae_title: str, host: str) -> Participant:

@@ -1,0 +1,134 @@
+"""Makes the objects of each result that is owed to a PACS, once, and puts them into the queue of every destination."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+
+from edge import events
+from edge.config import Config
+from edge.events import emit
+from edge.records import StoredResult
+from edge.reporting.decide import kinds_of, why_not
+from edge.reporting.model_facts import facts_of
+from edge.reporting.modules import Report
+from edge.reporting.objects import SC, SR, Made, Pictures, make
+from edge.reporting.source import Source, Unreportable, read_source
+from edge.store import Band, Owed, Store, Tampered, VaultLocked
+from edge.store.deliveries import KIND, MOST_TRIES
+
+_AT_ONCE = 20
+
+
+class Maker:
+    """What is between a committed result and the queue."""
+
+    def __init__(self, store: Store, config: Config) -> None:
+        self._store = store
+        self._config = config
+        self._destinations = config.reporting.destinations
+        self._kinds = {destination.name: kinds_of(destination) for destination in self._destinations}
+        self._software = metadata.version("scanside")
+
+    def turn(self) -> bool:
+        """Make what is owed and ready; whether something was made.
+
+        A result whose pictures are still being drawn waits for them; on a disk that is nearly full none are drawn.
+        Nothing is made on one that is full.
+
+        Raises:
+            sqlite3.Error, OSError: The journal or the disk; the next call goes on.
+        """
+        band = self._store.band()
+        if band >= Band.FULL:
+            return False
+        drawing = set() if band >= Band.SPARE else {item.result_id for item in self._store.owed("preview")}
+        ready = [item for item in self._store.owed(KIND, _AT_ONCE) if item.result_id not in drawing]
+        for item in ready:
+            self._make(item)
+        return bool(ready)
+
+    def _make(self, item: Owed) -> None:
+        stored = self._store.result(item.result_id)
+        instance = self._store.instance(item.instance_id)
+        if stored is None or instance is None:
+            self._store.settle([item.number])
+            return
+        reason = why_not(stored, instance.arrival.sop_class_uid, self._config.reporting)
+        if reason:
+            emit(events.NOT_REPORTED, result=item.result_id, reason=reason)
+            self._store.settle([item.number])
+            return
+        begun = time.perf_counter()
+        try:
+            made = self._made(stored, self._source(stored, self._store.deliveries.try_to_make(item.number)))
+        except Unreportable as error:
+            self._queue(item, Made(objects={}, left_out={kind: str(error) for kind in (SR, SC)}))
+            return
+        self._queue(item, made)
+        ms = (time.perf_counter() - begun) * 1000
+        emit(events.REPORT_MADE, result=item.result_id, kinds=", ".join(made.objects) or "nothing", ms=ms)
+
+    def _source(self, stored: StoredResult, tries: int) -> Source:
+        """The image, unless earlier tries with it have ended the service. Raises `Unreportable`."""
+        if tries > MOST_TRIES:
+            raise Unreportable("making its objects ended the service again and again")
+        try:
+            data = self._store.read(stored.instance_id)
+        except (FileNotFoundError, Tampered, VaultLocked) as error:
+            raise Unreportable("its image is not on this box any more, or does not open") from error
+        source = read_source(data)
+        if source.repaired:
+            emit(events.SOURCE_REPAIRED, result=stored.id, keywords=", ".join(source.repaired))
+        return source
+
+    def _made(self, stored: StoredResult, source: Source) -> Made:
+        report = Report(
+            result_id=stored.id,
+            result=stored.result,
+            at=datetime.fromtimestamp(stored.committed_at, UTC).astimezone(),
+            box=self._config.box,
+            software=self._software,
+            facts=facts_of(self._config.models_folder, stored.result.model),
+        )
+        kinds = {kind for of_one in self._kinds.values() for kind in of_one}
+        shown = all(SC in of_one for of_one in self._kinds.values() if SR in of_one)
+        return make(source, report, self._pictures(stored), sorted(kinds), link_picture=shown)
+
+    def _pictures(self, stored: StoredResult) -> Pictures:
+        def picture(name: str) -> bytes | None:
+            try:
+                return self._store.picture(stored.instance_id, name)
+            except (Tampered, VaultLocked):
+                return None
+
+        return Pictures(
+            preview=picture("preview.jpg"),
+            overlay=picture("overlay.png"),
+            explanation=self._store.explanation(stored.id),
+        )
+
+    def _queue(self, item: Owed, made: Made) -> None:
+        for kind, why in made.left_out.items():
+            emit(events.REPORT_SIMPLER, result=item.result_id, kind=kind, reason=why)
+        wanted = [row for name in self._kinds for row in wanted_by(name, self._kinds[name], made)]
+        for name, kind, reason in wanted:
+            if reason:
+                emit(events.REPORT_PARKED, result=item.result_id, kind=kind, destination=name, reason=reason)
+        self._store.deliveries.made(item.number, item.result_id, made.objects, wanted)
+
+
+def wanted_by(name: str, kinds: Sequence[str], made: Made) -> list[tuple[str, str, str]]:
+    """What one destination gets of what was made: its name, the kind, and why that is parked.
+
+    Where the report could not be made, the picture takes its place; where that could not either, it is parked.
+    """
+    rows = [(name, kind, "") for kind in made.objects if kind in kinds]
+    if any(kind in (SR, SC) for _, kind, _ in rows):
+        return rows
+    if SC in made.objects and SR in kinds:
+        return [*rows, (name, SC, "")]
+    kind = SR if SR in kinds else SC
+    return [*rows, (name, kind, made.left_out.get(kind, "it cannot be made"))] if kinds else rows

@@ -1,0 +1,211 @@
+"""PACS for the tests: one made on pynetdicom that does as it is told, and a real Orthanc."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.request import Request, urlopen
+
+import msgspec
+from pydicom import Dataset
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+from pynetdicom import AE, build_role, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+
+from edge.records import Arrival, Reason, StoredResult, Subject
+from edge.store import Store
+from tests.reporting import samples
+from tests.running import ROOT
+from tests.system.conftest import await_until, free_port
+
+EVERYTHING = (
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    SecondaryCaptureImageStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SegmentationStorage,
+)
+
+
+@dataclass
+class Pacs:
+    """A storage SCP; what it got is in `received`, in order, as (SOP Class, SOP Instance UID).
+
+    Attributes:
+        answers: Statuses that it gives, in turn, before it says success.
+        on_commitment: Is given each request for storage commitment.
+    """
+
+    port: int
+    received: list[tuple[str, str]] = field(default_factory=list)
+    objects: dict[str, set[bytes]] = field(default_factory=dict)
+    answers: list[int] = field(default_factory=list)
+    requests: list[Dataset] = field(default_factory=list)
+
+    def store(self, event: Any) -> int:
+        """Answer a C-STORE."""
+        status = self.answers.pop(0) if self.answers else 0x0000
+        if status < 0xA000 or (status >= 0xB000 and status < 0xC000):
+            request = event.request
+            self.received.append((str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)))
+            data = event.encoded_dataset(include_meta=False)
+            self.objects.setdefault(str(request.AffectedSOPInstanceUID), set()).add(data)
+        return status
+
+    def action(self, event: Any) -> tuple[int, None]:
+        """Take a request for storage commitment."""
+        self.requests.append(event.action_information)
+        return 0x0000, None
+
+    def report_to(self, port: int, *, failed: bool = False) -> None:
+        """Call back with the answer to the last request: everything is kept, or nothing is."""
+        request, entity = self.requests[-1], AE(ae_title="PACS")
+        entity.add_requested_context(StorageCommitmentPushModel)
+        role = build_role(StorageCommitmentPushModel, scp_role=True)
+        association = entity.associate("127.0.0.1", port, ext_neg=[role])
+        assert association.is_established
+        report = Dataset()
+        report.TransactionUID = request.TransactionUID
+        setattr(report, "FailedSOPSequence" if failed else "ReferencedSOPSequence", request.ReferencedSOPSequence)
+        status, _ = association.send_n_event_report(
+            report, 2 if failed else 1, StorageCommitmentPushModel, "1.2.840.10008.1.20.1.1"
+        )
+        assert status.Status == 0x0000
+        association.release()
+
+
+@contextmanager
+def pacs(
+    classes: Sequence[str] = EVERYTHING,
+    *,
+    port: int | None = None,
+    commits: bool = False,
+    before: Callable[[], None] = lambda: None,
+) -> Iterator[Pacs]:
+    """A PACS that takes these SOP Classes; `before` is called before it answers."""
+    entity = AE(ae_title="PACS")
+    for sop_class in classes:
+        entity.add_supported_context(sop_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    entity.add_supported_context(Verification)
+    if commits:
+        entity.add_supported_context(StorageCommitmentPushModel)
+    peer = Pacs(port or free_port())
+
+    def store(event: Any) -> int:
+        before()
+        return peer.store(event)
+
+    server = entity.start_server(
+        ("127.0.0.1", peer.port),
+        block=False,
+        evt_handlers=[(evt.EVT_C_STORE, store), (evt.EVT_N_ACTION, peer.action)],
+    )
+    try:
+        yield peer
+    finally:
+        server.shutdown()
+
+
+def answer(store: Store, data: bytes, reason: Reason | None = None) -> StoredResult:
+    """Take an image and commit its result, owed to PACS."""
+    dataset = samples.read(data)
+    accepted = store.accept(
+        data,
+        Arrival(
+            source="dicom",
+            peer="MODALITY",
+            sop_instance_uid=str(dataset.SOPInstanceUID),
+            sop_class_uid=str(dataset.SOPClassUID),
+        ),
+    )
+    claimed = store.claim()
+    assert claimed is not None and claimed.id == accepted.instance.id
+    of = Subject(modality="DX", patient_id="1", study_instance_uid=str(dataset.StudyInstanceUID))
+    stored = store.commit(
+        claimed, msgspec.structs.replace(samples.result(), reason=reason), of, explanation=samples.LUNGS, report=True
+    )
+    drawn = samples.pictures()
+    for name, picture in (("preview.jpg", drawn.preview), ("overlay.png", drawn.overlay)):
+        assert picture
+        store.write_picture(claimed.id, name, picture)
+    store.settle([item.number for item in store.owed("preview", instance_id=claimed.id)])
+    return stored
+
+
+class Orthanc:
+    """A real PACS, by its REST API."""
+
+    def __init__(self, http: int, dicom: int) -> None:
+        self.http = http
+        self.dicom = dicom
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        """What it says; JSON where it is."""
+        data = None if body is None else json.dumps(body).encode()
+        with urlopen(Request(f"http://127.0.0.1:{self.http}{path}", data)) as said:
+            return json.loads(said.read())
+
+    def file(self, path: str) -> bytes:
+        """A file of it."""
+        with urlopen(f"http://127.0.0.1:{self.http}{path}") as said:
+            return bytes(said.read())
+
+    def by_class(self) -> dict[str, bytes]:
+        """What it has, as files by SOP Class."""
+        files = [self.file(f"/instances/{one}/file") for one in self.ask("/instances")]
+        return {str(samples.read(data).SOPClassUID): data for data in files}
+
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        try:
+            return bool(self.ask("/system"))
+        except OSError:
+            return False
+
+
+@contextmanager
+def orthanc(program: str, folder: Path, commitment_port: int = 0) -> Iterator[Orthanc]:
+    """Orthanc with DICOMweb; it calls `commitment_port` back with its storage commitments."""
+    peer = Orthanc(free_port(), free_port())
+    settings = {
+        "StorageDirectory": str(folder / "orthanc"),
+        "HttpPort": peer.http,
+        "DicomPort": peer.dicom,
+        "DicomAet": "PACS",
+        "DicomCheckCalledAet": False,
+        "DicomModalities": {"box": {"AET": "SCANSIDE", "Host": "127.0.0.1", "Port": commitment_port or 1}},
+        "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
+        "AuthenticationEnabled": False,
+    }
+    file = folder / "orthanc.json"
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    with (
+        (folder / "orthanc.log").open("wb") as log,
+        subprocess.Popen([program, str(file)], stdout=log, stderr=log, cwd=ROOT) as process,
+    ):
+        try:
+            await_until(peer.is_up, "Orthanc's REST API")
+            yield peer
+        finally:
+            process.terminate()
+
+
+def in_background(work: Callable[[], None]) -> Thread:
+    """Run it in a thread."""
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    return thread
