@@ -60,7 +60,7 @@ class Worker:
         self._resend_after = 0 if lost else None
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._uncommitted: tuple[Instance, Answer | None] | None = None
-        self._ahead: tuple[str, Answer] | None = None
+        self._ahead: tuple[str, Answer | None] | None = None
 
     def look_ahead(self, arriving: Arriving) -> None:
         """While nothing waits, have an object analysed that the disk still takes: `work` answers once it is accepted.
@@ -69,8 +69,8 @@ class Worker:
         """
         instance, file = arriving
         try:
-            if self._store.instance(instance.id) is None and (answer := self._ask(instance, file)):
-                self._ahead = instance.id, answer
+            if self._store.instance(instance.id) is None:
+                self._ahead = instance.id, self._ask(instance, file)
         finally:
             os.close(file.descriptor)
 
@@ -164,7 +164,8 @@ class Worker:
             emit(events.PARKED, instance=instance.id, attempts=instance.attempts - 1)
             return unanswered(source, Reason.PROCESSING_FAILED)
         if self._ahead and self._ahead[0] == instance.id:
-            return self._ahead[1]
+            answer, self._ahead = self._ahead[1], None
+            return answer
         try:
             file = self._store.open(instance.id)
         except FileNotFoundError:

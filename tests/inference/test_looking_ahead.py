@@ -12,12 +12,15 @@ from typing import cast
 import pytest
 
 from edge.inference.channel import Analyse, Answer, Draw, Pictures, unanswered
-from edge.inference.guard import Guard
+from edge.inference.guard import Guard, Undecided
 from edge.inference.service import Worker
 from edge.records import Instance, Reason
 from edge.store import Arriving, SealedFile, StorageFull, Store, read_sealed
 from edge.store.spool import Spool
 from tests.store.samples import arrival
+
+
+HANGS = b"takes too long"
 
 
 class _Guard:
@@ -29,6 +32,8 @@ class _Guard:
     def analyse(self, request: Analyse, descriptor: int, *, last: bool) -> Answer:
         assert request.secret
         self.asked.append(read_sealed(descriptor, request.secret).data)
+        if self.asked[-1] == HANGS and not last:
+            raise Undecided
         return unanswered(request.source, Reason.NOT_DICOM)
 
     def draw(self, _: Draw, __: int) -> Pictures:
@@ -92,6 +97,18 @@ def test_what_is_accepted_already_is_left_to_its_turn(store: Store, guard: _Guar
     assert guard.asked == []
     assert worker.work()
     assert guard.asked == [b"image"]
+
+
+def test_one_that_took_too_long_while_it_came_has_its_second_try_after_the_others(
+    store: Store, worker: Worker, guard: _Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.accept(HANGS, arrival())
+    monkeypatch.undo()  # the others find the worker busy
+    store.accept(b"image", arrival())
+    while worker.work():
+        pass
+    assert guard.asked == [HANGS, b"image", HANGS]
+    assert [stored.result.reason for stored in store.results()] == [Reason.NOT_DICOM] * 2
 
 
 def _full(_: Spool) -> None:
