@@ -22,7 +22,7 @@ import msgspec
 from edge.config import Storage
 from edge.records import Arrival, Finding, Instance, Priority, Result, Status, Subject, Timings
 from edge.store import Store
-from edge.store.journal import Columns, Received, insert_instance
+from edge.store.journal import Columns, Received, insert_instance, mark_patient
 from edge.store.keys import open_ring
 from edge.store.sealed_file import SealedWriter
 from edge.store.vault import Vault
@@ -48,7 +48,7 @@ def main() -> None:
         (journal.with_name("journal.sqlite.standing")).write_text("suspect".ljust(127) + "\n")
         _timed("opening it after an error: every sealed value", lambda: Store(state).close())
         with closing(sqlite3.connect(journal)) as sql:
-            (index,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = 'newest'").fetchone()
+            (index,) = sql.execute("SELECT rootpage FROM sqlite_master WHERE name = 'of_instance'").fetchone()
             (size,) = sql.execute("PRAGMA page_size").fetchone()
         for name, page in (("an index is damaged", index), ("the first page is gone", 1)):
             damaged = Path(folder) / "damaged"
@@ -117,6 +117,7 @@ def _add_result(sql: sqlite3.Connection, instance: Instance, number: int, column
             columns.seal("results.explanation", name, EXPLANATION),
         ),
     )
+    mark_patient(sql, number + 1, subject, columns)
 
 
 def _timed(name: str, work: Callable[[], object]) -> None:
