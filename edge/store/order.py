@@ -14,7 +14,10 @@ BACKLOG_AFTER = 10.0
 
 BACKLOG_EVERY = 4
 
-_BACKLOG = "(number <= :line OR received_lifetime < :since OR priority = 2)"
+POSTPONED = 3
+"""In the place of an image's priority once it has taken too long: backlog that goes after all other backlog."""
+
+_BACKLOG = "(number <= :line OR received_lifetime < :since OR priority >= 2)"
 
 OLDEST = "SELECT min(number) FROM instances WHERE state = 'accepted'"
 """The oldest image that waits."""

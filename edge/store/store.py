@@ -16,7 +16,7 @@ import msgspec
 from edge import events
 from edge.config import Storage
 from edge.events import emit
-from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult, Subject, Summary
+from edge.records import Arrival, Instance, Kept, Result, StoredResult, Subject, Summary
 from edge.store import deliveries, second_copy
 from edge.store.adoption import Swept, adopt, tell
 from edge.store.answers import RESULT_COLUMNS, Answers
@@ -37,14 +37,13 @@ from edge.store.journal import (
     mark_patient,
     migrations,
     next_seq,
-    order_of,
     owe,
 )
 from edge.store.keys import open_ring
 from edge.store.lifetime import JournalLifetime, Moment
 from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
 from edge.store.machine import Machine, Room
-from edge.store.order import BACKLOG_AFTER, BACKLOG_EVERY, CLAIM, OLDEST
+from edge.store.order import BACKLOG_AFTER, BACKLOG_EVERY, CLAIM, OLDEST, POSTPONED
 from edge.store.repair import Contents
 from edge.store.retention import Band, next_band
 from edge.store.salvage import JournalContents
@@ -229,10 +228,10 @@ class Store(Answers):
         return instance
 
     def postpone(self, instance: Instance) -> None:
-        """Put back what was claimed, as backlog (`order.py`): others go first."""
+        """Put back what was claimed: others go first, backlog too (`order.py`)."""
         postponed = "UPDATE instances SET state = 'accepted', priority = ? WHERE id = ? AND state = 'processing'"
         with self._journal.transaction(durable=False) as sql:
-            sql.execute(postponed, (order_of(Priority.BACKLOG), instance.id))
+            sql.execute(postponed, (POSTPONED, instance.id))
 
     def read(self, instance_id: str) -> bytes:
         """The accepted object's bytes.

@@ -14,11 +14,10 @@ import pytest
 from edge.inference.channel import Analyse, Answer, Draw, Pictures, unanswered
 from edge.inference.guard import Guard, Undecided
 from edge.inference.service import Worker
-from edge.records import Instance, Reason
+from edge.records import Instance, Priority, Reason
 from edge.store import Arriving, SealedFile, StorageFull, Store, read_sealed
 from edge.store.spool import Spool
 from tests.store.samples import arrival
-
 
 HANGS = b"takes too long"
 
@@ -99,12 +98,13 @@ def test_what_is_accepted_already_is_left_to_its_turn(store: Store, guard: _Guar
     assert guard.asked == [b"image"]
 
 
+@pytest.mark.parametrize("priority", Priority)
 def test_one_that_took_too_long_while_it_came_has_its_second_try_after_the_others(
-    store: Store, worker: Worker, guard: _Guard, monkeypatch: pytest.MonkeyPatch
+    priority: Priority, store: Store, worker: Worker, guard: _Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.accept(HANGS, arrival())
+    store.accept(HANGS, arrival("1", priority))
     monkeypatch.undo()  # the others find the worker busy
-    store.accept(b"image", arrival())
+    store.accept(b"image", arrival("2", Priority.BACKLOG))
     while worker.work():
         pass
     assert guard.asked == [HANGS, b"image", HANGS]
