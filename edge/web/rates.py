@@ -129,3 +129,8 @@ _TOO_MANY = msgspec.json.encode(
         detail="more requests, or dearer ones, than one address may send: ask again after Retry-After",
     )
 )
+REFUSAL = (
+    b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n"
+    b"Retry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n%s" % (len(_TOO_MANY), _TOO_MANY)
+)
+"""The same as bytes, for a connection that is not worth a thread."""

@@ -40,7 +40,7 @@ from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
 from edge.web.model_facts import ModelShelf, reference
-from edge.web.rates import Rates
+from edge.web.rates import REFUSAL, Rates
 from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions
 from edge.web.streams import MAX_STREAMS, Streams, Watcher
@@ -272,11 +272,20 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         self._waiting: deque[tuple[float, Any]] = deque()
 
     def enqueue_req(self, conn: Any) -> None:
-        """Hand a request to a thread; one of an address over its rate waits first, and so does its client."""
-        if len(self._waiting) < _MOST_WAITING and self.app.is_over(conn.client[0]):
+        """Hand a request to a thread; one of an address over its rate waits first, and so does its client.
+
+        When too many wait, one more is refused without being read; over TLS its connection just ends.
+        """
+        if not self.app.is_over(conn.client[0]):
+            super().enqueue_req(conn)
+        elif len(self._waiting) < _MOST_WAITING:
             self._waiting.append((time.monotonic() + _WAITS_SECONDS, conn))
         else:
-            super().enqueue_req(conn)
+            if not self.cfg.is_ssl:
+                with suppress(OSError):
+                    conn.sock.send(REFUSAL)  # into an empty buffer
+            self.nr_conns -= 1
+            _close(conn.sock)
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Called after each turn of the loop, once a second at least: those that have waited have their turn."""
