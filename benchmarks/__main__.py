@@ -2,7 +2,19 @@
 
 import shutil
 
-from benchmarks import audit, backlog, decoding, isolation, live_page, models, quality, receiving, scope, whole_way
+from benchmarks import (
+    audit,
+    backlog,
+    decoding,
+    isolation,
+    live_page,
+    models,
+    quality,
+    receiving,
+    reporting,
+    scope,
+    whole_way,
+)
 
 models.main()
 decoding.main()
@@ -11,6 +23,7 @@ receiving.main()
 audit.main()
 whole_way.main()
 backlog.main()
+reporting.main()
 if shutil.which("chromium"):
     live_page.main()
 if quality.DATA.is_dir():

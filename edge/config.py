@@ -319,6 +319,26 @@ class Destination(Section, frozen=True, kw_only=True):
     objects_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
 
 
+class Worklist(Section, frozen=True, kw_only=True):
+    """The clinic's worklist, in which the order behind an image is looked up (Modality Worklist).
+
+    Attributes:
+        host: Its name or address.
+        port: Its DICOM port.
+        called_ae_title: Its AE title.
+        calling_ae_title: Ours.
+        tls: Verify it and encrypt.
+        ca_file: Certificate authority to trust; absent means the system's.
+    """
+
+    host: str = "127.0.0.1"
+    port: Port = 104
+    called_ae_title: AeTitle = "WORKLIST"
+    calling_ae_title: AeTitle = "SCANSIDE"
+    tls: bool = False
+    ca_file: Path | None = None
+
+
 class Reporting(Section, frozen=True, kw_only=True):
     """Results back to where the clinic reads images.
 
@@ -327,11 +347,13 @@ class Reporting(Section, frozen=True, kw_only=True):
         modalities: Results of whose images are sent, whatever they say.
         commitment_port: Where PACS that call back with their storage commitment find us; only on the same association
             when absent.
+        worklist: Where the order behind an image is looked up before anything is written about it; nowhere when absent.
     """
 
     destinations: tuple[Destination, ...] = ()
     modalities: tuple[str, ...] = ("CR", "DX")
     commitment_port: Port | None = None
+    worklist: Worklist | None = None
 
 
 class Config(Section, frozen=True, kw_only=True):

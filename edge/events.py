@@ -179,6 +179,9 @@ DESTINATION_BUSY = Event(562, logging.WARNING, "{destination} is out of resource
 COMMITMENT_REFUSED = Event(563, logging.WARNING, "{destination} does not keep {count} objects: they are sent again")
 REPORTS_OWED_AGAIN = Event(564, logging.WARNING, "the journal was repaired: {count} reports are made again")
 
+ORDER_DIFFERS = Event(565, logging.WARNING, "result {result}: image and order of the worklist differ in {differences}")
+WORKLIST_DOWN = Event(566, logging.WARNING, "the worklist does not answer: {error}; orders are not compared meanwhile")
+
 WEB_READY = Event(600, logging.INFO, "status page ready: {scheme}://{host}:{port}/")
 FIRST_BOOT_CODE = Event(
     601, logging.WARNING, "no account yet: create the first one on the page with the code on the console"

@@ -11,12 +11,19 @@ import msgspec
 import pytest
 import yaml
 
-from edge.config import Audit, Config, Destination, DicomTls, Mqtt, Syslog, WebTls
+from edge.config import Audit, Config, Destination, DicomTls, Mqtt, Reporting, Syslog, WebTls, Worklist
 from edge.config_file import parse
 from tests.conftest import ROOT
 
 FILE = ROOT / "firmware_config" / "scanside.yaml"
-OPTIONAL_SECTIONS = ("mqtt.", "reporting.destinations.", "intake.dicom.tls.", "audit.syslog.", "web.tls.")
+OPTIONAL_SECTIONS = (
+    "mqtt.",
+    "reporting.destinations.",
+    "reporting.worklist.",
+    "intake.dicom.tls.",
+    "audit.syslog.",
+    "web.tls.",
+)
 DIFFERENT_ON_A_DEVICE = {"intake.dicom.host": "0.0.0.0"}  # a device must be reachable for its modalities
 
 
@@ -32,7 +39,7 @@ def _with_all_sections() -> str:
     """The file with its sections `mqtt`, both `tls`, `syslog` and `destinations` uncommented, as their comments say."""
     head, _, commented = FILE.read_text(encoding="utf-8").partition("mqtt: null\n")
     text = head + re.sub(r"^# ?", "", commented, flags=re.MULTILINE)
-    for indent, name in (("    ", "tls"), ("  ", "tls"), ("  ", "syslog")):
+    for indent, name in (("    ", "tls"), ("  ", "tls"), ("  ", "syslog"), ("  ", "worklist")):
         text = _with_section(text, indent, name)
     return _with_section(text, "  ", "destinations", "[]")
 
@@ -65,7 +72,7 @@ def test_its_optional_sections_load_with_the_defaults() -> None:
     certificate, key = Path("/etc/scanside/dicom.pem"), Path("/etc/scanside/dicom.key")
     assert config.intake.dicom.tls == DicomTls(certificate_file=certificate, key_file=key)
     assert config.web.tls == WebTls()
-    assert config.reporting.destinations == (Destination(name="pacs"),)
+    assert config.reporting == Reporting(destinations=(Destination(name="pacs"),), worklist=Worklist())
 
 
 @pytest.mark.parametrize("key", _fields(Config))

@@ -16,6 +16,7 @@ from edge.reporting.model_facts import facts_of
 from edge.reporting.modules import Report
 from edge.reporting.objects import SC, SR, Made, Pictures, make
 from edge.reporting.source import Source, Unreportable, read_source
+from edge.reporting.worklist import Orders
 from edge.store import Band, Owed, Store, Tampered, VaultLocked
 from edge.store.deliveries import KIND, MOST_TRIES
 
@@ -30,6 +31,7 @@ class Maker:
         self._config = config
         self._destinations = config.reporting.destinations
         self._kinds = {destination.name: kinds_of(destination) for destination in self._destinations}
+        self._orders = Orders(config.reporting.worklist) if config.reporting.worklist else None
         self._software = metadata.version("scanside")
 
     def turn(self) -> bool:
@@ -46,7 +48,7 @@ class Maker:
             return False
         drawing = set() if band >= Band.SPARE else {item.result_id for item in self._store.owed("preview")}
         ready = [item for item in self._store.owed(KIND, _AT_ONCE) if item.result_id not in drawing]
-        for item in ready:
+        for item in sorted(ready, key=lambda item: int(item.body)):  # what has been in hand when it ended goes last
             self._make(item)
         return bool(ready)
 
@@ -80,9 +82,19 @@ class Maker:
         except (FileNotFoundError, Tampered, VaultLocked) as error:
             raise Unreportable("its image is not on this box any more, or does not open") from error
         source = read_source(data)
+        self._compare(stored, source)
         if source.repaired:
             emit(events.SOURCE_REPAIRED, result=stored.id, keywords=", ".join(source.repaired))
         return source
+
+    def _compare(self, stored: StoredResult, source: Source) -> None:
+        """The image with its order. Raises `Unreportable` when that is another patient's."""
+        found = self._orders.differences(source.header) if self._orders else []
+        if found:
+            words = ", ".join(each.words for each in found)
+            emit(events.ORDER_DIFFERS, result=stored.id, differences=words)
+            if any(each.another_patient for each in found):
+                raise Unreportable(f"the worklist has another patient for its accession number ({words})")
 
     def _made(self, stored: StoredResult, source: Source) -> Made:
         report = Report(

@@ -23,8 +23,8 @@ OBJECTS = ("sr", "sc", "pr", "seg")
 KIND = "report"
 """Of what is owed while a result has no rows here yet."""
 
-MOST_TRIES = 3
-"""How often a service may be killed while it makes the objects of one result, before that is parked."""
+MOST_TRIES = 10
+"""How often a service may end while it makes the objects of one result, before that is parked."""
 
 _COMPRESSION = 1
 

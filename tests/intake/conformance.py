@@ -14,13 +14,14 @@ import msgspec
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 
-from edge.config import Dicom
+from edge.config import Destination, Dicom
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
 from edge.intake import dimse, statuses, upper_layer
 from edge.intake.admission import APPLICATION_CONTEXT
 from edge.intake.dicom_listener import RETIRED_STORAGE, storage_classes
 from edge.intake.tls import CIPHERS_1_2
+from edge.reporting.decide import Answer, classes_of, judge
 from tests.conftest import ROOT
 
 FILE = ROOT / "edge" / "intake" / "CONFORMANCE.md"
@@ -31,6 +32,13 @@ _STATUSES = {
     "OUT_OF_RESOURCES": "The disk is full, the object is larger than `max_object_bytes`, or no memory is left for it",
     "DATA_SET_DOES_NOT_MATCH": "SOP Class or Instance UID of the data set and of the request differ",
     "CANNOT_UNDERSTAND": "The data set is empty, cannot be read, or has no SOP Class or Instance UID",
+}
+_ANSWERS = {
+    Answer.STORED: "Delivered",
+    Answer.CHANGED: "Delivered, and told loudly (SC557): it is stored changed",
+    Answer.BUSY: "Sent again later, others first; after a second one the destination is left alone for a while",
+    Answer.UNSUPPORTED: "A Comprehensive 3D SR is sent as Comprehensive SR; anything else is parked",
+    Answer.REFUSED: "Parked until a person has seen to it (SC553)",
 }
 _SETTINGS_WITHOUT_A_LIMIT = ("ae_title", "host", "port")
 
@@ -70,14 +78,46 @@ def _syntaxes() -> str:
 def _services() -> str:
     rows = [
         ("Verification", "Verification", "no", "yes"),
+        ("Storage, of results", f"{len(_sent_classes())} storage SOP classes", "yes", "as below"),
         (
             "Storage",
             f"{len(storage_classes())} storage SOP classes, {len(RETIRED_STORAGE)} of them retired",
             "no",
             "yes",
         ),
+        ("Storage Commitment", "Storage Commitment Push Model", "yes", "no"),
     ]
     return _table("Service", "SOP Classes", "User (SCU)", "Provider (SCP)", rows=rows)
+
+
+def _sent_classes() -> list[str]:
+    everything = Destination(name="any", segmentation=True)
+    return [str(sop_class) for sop_class in classes_of(everything)]
+
+
+def _sent() -> str:
+    return _table("SOP Class", "UID", rows=((UID(uid).name, f"`{uid}`") for uid in _sent_classes()))
+
+
+def _answers() -> str:
+    ranges: list[tuple[int, int, Answer]] = []
+    for status in range(0x10000):
+        answer = judge(status)
+        if ranges and ranges[-1][2] is answer:
+            ranges[-1] = (ranges[-1][0], status, answer)
+        else:
+            ranges.append((status, status, answer))
+    said: dict[Answer, str] = {
+        answer: ", ".join(
+            f"`0x{first:04X}`" if first == last else f"`0x{first:04X}` to `0x{last:04X}`"
+            for first, last, each in ranges
+            if each is answer
+        )
+        for answer in Answer
+        if answer is not Answer.REFUSED
+    }
+    rows = [(said.get(answer, "every other"), meaning) for answer, meaning in _ANSWERS.items()]
+    return _table("C-STORE status", "What becomes of the object", rows=rows)
 
 
 def _statuses() -> str:
@@ -123,8 +163,10 @@ def _ciphers() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "answers": _answers,
     "association": _association,
     "ciphers": _ciphers,
+    "sent": _sent,
     "services": _services,
     "settings": _settings,
     "statuses": _statuses,

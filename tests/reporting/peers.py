@@ -180,7 +180,10 @@ class Orthanc:
 @contextmanager
 def orthanc(program: str, folder: Path, commitment_port: int = 0) -> Iterator[Orthanc]:
     """Orthanc with DICOMweb; it calls `commitment_port` back with its storage commitments."""
-    peer = Orthanc(free_port(), free_port())
+    http, dicom = 0, 0
+    while http == dicom:
+        http, dicom = free_port(), free_port()
+    peer = Orthanc(http, dicom)
     settings = {
         "StorageDirectory": str(folder / "orthanc"),
         "HttpPort": peer.http,
