@@ -281,8 +281,7 @@ class _Dul(DULServiceProvider):  # type: ignore[misc]
         except OSError:
             self.event_queue.put(_CLOSED)
         except Exception as error:  # pynetdicom and pydicom raise nearly any type for what they cannot decode
-            if isinstance(error, Violation):
-                self.assoc.connection.violation = str(error)
+            self.assoc.connection.violation = _words(error)
             self.event_queue.put(_INVALID_PDU)
         else:
             self.event_queue.put(event)
@@ -381,8 +380,7 @@ class _Machine(StateMachine):  # type: ignore[misc]
         try:
             super().do_action(event)
         except Exception as error:  # any type, from any depth of pynetdicom and pydicom
-            words = str(error) if isinstance(error, Violation) else f"{type(error).__name__} in {place(error)}"
-            connection.violation = connection.violation or words
+            connection.violation = connection.violation or _words(error)
             self._give_up(event)
 
     def _give_up(self, event: str) -> None:
@@ -393,3 +391,8 @@ class _Machine(StateMachine):  # type: ignore[misc]
         self.dul._kill_thread = self.current_state == _IDLE or event == _INVALID_PDU
         if self.current_state != _CLOSING:
             self.dul.event_queue.put(_INVALID_PDU)
+
+
+def _words(error: Exception) -> str:
+    """What is against the protocol, in words without a value of the data set."""
+    return str(error) if isinstance(error, Violation) else f"{type(error).__name__} in {place(error)}"
