@@ -37,7 +37,7 @@ from tests.identifiers import CHARACTER_SETS, Planted, find, word
 from tests.running import scanside
 from tests.system.conftest import Appliance, await_until, free_port, running_appliance, running_broker
 from tests.system.faults.shim import Shim
-from tests.system.leaks import Leaks, leaks_of
+from tests.system.leaks import Leaks, leaks_of, listening
 from tests.system.planting import Case, Damage, Door, ask_for, send
 
 DAY = 86_400
@@ -243,7 +243,9 @@ def living(folder: Path, programs: dict[str, str]) -> Iterator[tuple[Leaks, Wire
     shim = Shim(folder, compiler, below / "state") if compiler else None
     environment = {"TMPDIR": str(below / "tmp")} | (shim.environment if shim else {})
     with ExitStack() as opened:
-        wire = Wire(opened.enter_context(running_broker(programs.__getitem__, folder)))
+        broker = opened.enter_context(running_broker(programs.__getitem__, folder))
+        opened.enter_context(listening(broker, []))  # what nobody takes, the box keeps
+        wire = Wire(broker)
         opened.callback(wire.cut)
         box: Appliance = opened.enter_context(running_appliance(below, wire.port, cache, **environment))
         yield leaks_of(box, programs.__getitem__), wire, shim

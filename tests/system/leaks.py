@@ -214,18 +214,25 @@ def running(program: Callable[[str], str], folder: Path, cache: Path) -> Iterato
         running_appliance(below, port, cache, TMPDIR=str(below / "tmp")) as box,
     ):
         leaks = leaks_of(box, program)
-        client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
-        client.on_message = lambda _client, _data, message: leaks.heard.append(
-            b"\0".join((message.topic.encode(), message.payload, str(message.properties).encode()))
-        )
-        client.connect("127.0.0.1", port)
-        client.subscribe("#", qos=1)
-        client.loop_start()
-        try:
+        with listening(port, leaks.heard):
             yield leaks
-        finally:
-            client.disconnect()
-            client.loop_stop()
+
+
+@contextmanager
+def listening(port: int, heard: list[bytes]) -> Iterator[None]:
+    """Somebody who takes everything that a broker has: topic, payload and properties of each message go to `heard`."""
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client.on_message = lambda _client, _data, message: heard.append(
+        b"\0".join((message.topic.encode(), message.payload, str(message.properties).encode()))
+    )
+    client.connect("127.0.0.1", port)
+    client.subscribe("#", qos=1)
+    client.loop_start()
+    try:
+        yield
+    finally:
+        client.disconnect()
+        client.loop_stop()
 
 
 def leaks_of(box: Appliance, program: Callable[[str], str]) -> Leaks:
