@@ -61,6 +61,14 @@ class Turn(NamedTuple):
     answers: Counter[str]
     seconds: list[float]
 
+    def add(self, other: Turn) -> None:
+        """Take another turn of the same way into this one."""
+        self.to_result.extend(other.to_result)
+        self.pipeline.extend(other.pipeline)
+        self.visitor.extend(other.visitor)
+        self.answers.update(other.answers)
+        self.seconds.extend(other.seconds)
+
 
 def main() -> None:
     """Measure and print."""
@@ -83,8 +91,7 @@ def main() -> None:
                 for way, flood in floods.items():
                     turn = _turn(settings, flood, seeds)
                     if number:  # the first round warms up
-                        for seen, new in zip(turns[way], turn, strict=True):
-                            seen.update(new) if isinstance(seen, Counter) else seen.extend(new)  # type: ignore[arg-type]
+                        turns[way].add(turn)
             after = _memory(web)
     _print(turns, rounds)
     print(f"memory of the page's worker (resident): {before['VmRSS']:.0f} MB before, {after['VmRSS']:.0f} MB after,")

@@ -144,7 +144,8 @@ def routes(state: Path) -> bool:
             client = parts.app.test_client()
             client.set_cookie(SESSION_COOKIE, token)
             for path, what in paths.items():
-                times, work = [], []
+                times: list[float] = []
+                work: list[float] = []
                 for _ in range(ROUNDS):
                     begun, worked = time.perf_counter(), time.thread_time()
                     response = client.open(

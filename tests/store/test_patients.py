@@ -131,7 +131,7 @@ def test_a_kill_in_the_middle_leaves_the_old_one_and_the_next_start_does_it(old:
                 os.kill(os.getpid(), signal.SIGKILL)
             mark(*values)  # type: ignore[arg-type]
 
-        journal_module.mark_patient = kill
+        journal_module.mark_patient = kill  # type: ignore[assignment]
         Store(old)
 
     child, _ = forked(killed)
