@@ -62,10 +62,12 @@ class Turn(NamedTuple):
     seconds: list[float]
 
     def add(self, other: Turn) -> None:
-        """What was seen in another turn of this way."""
+        """Take another turn of the same way into this one."""
+        self.to_result.extend(other.to_result)
+        self.pipeline.extend(other.pipeline)
+        self.visitor.extend(other.visitor)
         self.answers.update(other.answers)
-        for name in ("to_result", "pipeline", "visitor", "seconds"):
-            getattr(self, name).extend(getattr(other, name))
+        self.seconds.extend(other.seconds)
 
 
 def main() -> None:

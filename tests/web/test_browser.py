@@ -39,6 +39,7 @@ def test_a_new_box_from_its_console_to_its_first_result(clinic: Clinic) -> None:
     expect(page.locator("#rows .headline")).to_have_text("Flagged: pneumonia, very likely")
     expect(page.locator("#study h2")).to_have_text("Flagged: pneumonia, very likely")
     assert page.evaluate("window.sameDocument")
+    page.locator("header summary").click()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
     expect(page.get_by_text("1 flagged image waits for a person.")).to_be_visible()

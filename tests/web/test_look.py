@@ -9,6 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from edge.web.accounts import Role
 from edge.web.languages import LANGUAGES
 from tests.web import samples
 from tests.web.clinic import Clinic, live, width_of
@@ -97,7 +98,7 @@ def test_an_urgent_flag_sounds_only_where_it_is_wanted(clinic: Clinic) -> None:
     samples.commit(clinic.store, samples.flagged())
     expect(page.locator(".alarm")).to_be_visible()
     assert page.evaluate("window.tones") == 0  # off until switched on
-    page.locator("summary").click()
+    page.locator("header summary").click()
     page.get_by_label("Sound when an urgent flag waits").check()
     page.wait_for_function("() => window.tones === 3")
     samples.commit(clinic.store, samples.flagged())
@@ -193,6 +194,26 @@ def test_the_first_load_is_light_and_from_this_box_alone(clinic: Clinic) -> None
     assert sum(weights.values()) < MAX_FIRST_LOAD, weights
 
 
+@pytest.mark.parametrize(("width", "rows"), [(360, 2), (768, 1), (1280, 1)])
+def test_the_head_is_low_in_every_language(clinic: Clinic, width: int, rows: int) -> None:
+    """Also for an administrator, who sees most; a row is a finger high."""
+    samples.commit(clinic.store, samples.flagged(), pictures=False)
+    page = clinic.sign_in(Role.ADMINISTRATOR, viewport={"width": width, "height": 800})
+    for language in LANGUAGES:
+        for path in ("/", "/device", "/access"):
+            page.goto(f"{clinic.base}{path}?language={language}")
+            if path == "/":
+                page.wait_for_function("() => document.querySelector('#live.on')")
+            height = page.locator("header").evaluate("header => header.offsetHeight")
+            assert height < rows * 44 + 20, (language, path)
+            assert page.evaluate("document.documentElement.scrollWidth") == width, (language, path)
+            for part in page.locator("header nav a, header .eye, header summary").all():
+                box = part.bounding_box()
+                assert box
+                assert box["height"] >= 44, (language, path)
+                assert 0 <= box["x"] <= box["x"] + box["width"] <= width, (language, path)
+
+
 def test_every_language_fits_a_phone(clinic: Clinic) -> None:
     samples.commit(clinic.store, samples.not_analysed())
     stored = samples.commit(clinic.store, samples.flagged(quality=(samples.CUT_OFF,)))
@@ -203,7 +224,7 @@ def test_every_language_fits_a_phone(clinic: Clinic) -> None:
             assert page.evaluate("document.documentElement.scrollWidth") == 360, (language, path)
     expect(page.locator("html")).to_have_attribute("dir", "rtl")
     page.goto(clinic.base)
-    page.locator("summary").tap()  # the choices fit, too
+    page.locator("header summary").tap()  # the choices fit, too
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     assert style_of(page, "body", "backgroundColor") == "rgb(11, 16, 22)"  # dark, on a device that is set to light
     page.get_by_role("link", name="English").tap()
