@@ -7,7 +7,6 @@ retained is sent to each, as shared subscriptions are given nothing retained: it
 from __future__ import annotations
 
 import select
-import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -56,8 +55,17 @@ class Opened(NamedTuple):
 class Subscription:
     """One connection at a time. Not for use by several threads."""
 
-    def __init__(self, mqtt: Mqtt, client_id: str, group: str | None) -> None:
-        """Unconnected; without a group nothing is shared."""
+    def __init__(
+        self,
+        mqtt: Mqtt,
+        client_id: str,
+        group: str | None,
+        shared: Sequence[str] = SHARED,
+        own: Sequence[str] = RETAINED,
+    ) -> None:
+        """Unconnected; without a group nothing is shared. `shared` and `own` are topic filters."""
+        self._shared = shared
+        self._own = own
         self._mqtt = mqtt
         self._client_id = client_id
         self._group = group
@@ -121,6 +129,11 @@ class Subscription:
             for packet in packets:
                 self._client.ack(packet, 1)
 
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send a message with QoS 1, to be retained; an empty one clears. Its delivery is nobody's promise."""
+        if self._client:
+            self._client.publish(topic, payload, 1, retain=True)
+
     def close(self) -> None:
         """End the connection; the broker keeps the session, and in it what comes meanwhile."""
         if self._client:
@@ -162,7 +175,7 @@ class Subscription:
             return
         self._present = flags.session_present
         prefix = f"$share/{self._group}/" if self._group and self._protocol is Protocol.MQTT_5 else ""
-        client.subscribe([(f"{prefix}{topic}", 1) for topic in SHARED] + [(topic, 1) for topic in RETAINED])
+        client.subscribe([(f"{prefix}{topic}", 1) for topic in self._shared] + [(topic, 1) for topic in self._own])
 
     def _on_subscribe(
         self, client: paho.Client, _data: object, _packet: int, reasons: list[ReasonCode], _properties: object
@@ -200,6 +213,6 @@ class Subscription:
         self._happened.append(Ending(not self._answered, self._code, lived, error))
 
 
-def _has_more(sock: socket.socket) -> bool:
+def _has_more(sock: Any) -> bool:
     """Whether a read would find something: in the TLS layer, or on the socket."""
     return bool(isinstance(sock, ssl.SSLSocket) and sock.pending()) or bool(select.select([sock], [], [], 0.0)[0])

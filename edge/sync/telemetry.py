@@ -114,13 +114,14 @@ def figures(
 def _drift(one: Drifted) -> types.Drift:
     statistic = one.statistic.partition(" of ")[0]
     model = one.model.partition(" ")[0] or None
-    return types.Drift(
-        statistic=statistic if statistic in _STATISTICS else "unlisted",
-        model=model if model is None or is_identifier(model) else "unlisted",
-        index=max(0.0, one.index),
-        images=one.images,
-        since=time(one.since),
-    )
+    said = {
+        "statistic": statistic if statistic in _STATISTICS else "unlisted",
+        "model": model if model is None or is_identifier(model) else "unlisted",
+        "index": max(0.0, one.index),
+        "images": one.images,
+        "since": time(one.since),
+    }
+    return msgspec.convert(said, types.Drift)
 
 
 def time(now: float) -> datetime:
