@@ -38,7 +38,7 @@ STOP_WITHIN = 4.0
 
 _LOOK_EVERY = 1.0
 _LOOK_EVERY_AT_START = 0.1
-_NOT_AWAITED = frozenset({"sync", "audit"})
+_NOT_AWAITED = frozenset({"sync", "steward", "audit"})
 _Process = subprocess.Popen[bytes]
 
 
@@ -120,7 +120,8 @@ def run(config: Config, command: Sequence[str]) -> int:
     if setpriv is None:
         raise ApplianceError("setpriv: not found, and services must end with their supervisor: install util-linux")
     hold_lock(config.state_dir, "appliance")
-    optional = (("sync", config.mqtt), ("audit", config.audit.syslog))
+    obeys = config.mqtt and config.mqtt.command_keys
+    optional = (("sync", config.mqtt), ("steward", obeys), ("audit", config.audit.syslog))
     names = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
     emit(events.STARTING, version=metadata.version("scanside"), services=", ".join(names), state_dir=config.state_dir)
     services = [

@@ -23,7 +23,7 @@ from edge.device.troubles import TroubleLog
 from edge.errors import ScansideError, UsageError
 from edge.fleet.command import add_fleet
 
-SERVICES = ("intake", "inference", "web", "sync", "audit")
+SERVICES = ("intake", "inference", "web", "sync", "audit", "steward")
 
 _UNUSED = {"intake": ("numpy",)}
 """What a service's libraries load where it is there, and it never uses: pydicom's NumPy is 12 MB."""
@@ -74,6 +74,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace, settings: config.Config, service: str | None) -> int:
+    if service == "steward":
+        if not options.config:
+            raise UsageError("run steward: needs --config FILE, over which it lays what the fleet orders")
+        from edge.steward.service import serve  # noqa: PLC0415
+
+        return serve(settings, options.config)
     if service:
         for name in _UNUSED.get(service, ()):
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]

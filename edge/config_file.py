@@ -14,20 +14,49 @@ from typing import Any, NoReturn, get_args
 import msgspec
 import yaml
 
+from edge import settings
 from edge.config import Config, ConfigError, Section
+
+FLEET = "the fleet's settings"
+"""What errors call them."""
 
 
 def load(path: Path) -> Config:
-    """Read and check a configuration file.
+    """Read and check a configuration file, and lay the fleet's settings over it.
+
+    Settings that no longer fit the file do not count: the box works as its own file says.
 
     Raises:
         ConfigError: It cannot be read, is not YAML, has an unknown key, or a value breaks its rule.
     """
+    text = _text(path)
+    config = parse(text, str(path))
+    values = settings.read(config.state_dir).settings.values
+    if not values:
+        return config
     try:
-        text = path.read_text(encoding="utf-8")
+        return parse(settings.laid_over(text, values), FLEET)
+    except (ConfigError, ValueError):
+        return config
+
+
+def try_settings(path: Path, values: dict[str, settings.Value]) -> Config:
+    """What the configuration would be with these settings of a fleet over the file.
+
+    Raises:
+        ConfigError: One of them is not for a fleet to set, or breaks its rule, or the file cannot be read.
+    """
+    try:
+        return parse(settings.laid_over(_text(path), values), FLEET)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{FLEET}: {error}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}): give a readable YAML file with --config") from error
-    return parse(text, str(path))
 
 
 def parse(text: str, name: str) -> Config:

@@ -147,6 +147,14 @@ MESSAGE_UNFIT = Event(
 )
 OUTBOX_FAILED = Event(505, logging.ERROR, "the outbox cannot be used: {error}; trying again in {delay:.0f} s")
 SYNC_STOPPED = Event(506, logging.INFO, "link closed, {waiting} messages wait in the outbox")
+ORDER_TAKEN = Event(510, logging.INFO, "order {order} taken: {operation}")
+ORDER_REFUSED = Event(511, logging.WARNING, "an order was refused: {reason}")
+ORDER_ENDED = Event(512, logging.INFO, "order {order}, {operation}: {status} {reason}")
+ORDERS_FAILED = Event(517, logging.ERROR, "the fleet's orders cannot be kept: {error}; they come again")
+NO_ORDERS = Event(513, logging.ERROR, "the broker lets this box hear no orders: {reason}")
+SETTINGS_TRIED = Event(514, logging.WARNING, "the fleet's settings {version} are tried: {services} start anew")
+SETTINGS_STAND = Event(515, logging.INFO, "the fleet's settings {version} stand")
+SETTINGS_BACK = Event(516, logging.ERROR, "back to the fleet's settings {version}: the box did not come up with newer")
 
 WEB_READY = Event(600, logging.INFO, "status page ready: {scheme}://{host}:{port}/")
 FIRST_BOOT_CODE = Event(

@@ -13,10 +13,10 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = [
-    {"records", "events", "errors", "config", "config_file", "identity", "file_meta", "messages"},
+    {"records", "events", "errors", "config", "config_file", "settings", "identity", "file_meta", "messages"},
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},
-    {"cli", "appliance", "doctor", "demo", "keeping", "fleet"},
+    {"cli", "appliance", "doctor", "demo", "keeping", "fleet", "steward"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Services are started by name, and the rooms of one floor stand apart, but for these.
@@ -27,7 +27,9 @@ ALLOWED_ACROSS = {
     ("cli", "doctor"),
     ("cli", "keeping"),
     ("cli", "fleet"),
+    ("cli", "steward"),
     ("demo", "fleet"),
+    ("steward", "doctor"),
     ("messages", "records"),
     ("config", "errors"),
 }

@@ -267,7 +267,7 @@ class Fleet:
                 self._up(station, happened.protocol)
             elif isinstance(happened, Acknowledged):
                 self._acknowledged(station, happened)
-            else:
+            elif isinstance(happened, Ending):
                 self._down(station, happened)
         self._watch(station)
         self._send(station)

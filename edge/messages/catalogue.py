@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from edge.messages.commands import Capability, Command, Order
+from edge.messages.commands import Capability, Command, Order, Reported
 from edge.messages.types import About, Health, ServiceState, State
 from edge.records import Record, Summary
 
@@ -17,6 +17,7 @@ MESSAGES: dict[str, type[Record]] = {
     "capability": Capability,
     "command": Command,
     "order": Order,
+    "reported": Reported,
 }
 """`order` is what a command carries signed; all others are payloads of their own."""
 

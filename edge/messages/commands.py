@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
+from edge.messages.summary import LATEST
 from edge.messages.topics import Channel, Topic
 from edge.messages.types import Identifier, Reason, Time
 from edge.records import Record
@@ -182,6 +183,21 @@ class Capability(Record, frozen=True, kw_only=True):
     choices: tuple[str, ...]
 
 
+class Reported(Record, frozen=True, kw_only=True):
+    """On `<box>/-/shadow/reported/-`, retained: which of the fleet's settings stand over the box's own file.
+
+    Attributes:
+        version: Of the order that made them; 0 where none has.
+        state: `trying` until the box has come up with them.
+        settings: All of them.
+    """
+
+    schema: Literal["scanside.reported/1"] = "scanside.reported/1"
+    version: Annotated[int, msgspec.Meta(ge=0)]
+    state: Literal["standing", "trying"]
+    settings: tuple[Setting, ...]
+
+
 class Refusal(StrEnum):
     """Why a box does not take a document, in the words of its answer's `reason`."""
 
@@ -220,7 +236,7 @@ def sign(order: Order, key: Ed25519PrivateKey, now: float) -> Command:
     """
     text = msgspec.json.encode(order).decode()
     signature = base64.b64encode(key.sign(_SIGNED_AS + text.encode())).decode()
-    return Command(order=text, signature=signature, status="init", reason="", ts=_time(now), lines=())
+    return Command(order=text, signature=signature, status="init", reason="", ts=time(now), lines=())
 
 
 def read(payload: bytes) -> Command | Refusal:
@@ -301,5 +317,6 @@ def _operation(work: Work) -> str:
     return str(type(work).__struct_config__.tag)
 
 
-def _time(now: float) -> datetime:
-    return datetime.fromtimestamp(int(now), UTC)
+def time(now: float) -> datetime:
+    """Seconds since the epoch as documents carry them."""
+    return datetime.fromtimestamp(int(max(0.0, min(now, LATEST))), UTC)

@@ -59,7 +59,7 @@ class About(Record, frozen=True, kw_only=True):
         protocol: The MQTT version of this connection; on `3.1.1` nothing expires and refusals stay unseen.
         models: What it serves; empty until its inference service has loaded one.
         schemas: The messages that it sends and takes, with their versions.
-        capabilities: The commands that it understands (topic tails).
+        capabilities: The operations that it can be ordered to do now.
     """
 
     schema: Literal["scanside.about/1"] = "scanside.about/1"

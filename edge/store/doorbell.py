@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 _LONGEST_NOTE = 1 << 16
 _RING = b"!"
-_OUTSIDE = frozenset({"sync", "audit"})
+_OUTSIDE = frozenset({"sync", "audit", "steward"})
 """Services whose units see `doorbells/` alone: what comes with a ring inside is nothing for them."""
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from edge.config import Config
 from edge.device.health import Health
 from edge.device.vitals import read_vitals
+from edge.messages.commands import Reported, Setting
 from edge.messages.topics import UNUSED, Channel, Topic
 from edge.messages.types import State
 from edge.records import Record
+from edge.settings import Standing
 from edge.store.machine import synchronised, uptime
 from edge.store.outbox import Depth
 from edge.sync import telemetry
@@ -53,12 +55,16 @@ class Announcer:
         self._healths = 0
 
     def speak(
-        self, accounts: Mapping[str, Health], outbox: Depth | None, certificate_days: float | None = None
+        self,
+        accounts: Mapping[str, Health],
+        outbox: Depth | None,
+        certificate_days: float | None = None,
+        capabilities: tuple[str, ...] = (),
     ) -> None:
         """Say what is new, as far as the link has room: state and birth first, then the services, then health."""
         if self._state:
             self._say(self._retained(UNUSED, "state", self._state))
-        birth = telemetry.about(self._session, self._software, self._protocol, accounts)
+        birth = telemetry.about(self._session, self._software, self._protocol, accounts, capabilities)
         self._say(self._retained(UNUSED, "about", birth))
         for name in sorted(accounts):
             self._say(self._retained(name, "health", telemetry.service(accounts[name])))
@@ -70,6 +76,22 @@ class Announcer:
             self._healths += 1
             while self._refused:
                 self._said.pop(self._refused.pop(), None)
+
+    def say_again(self) -> None:
+        """Let all be said anew, and health at once."""
+        self._said.clear()
+        self._health_at = 0.0
+
+    def tell(self, capabilities: Iterable[tuple[Topic, Record | None]], standing: Standing) -> None:
+        """Say what the box can be ordered to do, and which settings of the fleet's it has."""
+        for topic, capability in capabilities:
+            payload = msgspec.json.encode(capability) if capability else b""
+            self._say(Outgoing(str(topic), payload, retain=True))
+        values = (Setting(key=key, value=value) for key, value in sorted(standing.settings.values.items()))
+        reported = Reported(version=standing.settings.version, state=standing.state, settings=tuple(values))
+        site, box = self._config.site, self._config.box
+        topic = Topic(site=site, box=box, channel=Channel.SHADOW, name="reported")
+        self._say(Outgoing(str(topic), msgspec.json.encode(reported), retain=True))
 
     def say_stopping(self) -> bool:
         """Say that the box leaves on purpose; False when there is no room yet."""

@@ -18,6 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import Mqtt
 from edge.sync.retry import Ending, Protocol
@@ -30,6 +31,9 @@ WILL_DELAY = 30
 
 ANSWER_WITHIN = 5.0
 """Seconds within which a broker must answer CONNECT."""
+
+LARGEST = 64 * 1024
+"""Bytes of the largest packet that the broker may send (MQTT 5, 3.1.2.11.4)."""
 
 _JSON = "application/json"
 
@@ -66,16 +70,43 @@ class Acknowledged(NamedTuple):
     reason: str
 
 
+class Received(NamedTuple):
+    """A message from the broker, not acknowledged yet (`Link.acknowledge`)."""
+
+    topic: str
+    payload: bytes
+    packet: int
+
+
+class NotSubscribed(NamedTuple):
+    """The broker does not let the box hear what it asked for: the reason code's name."""
+
+    reason: str
+
+
+Happened = Opened | Acknowledged | Received | NotSubscribed | Ending
+
+
 class Link:
     """The connection to one broker. Not for use by several threads."""
 
-    def __init__(self, mqtt: Mqtt, client_id: str, wake: Callable[[], None]) -> None:
-        """Unconnected. `wake` is called, from another thread, when a connection attempt has come to something."""
+    def __init__(
+        self, mqtt: Mqtt, client_id: str, wake: Callable[[], None], *, subscription: str | None = None
+    ) -> None:
+        """Unconnected. `wake` is called, from another thread, when a connection attempt has come to something.
+
+        Args:
+            mqtt: The broker.
+            client_id: The same for ever: the broker's session belongs to it.
+            wake: See above.
+            subscription: What to hear, with QoS 1; nothing when None.
+        """
+        self._subscription = subscription
         self._mqtt = mqtt
         self._client_id = client_id
         self._wake = wake
         self._arrived: deque[paho.Client | Exception] = deque()
-        self._happened: deque[Opened | Acknowledged | Ending] = deque()
+        self._happened: deque[Happened] = deque()
         self._client: paho.Client | None = None
         self._unacknowledged: dict[int, Outgoing] = {}
         self._begin(Protocol.MQTT_5)
@@ -111,7 +142,12 @@ class Link:
             return [], []
         return [sock], [sock] if self._client.want_write() else []
 
-    def poll(self) -> list[Opened | Acknowledged | Ending]:
+    def acknowledge(self, packet: int) -> None:
+        """Tell the broker that a message of this connection is kept: it need not bring it again."""
+        if self._client and packet:
+            self._client.ack(packet, 1)
+
+    def poll(self) -> list[Happened]:
         """Read and write what is possible now, and tell what has happened since."""
         if self._arrived:
             self._take(self._arrived.popleft())
@@ -144,6 +180,8 @@ class Link:
             if protocol is Protocol.MQTT_5:
                 properties = _properties(PacketTypes.CONNECT)
                 properties.SessionExpiryInterval = self._mqtt.session_expiry_hours * 3600
+                properties.ReceiveMaximum = WINDOW
+                properties.MaximumPacketSize = LARGEST
                 arguments = {"clean_start": False, "properties": properties}
             client.connect(self._mqtt.host, self._mqtt.port, self._mqtt.keepalive_seconds, **arguments)
             self._arrived.append(client)
@@ -159,11 +197,14 @@ class Link:
             clean_session=None if five else False,
             protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
             reconnect_on_failure=False,
+            manual_ack=True,
         )
         client.max_inflight_messages_set(WINDOW)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         client.on_log = self._on_log
         if mqtt.username is not None:
             password = mqtt.password_file.read_text("utf-8").partition("\n")[0] if mqtt.password_file else None
@@ -221,7 +262,7 @@ class Link:
 
     def _on_connect(
         self,
-        _client: paho.Client,
+        client: paho.Client,
         _data: object,
         _flags: paho.ConnectFlags,
         reason: ReasonCode,
@@ -234,6 +275,12 @@ class Link:
         self._window = min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW))
         self._opened_at = time.monotonic()
         self._happened.append(Opened(self._protocol))
+        if self._subscription:
+            # What the box says itself does not come back (MQTT 5, 3.8.3.1).
+            if self._protocol is Protocol.MQTT_5:
+                client.subscribe(self._subscription, options=SubscribeOptions(qos=1, noLocal=True))
+            else:
+                client.subscribe(self._subscription, 1)
 
     def _on_disconnect(
         self, _client: paho.Client, _data: object, flags: paho.DisconnectFlags, reason: ReasonCode, _properties: object
@@ -249,6 +296,18 @@ class Link:
         message = self._unacknowledged.pop(mid, None)
         if message:
             self._happened.append(Acknowledged(message, reason.value, str(reason)))
+
+    def _on_subscribe(
+        self, _client: paho.Client, _data: object, _packet: int, reasons: list[ReasonCode], _properties: object
+    ) -> None:
+        self._happened.extend(NotSubscribed(str(reason)) for reason in reasons if reason.is_failure)
+
+    def _on_message(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic = ""  # no topic of the contract
+        self._happened.append(Received(topic, bytes(message.payload), message.mid if message.qos else 0))
 
     def _on_log(self, _client: paho.Client, _data: object, level: int, text: str) -> None:
         if level == paho.MQTT_LOG_ERR:

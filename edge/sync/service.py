@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import random
 import select
+import sqlite3
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 
@@ -20,9 +23,12 @@ from edge.device.health import HealthFile, State, read_health
 from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.messages.topics import is_identifier, parse
-from edge.store import Doorbell, Outbox, ring
+from edge.settings import read
+from edge.store import Damaged, Doorbell, Machine, Outbox, ring
+from edge.store.orders import Orders
 from edge.sync.announcer import Announcer
-from edge.sync.link import Acknowledged, Link, Opened
+from edge.sync.commands import Commands, subscription
+from edge.sync.link import Acknowledged, Link, NotSubscribed, Opened, Received
 from edge.sync.retry import FAILURE, Attempt, Ending, Protocol, next_attempt
 from edge.sync.sender import Sender
 
@@ -58,7 +64,9 @@ class Sync:
         self._mqtt = mqtt
         self._bell = bell
         self._health = HealthFile(config.state_dir, "sync")
-        self._link = Link(mqtt, f"scanside.{config.site}.{config.box}", lambda: ring(config.state_dir, "sync"))
+        client_id, heard = f"scanside.{config.site}.{config.box}", subscription(config)
+        self._link = Link(mqtt, client_id, lambda: ring(config.state_dir, "sync"), subscription=heard)
+        self._commands = Commands(Orders(config.state_dir), self._link, config, Machine(), time.time) if heard else None
         self._sender = Sender(Outbox(config.state_dir), self._link, config, mqtt)
         software = metadata.version("scanside")
         self._announcer = Announcer(config, self._link, software, mqtt.health_interval_seconds)
@@ -70,6 +78,7 @@ class Sync:
         self._told: set[object] = set()
         self._certificate = ExpiryWatch(mqtt.certificate_file, time.time)
         self._look_at = 0.0
+        self._commands_due = True
 
     def turn(self) -> None:
         """Take in what has happened, then do what is due."""
@@ -80,6 +89,10 @@ class Sync:
             self._link.open(self._attempt.protocol, self._announcer.will(self._session))
         if time.monotonic() >= self._look_at:
             self._look()
+        if self._commands and self._connected and self._commands_due:
+            self._commands_due = False
+            with self._using_orders():
+                self._commands.turn(self._announcer.say_again)
         self._sender.send()
 
     def sleep(self) -> None:
@@ -87,7 +100,7 @@ class Sync:
         readers, writers = self._link.waits_for()
         due = min(self._look_at, self._sender.due(), *((self._attempt_at,) if self._attempt_at is not None else ()))
         select.select([self._bell, *readers], writers, [], max(0.0, due - time.monotonic()))
-        self._bell.wait(0)
+        self._commands_due |= self._bell.wait(0)
 
     def finish(self) -> None:
         """Say `stopping`, wait a moment for acknowledgements, and close everything."""
@@ -102,6 +115,8 @@ class Sync:
         depth = self._sender.depth()
         emit(events.SYNC_STOPPED, waiting=depth.rows if depth else "an unknown number of")
         self._sender.close()
+        if self._commands:
+            self._commands.close()
         self._health.report(State.DOWN, "stopped")
 
     def _take_in(self) -> None:
@@ -110,8 +125,14 @@ class Sync:
                 self._up(happened)
             elif isinstance(happened, Acknowledged):
                 self._acknowledged(happened)
-            else:
+            elif isinstance(happened, Ending):
                 self._down(happened)
+            elif self._commands and isinstance(happened, Received):
+                self._commands_due = True
+                with self._using_orders():
+                    self._commands.received(happened)
+            elif isinstance(happened, NotSubscribed):
+                self._tell_once(events.NO_ORDERS, reason=happened.reason)
 
     def _up(self, opened: Opened) -> None:
         self._connected = True
@@ -119,6 +140,8 @@ class Sync:
         self._told.clear()
         self._announcer.connected(opened.protocol)
         self._sender.connected()
+        if self._commands:
+            self._commands.connected()
         self._look_at = 0.0
         depth = self._sender.depth()
         emit(
@@ -134,6 +157,9 @@ class Sync:
 
     def _acknowledged(self, acknowledged: Acknowledged) -> None:
         self._sender.acknowledged(acknowledged)
+        if self._commands:
+            with self._using_orders():
+                self._commands.acknowledged(acknowledged)
         self._announcer.acknowledged(acknowledged)
         if acknowledged.code >= FAILURE:
             topic = parse(acknowledged.message.topic)
@@ -151,6 +177,7 @@ class Sync:
     def _look(self) -> None:
         """Once a second: renew our own account, read the others', and say what is new."""
         self._look_at = time.monotonic() + LOOK_EVERY
+        self._commands_due = True
         self._certificate.look()
         depth = self._sender.depth()
         trouble = self._trouble or self._sender.trouble or ("the outbox is full" if depth and depth.full else "")
@@ -158,9 +185,23 @@ class Sync:
         self._health.report(state, trouble, protocol=self._attempt.protocol, outbox_depth=depth.rows if depth else None)
         if self._connected:
             accounts = read_health(self._state_dir, time.time())
-            self._announcer.speak(
-                {name: accounts[name] for name in accounts if is_identifier(name)}, depth, self._certificate.days
-            )
+            steward = "steward" in accounts and accounts["steward"].state is State.UP
+            can = self._commands.capabilities(steward=steward) if self._commands else []
+            able = tuple(topic.name for topic, capability in can if capability)
+            named = {name: accounts[name] for name in accounts if is_identifier(name)}
+            self._announcer.speak(named, depth, self._certificate.days, able)
+            if self._commands:
+                self._announcer.tell(can, read(self._state_dir))
+
+    @contextmanager
+    def _using_orders(self) -> Iterator[None]:
+        """What the disk does not take is not acknowledged, and comes again. Raises `Damaged`: it must be repaired."""
+        try:
+            yield
+        except Damaged:
+            raise
+        except sqlite3.Error as error:
+            self._tell_once(events.ORDERS_FAILED, error=error)
 
     def _tell_once(self, event: events.Event, **fields: object) -> None:
         """Log the same thing once until the next connection."""

@@ -20,9 +20,6 @@ from edge.records import Record
 from edge.store.outbox import Depth
 from edge.sync.retry import Protocol
 
-CAPABILITIES: tuple[str, ...] = ()
-"""Topic tails of the commands that this box understands."""
-
 _MODEL_FIELDS = types.Model.__struct_fields__
 
 _STATISTICS = frozenset(get_args(get_type_hints(types.Drift)["statistic"]))
@@ -39,7 +36,13 @@ def state(word: Literal["ready", "stopping", "lost"], session: str, now: float) 
     return types.State(state=word, session=session, ts=time(now))
 
 
-def about(session: str, software: str, protocol: Protocol, accounts: Mapping[str, health.Health]) -> types.About:
+def about(
+    session: str,
+    software: str,
+    protocol: Protocol,
+    accounts: Mapping[str, health.Health],
+    capabilities: tuple[str, ...] = (),
+) -> types.About:
     """The birth message."""
     served = accounts["inference"].models if "inference" in accounts else ()
     checked = (_checked(types.Model, {field: getattr(model, field) for field in _MODEL_FIELDS}) for model in served)
@@ -49,7 +52,7 @@ def about(session: str, software: str, protocol: Protocol, accounts: Mapping[str
         protocol=protocol.value,
         models=tuple(model for model in checked if model),
         schemas=catalogue.schema_ids(),
-        capabilities=CAPABILITIES,
+        capabilities=capabilities,
     )
 
 

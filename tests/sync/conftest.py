@@ -122,7 +122,9 @@ class Watcher:
 
         def found(seen: list[paho.MQTTMessage]) -> paho.MQTTMessage | None:
             for message in seen:
-                if message.topic == PREFIX + tail and fields.items() <= msgspec.json.decode(message.payload).items():
+                if message.topic != PREFIX + tail or not message.payload:
+                    continue
+                if fields.items() <= msgspec.json.decode(message.payload).items():
                     return message
             return None
 
