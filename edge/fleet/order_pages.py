@@ -81,7 +81,7 @@ def order() -> BaseResponse:
 def watch(rollout: str) -> str:
     """How far it is, box by box."""
     with given().engine.connect() as connection:
-        found = [one for one in ordering.rollouts(connection, 10_000) if one.id == rollout]
+        found = ordering.rollouts(connection, rollout)
         orders = ordering.orders(connection, rollout)
     if not found:
         raise Problem(HTTPStatus.NOT_FOUND, "nothing like this was ordered: begin at /orders")

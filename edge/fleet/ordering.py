@@ -126,8 +126,8 @@ def take(engine: sql.Engine, order_id: str, answer: Command, address: str) -> Pu
     return Publication(address, b"") if stage in ENDS else None
 
 
-def rollouts(connection: sql.Connection, limit: int = 50) -> list[Any]:
-    """The newest rollouts, each with how many boxes it is for and how many of them were successful or went wrong."""
+def rollouts(connection: sql.Connection, only: str | None = None, limit: int = 50) -> list[Any]:
+    """The newest rollouts (or one), each with how many boxes it is for, how many were successful and how many not."""
 
     def counted(*stages: Stage) -> Any:
         return sql.func.sum(sql.case((_o.state.in_([stage.value for stage in stages]), 1), else_=0))
@@ -140,6 +140,7 @@ def rollouts(connection: sql.Connection, limit: int = 50) -> list[Any]:
             counted(Stage.FAILED, Stage.OVERDUE).label("wrong"),
         )
         .join(db.orders, _o.rollout == _r.id)
+        .where(sql.true() if only is None else _r.id == only)
         .group_by(*db.rollouts.c)
         .order_by(_r.made_at.desc())
         .limit(limit)

@@ -72,7 +72,8 @@ class FleetConfig(_Section, frozen=True, kw_only=True):
         database: SQLAlchemy URL, `postgresql+psycopg://user@host/name`; absent means SQLite in `state_dir`.
         collector: This collector's name, an own one for each: the broker keeps a session under it.
         group: Collectors of one group share the work (MQTT 5 shared subscription); absent for one that works alone.
-            Mosquitto 2.0.11, restarted, forgets shared subscriptions until their collectors are back.
+            Mosquitto 2.0.11, restarted, forgets shared subscriptions until their collectors are back: boxes keep
+            meanwhile what it gives to nobody.
         health_days: History of health is kept for this long.
         summary_days: Single summaries are kept for this long, and known as duplicates; counts a day stay.
         alarms: Other thresholds, by the name of the rule.
