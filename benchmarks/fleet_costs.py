@@ -15,6 +15,7 @@ from pathlib import Path
 
 import sqlalchemy as sql
 
+from edge.config import Config
 from edge.fleet import upkeep
 from edge.fleet.alarms import RULES
 from edge.fleet.collector import BATCH
@@ -24,6 +25,7 @@ from edge.fleet.people import SESSION_COOKIE, Dependencies
 from edge.fleet.reading import read
 from edge.fleet.traffic import SimulatedBox
 from edge.fleet.writing import Arrival, Writer
+from edge.store.audit import open_trail
 from edge.sync.retry import Protocol
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
@@ -67,6 +69,8 @@ def measure_overview(folder: Path, boxes: int, rows: int) -> None:
     app = create_app(
         Dependencies(
             engine=engine.execution_options(reading=True),
+            writing=engine,
+            audit=open_trail(Config(site="fleet", box="manager", state_dir=folder), "fleet"),
             accounts=Accounts(file),
             sessions=sessions,
             failures=Failures(file),

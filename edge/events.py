@@ -244,6 +244,7 @@ FLEET_SIMULATED = Event(
     logging.INFO,
     "simulated {connected} of {boxes} boxes connected, {delivered} messages delivered, {waiting} wait",
 )
+FLEET_DISPATCHING = Event(907, logging.INFO, "handing out orders at {host}:{port}")
 
 
 def emit(event: Event, /, **fields: object) -> None:

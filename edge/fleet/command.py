@@ -1,8 +1,9 @@
-"""`scanside fleet collect | console | simulate`: the arguments of each; the work is in the files of that name."""
+"""`scanside fleet ...`: the arguments of each work; what it does is in the files of that name."""
 
 from __future__ import annotations
 
 import argparse
+import getpass
 import random
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from edge import events
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from edge.fleet.settings import FleetConfig
+
     _Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 _FAILING = "so many boxes have no inference service, and a disk that fills"
@@ -20,9 +23,19 @@ def add_fleet(commands: _Commands, debug: argparse.ArgumentParser) -> None:
     """Add the subcommand; `debug` has the options that every command has."""
     fleet = commands.add_parser("fleet", help="the manager's side: collect what boxes say, show it, simulate boxes")
     works = fleet.add_subparsers(required=True, metavar="WORK")
-    for name, words in (("collect", "what boxes say, into the database"), ("console", "the page over the database")):
+    serving = (
+        ("collect", "what boxes say, into the database"),
+        ("console", "the page over the database"),
+        ("dispatch", "what the page orders, to the boxes"),
+    )
+    for name, words in serving:
         work = works.add_parser(name, parents=[debug], help=words)
         work.set_defaults(command=_serve, work=name)
+    user = works.add_parser("user", parents=[debug], help="manage the accounts of the page")
+    user.add_argument("action", choices=("add", "list", "remove", "password"))
+    user.add_argument("name", nargs="?", help="the account's name")
+    user.add_argument("--role", default="service", choices=("service", "administrator", "technician"))
+    user.set_defaults(command=_user, work="user")
     simulate = works.add_parser(
         "simulate", parents=[debug], help="many boxes that do as real ones do, for tests and demos"
     )
@@ -39,12 +52,22 @@ def add_fleet(commands: _Commands, debug: argparse.ArgumentParser) -> None:
     simulate.set_defaults(command=_simulate)
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _config(options: argparse.Namespace) -> FleetConfig:
     from edge.fleet import settings  # noqa: PLC0415 - each subcommand pays for its own imports only
 
     if not options.config:
         raise UsageError(f"fleet {options.work}: needs --config FILE: firmware_config/fleet/fleet.yaml explains it")
-    config = settings.load(options.config)
+    return settings.load(options.config)
+
+
+def _user(options: argparse.Namespace) -> int:
+    from edge.web.user_command import user_command  # noqa: PLC0415
+
+    return user_command(_config(options).own_box, options, getpass.getpass)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    config = _config(options)
     events.configure(f"fleet-{options.work}")
     if not options.debug:
         events.silence_everything_else()
@@ -52,6 +75,10 @@ def _serve(options: argparse.Namespace) -> int:
         from edge.fleet import collector  # noqa: PLC0415
 
         return collector.serve(config)
+    if options.work == "dispatch":
+        from edge.fleet import dispatcher  # noqa: PLC0415
+
+        return dispatcher.serve(config)
     from edge.fleet import console_service  # noqa: PLC0415
 
     return console_service.serve(config)

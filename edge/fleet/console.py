@@ -1,4 +1,4 @@
-"""The manager's page: all boxes, one site's, one box's history. Complete without a script; it only reads."""
+"""The manager's page: all boxes, one site's, one box's history. Complete without a script."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from http import HTTPStatus
 from pathlib import Path
 
 import sqlalchemy as sql
-from flask import Blueprint, Flask, Response, render_template, request, url_for
+from flask import Blueprint, Flask, Response, g, render_template, request, url_for
 
 import edge.web
-from edge.fleet import people, queries, views
+from edge.fleet import order_pages, people, queries, views
 from edge.fleet.alarms import DAY, RULES
 from edge.fleet.metrics import exposition
 from edge.fleet.people import Dependencies, given
 from edge.fleet.standing import Condition
+from edge.store.audit import actions
 from edge.web import languages, problems
 from edge.web.metrics import MEDIA_TYPE
 from edge.web.problems import Problem
+from edge.web.trail_view import line_of
 
 RELOAD_SECONDS = 15
+TRAIL_ROWS = 100
 COLLECTOR_SILENT = 30.0
 """Seconds without a word of any collector after which the page says that what it shows is old."""
 
@@ -56,6 +59,7 @@ def create_app(dependencies: Dependencies) -> Flask:
     app.register_error_handler(sql.exc.SQLAlchemyError, _database_failed)
     people.register(app, dependencies)
     app.register_blueprint(blueprint)
+    app.register_blueprint(order_pages.blueprint)
     app.context_processor(lambda: {"now": given().clock(), "rule_words": views.RULE_WORDS})
     app.after_request(_add_headers)
     return app
@@ -82,6 +86,7 @@ def overview() -> str:
         wanted=wanted,
         page=page,
         pages=pages,
+        order_link=url_for("orders.form", **filters),
         page_links=[url_for("console.overview", **filters, page=number) for number in (page - 1, page + 1)],
         collector_silent=silent,
         reload=url_for("console.overview", **filters, page=page, auto=1),
@@ -148,6 +153,19 @@ def apart() -> str:
     with given().engine.connect() as connection:
         counts, newest = queries.apart(connection)
     return render_template("fleet_apart.html", counts=counts, newest=newest)
+
+
+@blueprint.get("/audit")
+def audit() -> str:
+    """The audit trail, newest first; `?before=NUMBER` goes on. That it was read is a record in it."""
+    text = request.args.get("before", "")
+    before = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else None
+    trail = given().audit
+    trail.record(actions.trail_used(trail.source, g.person.name, "/audit"))
+    records = trail.newest(TRAIL_ROWS + 1, before)
+    lines = [line_of(one) for one in records[:TRAIL_ROWS]]
+    following = lines[-1].number if len(records) > TRAIL_ROWS else None
+    return render_template("fleet_audit.html", lines=lines, following=following)
 
 
 @blueprint.get("/metrics")

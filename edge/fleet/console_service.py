@@ -17,6 +17,7 @@ from edge.fleet.console import create_app
 from edge.fleet.database import open_database
 from edge.fleet.people import Dependencies
 from edge.fleet.settings import FleetConfig
+from edge.store.audit import open_trail
 from edge.web.accounts import Accounts
 from edge.web.accounts_file import AccountsFile
 from edge.web.lockout import Failures
@@ -54,7 +55,9 @@ def build(config: FleetConfig) -> Flask:
         sys.stdout.flush()
     return create_app(
         Dependencies(
-            engine=open_database(config.database_url).execution_options(reading=True),
+            engine=(engine := open_database(config.database_url)).execution_options(reading=True),
+            writing=engine,
+            audit=open_trail(config.own_box, "fleet"),
             accounts=accounts,
             sessions=Sessions(file, time.time, config.console.session_minutes * 60.0),
             failures=Failures(file),

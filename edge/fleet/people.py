@@ -14,6 +14,9 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from edge import events
 from edge.events import emit
+from edge.store.audit import AuditTrail, actions
+from edge.store.audit.actions import Person
+from edge.store.audit.message import AuditMessage
 from edge.web.accounts import Account, AccountError, Accounts, Busy, Role, normal_name
 from edge.web.lockout import FIRST_ACCOUNT, Failures
 from edge.web.problems import Problem
@@ -44,6 +47,12 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "console.box": PEOPLE,
     "console.metrics": PEOPLE,
     "console.apart": KEEPERS,
+    "console.audit": frozenset((Role.ADMINISTRATOR,)),
+    "orders.overview": PEOPLE,
+    "orders.watch": PEOPLE,
+    "orders.form": KEEPERS,
+    "orders.order": KEEPERS,
+    "orders.stop": KEEPERS,
 }
 """Route and roles: what is not in the table is closed."""
 
@@ -60,12 +69,16 @@ class Dependencies:
 
     Attributes:
         engine: The database, for reading.
+        writing: The same, for what is ordered.
+        audit: Is told who does what.
         interval: Seconds between two health messages of a box.
         metrics_token: What a program brings that reads `/metrics`; empty for none.
         clock: Seconds since the epoch.
     """
 
     engine: sql.Engine
+    writing: sql.Engine
+    audit: AuditTrail
     accounts: Accounts
     sessions: Sessions
     failures: Failures
@@ -85,6 +98,12 @@ def given() -> Dependencies:
     dependencies = current_app.extensions[_NAME]
     assert isinstance(dependencies, Dependencies)  # noqa: S101 - narrows the type of Flask's open dictionary
     return dependencies
+
+
+def tell(action: Callable[..., AuditMessage], *details: object, name: str | None = None, **more: object) -> None:
+    """Tell the trail what the person who is signed in, or named, does."""
+    who = Person(g.person.name if name is None else name, request.remote_addr or "")
+    given().audit.record(action(given().audit.source, who, *details, **more))
 
 
 def register(app: Flask, dependencies: Dependencies) -> None:
@@ -118,6 +137,7 @@ def _check() -> Response | None:
     if roles and g.person is None:
         return Response(status=HTTPStatus.SEE_OTHER, headers={"Location": url_for("people.sign_in_form")})
     if roles and g.person.role not in roles:
+        tell(actions.restricted, f"{request.method} {request.url_rule}")
         detail = f"the role {g.person.role} does not see this: ask an administrator for another role"
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     own = bool(g.secret) and form_token_fits(g.secret, request.form.get(FORM_FIELD, ""))
@@ -151,6 +171,7 @@ def sign_in() -> BaseResponse:
     if account is None:
         raise _Refused("The user name or the password is not right.")
     if account.role is Role.SENDER:
+        tell(actions.sign_in_refused, "an account for programs", name=account.name)
         raise _Refused("This account is for programs that send images: it sees nothing here.")
     return _open_session(account)
 
@@ -171,6 +192,12 @@ def first_account() -> BaseResponse:
     if account is None:
         raise _Refused("This is not the code on the console.")
     emit(events.FIRST_ACCOUNT)
+    tell(
+        actions.account_changed,
+        account.name,
+        f"created with the first-boot code, role {account.role}",
+        name=account.name,
+    )
     return _open_session(account)
 
 
@@ -178,6 +205,7 @@ def first_account() -> BaseResponse:
 def sign_out() -> BaseResponse:
     """Ends the session."""
     given().sessions.close(g.secret)
+    tell(actions.signed_out)
     response = redirect(url_for("people.sign_in_form"), HTTPStatus.SEE_OTHER)
     response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="Strict")
     return response
@@ -212,8 +240,10 @@ def _guarded(subject: str, attempt: Callable[[], Account | None]) -> Account | N
     count = failures.count(subject, address, now)
     if wait := failures.locked_for(subject, address, now):
         emit(events.SIGN_IN_LOCKED, seconds=wait, failures=count)
+        tell(actions.sign_in_locked, wait, name=subject)
     else:
         emit(events.SIGN_IN_FAILED, error="wrong name, password or code")
+        tell(actions.sign_in_refused, "wrong name, password or code", name=subject)
     return None
 
 
@@ -232,6 +262,7 @@ def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
 
 
 def _open_session(account: Account) -> BaseResponse:
+    tell(actions.signed_in, name=account.name)
     response = redirect(url_for("console.overview"), HTTPStatus.SEE_OTHER)
     _set_cookie(response, SESSION_COOKIE, given().sessions.open(account))
     response.delete_cookie(FORM_COOKIE, httponly=True, samesite="Strict")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
-from edge.config import ConfigError, Identifier, Mqtt, Port
+from edge.config import Config, ConfigError, Identifier, Mqtt, Port
 from edge.fleet.alarms import RULES, Rule
 
 Days = Annotated[int, msgspec.Meta(ge=1, le=36500)]
@@ -50,6 +50,18 @@ class Console(_Section, frozen=True, kw_only=True):
     session_minutes: Annotated[int, msgspec.Meta(ge=1, le=1440)] = 30
 
 
+class Commands(_Section, frozen=True, kw_only=True):
+    """Orders to boxes.
+
+    Attributes:
+        key_file: The fleet's private key (Ed25519, PEM) that signs orders; boxes have the public one.
+        mqtt: How the dispatcher reaches the broker, with a certificate that may write commands; absent as in `mqtt`.
+    """
+
+    key_file: Path | None = None
+    mqtt: Mqtt | None = None
+
+
 class FleetConfig(_Section, frozen=True, kw_only=True):
     """Everything that collector and console are told.
 
@@ -60,11 +72,13 @@ class FleetConfig(_Section, frozen=True, kw_only=True):
         database: SQLAlchemy URL, `postgresql+psycopg://user@host/name`; absent means SQLite in `state_dir`.
         collector: This collector's name, an own one for each: the broker keeps a session under it.
         group: Collectors of one group share the work (MQTT 5 shared subscription); absent for one that works alone.
-            Mosquitto 2.0.11, restarted, forgets shared subscriptions until their collectors are back.
+            Mosquitto 2.0.11, restarted, forgets shared subscriptions until their collectors are back: boxes keep
+            meanwhile what it gives to nobody.
         health_days: History of health is kept for this long.
         summary_days: Single summaries are kept for this long, and known as duplicates; counts a day stay.
         alarms: Other thresholds, by the name of the rule.
         console: The page.
+        commands: Orders to boxes.
     """
 
     mqtt: Mqtt
@@ -76,11 +90,17 @@ class FleetConfig(_Section, frozen=True, kw_only=True):
     summary_days: Days = 400
     alarms: dict[str, Threshold] = {}
     console: Console = Console()
+    commands: Commands = Commands()
 
     @property
     def database_url(self) -> str:
         """Where to."""
         return self.database or f"sqlite:///{self.state_dir / 'fleet.sqlite'}"
+
+    @property
+    def own_box(self) -> Config:
+        """The manager as a box's configuration: what its accounts and audit trail are opened with."""
+        return Config(site="fleet", box="manager", state_dir=self.state_dir)
 
     def rules(self) -> tuple[Rule, ...]:
         """The alarm rules with the thresholds of this configuration."""

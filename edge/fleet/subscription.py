@@ -55,8 +55,17 @@ class Opened(NamedTuple):
 class Subscription:
     """One connection at a time. Not for use by several threads."""
 
-    def __init__(self, mqtt: Mqtt, client_id: str, group: str | None) -> None:
-        """Unconnected; without a group nothing is shared."""
+    def __init__(
+        self,
+        mqtt: Mqtt,
+        client_id: str,
+        group: str | None,
+        shared: Sequence[str] = SHARED,
+        own: Sequence[str] = RETAINED,
+    ) -> None:
+        """Unconnected; without a group nothing is shared. `shared` and `own` are topic filters."""
+        self._shared = shared
+        self._own = own
         self._mqtt = mqtt
         self._client_id = client_id
         self._group = group
@@ -120,6 +129,11 @@ class Subscription:
             for packet in packets:
                 self._client.ack(packet, 1)
 
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Send a message with QoS 1, to be retained; an empty one clears. Its delivery is nobody's promise."""
+        if self._client:
+            self._client.publish(topic, payload, 1, retain=True)
+
     def close(self) -> None:
         """End the connection; the broker keeps the session, and in it what comes meanwhile."""
         if self._client:
@@ -161,7 +175,7 @@ class Subscription:
             return
         self._present = flags.session_present
         prefix = f"$share/{self._group}/" if self._group and self._protocol is Protocol.MQTT_5 else ""
-        client.subscribe([(f"{prefix}{topic}", 1) for topic in SHARED] + [(topic, 1) for topic in RETAINED])
+        client.subscribe([(f"{prefix}{topic}", 1) for topic in self._shared] + [(topic, 1) for topic in self._own])
 
     def _on_subscribe(
         self, client: paho.Client, _data: object, _packet: int, reasons: list[ReasonCode], _properties: object

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sql
 from flask.testing import FlaskClient
 
+from edge.config import Config
 from edge.fleet import upkeep
 from edge.fleet.alarms import RULES
 from edge.fleet.console import create_app
@@ -21,6 +22,7 @@ from edge.fleet.reading import Apart, Why, read
 from edge.fleet.writing import Arrival, Writer
 from edge.messages.types import Drift
 from edge.records import Status
+from edge.store.audit import open_trail
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from edge.web.lockout import Failures
@@ -46,6 +48,8 @@ class Page:
         self.app = create_app(
             Dependencies(
                 engine=self.engine.execution_options(reading=True),
+                writing=self.engine,
+                audit=open_trail(Config(site="fleet", box="manager", state_dir=self.folder), "fleet"),
                 accounts=self.accounts,
                 sessions=Sessions(self.file, lambda: self.now, IDLE),
                 failures=Failures(self.file),

@@ -152,6 +152,20 @@ def test_a_collector_reads_all_and_writes_nothing(broker: Broker) -> None:
     assert collector.publish(f"scanside/1/{BOX_B}/web/cmd/restart/1") == NOT_AUTHORIZED
 
 
+def test_the_dispatcher_orders_and_reads_answers_and_nothing_else(broker: Broker) -> None:
+    dispatcher, box = broker.client("dispatcher"), broker.client(BOX_B)
+    box.subscribe(f"scanside/1/{BOX_B}/-/cmd/#")
+    dispatcher.subscribe("scanside/1/+/+/-/cmd/+/+")
+    assert dispatcher.publish(f"scanside/1/{BOX_B}/-/cmd/self-test/1") == 0
+    assert box.publish(f"scanside/1/{BOX_B}/-/cmd/self-test/1") == 0
+    for tail in (STATE, "inference/find/image/1", "-/m/health/-"):
+        assert dispatcher.publish(f"scanside/1/{BOX_B}/{tail}") == NOT_AUTHORIZED
+    dispatcher.subscribe("scanside/1/+/+/+/find/+/+")
+    box.publish(f"scanside/1/{BOX_B}/inference/find/image/1")
+    seen = dispatcher.all_before(f"scanside/1/{BOX_B}/-/cmd/marker/-", box)
+    assert set(seen) == {f"scanside/1/{BOX_B}/-/cmd/self-test/1"}
+
+
 def test_a_box_cannot_take_over_the_connection_of_another(broker: Broker) -> None:
     box = broker.client(BOX_B, "scanside.clinic.box-b")
     for name in ("scanside.clinic.box-b", BOX_B):

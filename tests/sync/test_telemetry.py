@@ -109,7 +109,8 @@ def test_health() -> None:
 def test_drift_is_told_without_a_word_of_a_bundle(model: str, statistic: str, said: tuple[str, str]) -> None:
     drifted = Drifted(model=model, statistic=statistic, index=0.31, images=300, since=NOW)
     account = msgspec.structs.replace(_account("web", {}), drift=(drifted,))
-    one: dict[str, Any] = _figures(account)["drift"][0]  # type: ignore[index]
+    drift: Any = _figures(account)["drift"]
+    (one,) = drift
     assert (one["model"], one["statistic"]) == said
     assert (one["index"], one["images"], one["since"]) == (0.31, 300, "2026-11-20T23:42:11Z")
 

@@ -206,6 +206,13 @@ def account_changed(source: AuditSource, who: Person, account: str, what: str) -
     return _alert(source, kind, Outcome.SUCCESS, about, _person(who, requestor=False))
 
 
+def ordered(source: AuditSource, who: Person, what: str) -> AuditMessage:
+    """A manager's page orders something of boxes, or stops an order; `what` and of which."""
+    kind = Code("110131", "DCM", "Software Configuration")
+    about = _alert_object("/orders", _URI, what)
+    return _alert(source, kind, Outcome.SUCCESS, about, _person(who, requestor=False))
+
+
 def whole_box(
     source: AuditSource, who: Person, what: Literal["backup", "restore", "factory-reset"], uri: str
 ) -> AuditMessage:

@@ -1,0 +1,166 @@
+"""Ordering something of one box or many, and watching what becomes of it. Who orders stands in the audit trail."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import get_args
+
+import msgspec
+from flask import Blueprint, Response, g, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from edge.fleet import ordering, queries, views
+from edge.fleet.cascade import Plan, Progress
+from edge.fleet.people import given, tell
+from edge.messages.commands import (
+    HealthCheck,
+    LogExcerpt,
+    OperatingPoint,
+    Restart,
+    SelfTest,
+    ServiceName,
+    Work,
+)
+from edge.store.audit import actions
+from edge.web.problems import Problem
+
+OPERATIONS = {
+    "health-check": "say health now",
+    "self-test": "check everything, models included",
+    "log-excerpt": "send the last errors",
+    "restart": "restart a service",
+    "operating-point": "use another operating point",
+}
+SERVICES: tuple[str, ...] = get_args(ServiceName)
+RELOAD_SECONDS = 3
+_LINES = 20
+_MINUTE = 60
+
+blueprint = Blueprint("orders", __name__)
+
+
+@blueprint.get("/orders")
+def overview() -> str:
+    """What was ordered, newest first."""
+    with given().engine.connect() as connection:
+        found = ordering.rollouts(connection)
+    return render_template("fleet_orders.html", rollouts=[(one, json.loads(one.work)) for one in found])
+
+
+@blueprint.get("/orders/new")
+def form() -> str:
+    """The form, for the boxes that the filter wants."""
+    return _form(request.args.to_dict())
+
+
+@blueprint.post("/orders/new")
+def order() -> BaseResponse:
+    """Begins it, for the boxes that stood in the form."""
+    fields = {name: value[:80] for name, value in request.form.items()}
+    boxes = _wanted(fields)
+    try:
+        work = _work(fields)
+        plan = Plan(
+            wave=_number(fields, "wave", 1, 10_000),
+            go_on_percent=_number(fields, "go_on_percent", 0, 100),
+            stop_after=_number(fields, "stop_after", 1, 10_000),
+            deadline=_number(fields, "deadline_minutes", 1, 7 * 24 * 60) * _MINUTE,
+        )
+        _check_boxes(boxes, fields.get("count"))
+    except ValueError as error:
+        return Response(_form(fields, f"{error}."), HTTPStatus.UNPROCESSABLE_ENTITY)
+    numbers, now = [row.facts.id for row in boxes], given().clock()
+    tell(actions.ordered, f"{fields['operation']} of {len(boxes)} boxes, {_named(boxes)}")
+    with given().writing.begin() as connection:
+        rollout = ordering.make(connection, work, numbers, plan, ordering.Made(g.person.name, now))
+    return redirect(url_for("orders.watch", rollout=rollout), HTTPStatus.SEE_OTHER)
+
+
+@blueprint.get("/orders/<rollout>")
+def watch(rollout: str) -> str:
+    """How far it is, box by box."""
+    with given().engine.connect() as connection:
+        found = ordering.rollouts(connection, rollout)
+        orders = ordering.orders(connection, rollout)
+    if not found:
+        raise Problem(HTTPStatus.NOT_FOUND, "nothing like this was ordered: begin at /orders")
+    running = found[0].progress == Progress.RUNNING
+    return render_template(
+        "fleet_order.html",
+        rollout=found[0],
+        work=json.loads(found[0].work),
+        orders=[(one, json.loads(one.lines)) for one in orders],
+        running=running,
+        reload=url_for("orders.watch", rollout=rollout, auto=1) if running else None,
+        reload_seconds=RELOAD_SECONDS,
+    )
+
+
+@blueprint.post("/orders/<rollout>/stop")
+def stop(rollout: str) -> BaseResponse:
+    """Nothing more goes out."""
+    with given().writing.begin() as connection:
+        if ordering.stop(connection, rollout, f"by {g.person.name}"):
+            tell(actions.ordered, f"order {rollout} stopped")
+    return redirect(url_for("orders.watch", rollout=rollout), HTTPStatus.SEE_OTHER)
+
+
+def _form(fields: dict[str, str], error: str = "") -> str:
+    boxes = _wanted(fields)
+    return render_template(
+        "fleet_order_form.html",
+        fields=fields,
+        filters={name: fields.get(name, "") for name in views.Filter._fields},
+        boxes=boxes,
+        named=_named(boxes),
+        operations=OPERATIONS,
+        services=SERVICES,
+        error=error,
+    )
+
+
+def _wanted(fields: dict[str, str]) -> list[views.Row]:
+    wanted = views.Filter(**{name: fields.get(name, "")[:80] for name in views.Filter._fields})
+    now = given().clock()
+    with given().engine.connect() as connection:
+        standing = queries.standings(connection)
+        rows = views.rows(queries.facts(connection, now), standing, now, given().interval)
+    return sorted((row for row in rows if wanted.wants(row)), key=lambda row: (row.facts.site, row.facts.box))
+
+
+def _check_boxes(boxes: list[views.Row], shown: str | None) -> None:
+    if str(len(boxes)) != shown:
+        raise ValueError(f"there are {len(boxes)} such boxes now, not {shown}: look again")
+    if not boxes:
+        raise ValueError("there is no such box: choose others")
+
+
+def _named(boxes: list[views.Row], most: int = 10) -> str:
+    names = [f"{row.facts.site}/{row.facts.box}" for row in boxes]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _work(fields: dict[str, str]) -> Work:
+    match fields.get("operation"):
+        case "health-check":
+            return HealthCheck()
+        case "self-test":
+            return SelfTest()
+        case "log-excerpt":
+            return LogExcerpt(most=_LINES)
+        case "restart" if fields.get("service") in SERVICES:
+            return msgspec.convert({"operation": "restart", "service": fields["service"]}, Restart)
+        case "operating-point":
+            name = fields.get("operating_point", "").strip() or None
+            if name and not (name.isascii() and name.replace("_", "").replace("-", "").isalnum() and name.islower()):
+                raise ValueError(f"operating point {name!r}: must be of a-z, 0-9, _ and -")
+            return OperatingPoint(version=int(given().clock()), name=name)
+    raise ValueError("what is to be done is missing: choose something, and a service to restart")
+
+
+def _number(fields: dict[str, str], name: str, least: int, most: int) -> int:
+    text = fields.get(name, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and least <= int(text) <= most):
+        raise ValueError(f"{name.replace('_', ' ')} {text!r}: must be a whole number from {least} to {most}")
+    return int(text)
