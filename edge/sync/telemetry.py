@@ -6,13 +6,14 @@ It is an allow-list like the summary: figures by name, words only where they are
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from edge.device import health, vitals
+from edge.device.troubles import Trouble
 from edge.messages import catalogue, types
 from edge.records import Record
 from edge.store.outbox import Depth
@@ -107,6 +108,18 @@ def figures(
         clock="right" if synchronised else "uncertain",
         certificate_days=None if certificate_days is None else int(certificate_days),
     )
+
+
+def errors(session: str, troubles: Iterable[Trouble], now: float) -> types.Events:
+    """What went wrong, by number and service."""
+    counts = (
+        _checked(
+            types.EventCount,
+            {"service": one.service, "number": one.number, "count": one.count, "since": time(one.first_at)},
+        )
+        for one in troubles
+    )
+    return types.Events(ts=time(now), session=session, events=tuple(count for count in counts if count))
 
 
 def time(now: float) -> datetime:
