@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from edge.messages.commands import Capability, Command, Order, Reported
-from edge.messages.types import About, Health, ServiceState, State
+from edge.messages.types import About, Events, Health, ServiceState, State
 from edge.records import Record, Summary
 
 MESSAGES: dict[str, type[Record]] = {
@@ -13,6 +13,7 @@ MESSAGES: dict[str, type[Record]] = {
     "about": About,
     "service": ServiceState,
     "health": Health,
+    "events": Events,
     "summary": Summary,
     "capability": Capability,
     "command": Command,

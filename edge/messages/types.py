@@ -81,6 +81,37 @@ class ServiceState(Record, frozen=True, kw_only=True):
     since: Time
 
 
+class EventCount(Record, frozen=True, kw_only=True):
+    """How often a service has logged one kind of error.
+
+    Attributes:
+        service: Whose.
+        number: Of the catalogue (`edge/events.py`): 505 is SC505.
+        count: Since `since`; it only grows, until `since` changes.
+        since: When the first of them came.
+    """
+
+    service: Identifier
+    number: Count
+    count: Count
+    since: Time
+
+
+class Events(Record, frozen=True, kw_only=True):
+    """The errors that a box remembers, by their numbers: no word of them.
+
+    Attributes:
+        ts: When it was said.
+        session: The connection that it was said on.
+        events: The newest kinds of each service, 20 at most.
+    """
+
+    schema: Literal["scanside.events/1"] = "scanside.events/1"
+    ts: Time
+    session: Session
+    events: tuple[EventCount, ...]
+
+
 class Waiting(Record, frozen=True, kw_only=True):
     """A queue: how many wait, and for how long the oldest has; None when nothing waits."""
 

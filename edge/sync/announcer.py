@@ -10,6 +10,7 @@ import msgspec
 
 from edge.config import Config
 from edge.device.health import Health
+from edge.device.troubles import read_troubles
 from edge.device.vitals import read_vitals
 from edge.messages.commands import Reported, Setting
 from edge.messages.topics import UNUSED, Channel, Topic
@@ -36,6 +37,7 @@ class Announcer:
         self._protocol = Protocol.MQTT_5
         self._state: State | None = None
         self._said: dict[str, bytes] = {}
+        self._told: tuple[tuple[str, int, int], ...] = ()
         self._refused: set[str] = set()
         self._health_at = 0.0
         self._healths = 0
@@ -49,6 +51,7 @@ class Announcer:
         """A new connection: everything is to be said anew."""
         self._protocol = protocol
         self._said.clear()
+        self._told = ()
         self._refused.clear()
         self._state = telemetry.state("ready", self._session, time.time())
         self._health_at = 0.0
@@ -74,6 +77,7 @@ class Announcer:
             self._health_at = time.monotonic() + part * self._health_interval
             self._link.publish(self._health(accounts, outbox, certificate_days))
             self._healths += 1
+            self._say_events()
             while self._refused:
                 self._said.pop(self._refused.pop(), None)
 
@@ -116,8 +120,21 @@ class Announcer:
             certificate_days=certificate_days,
         )
         topic = Topic(site=self._config.site, box=self._config.box, channel=Channel.MEASUREMENT, name="health")
-        expiry = max(60, round(3 * self._health_interval))
-        return Outgoing(str(topic), msgspec.json.encode(message), expiry=expiry)
+        return Outgoing(str(topic), msgspec.json.encode(message), expiry=self._expiry())
+
+    def _say_events(self) -> None:
+        """The errors by number, when there are others than those that were said on this connection."""
+        troubles = read_troubles(self._config.state_dir)
+        told = tuple((one.service, one.number, one.count) for one in troubles)
+        if told == self._told or not self._link.room:
+            return
+        self._told = told
+        topic = Topic(site=self._config.site, box=self._config.box, channel=Channel.MEASUREMENT, name="events")
+        message = telemetry.errors(self._session, troubles, time.time())
+        self._link.publish(Outgoing(str(topic), msgspec.json.encode(message), expiry=self._expiry()))
+
+    def _expiry(self) -> int:
+        return max(60, round(3 * self._health_interval))
 
     def _retained(self, service: str, name: str, message: Record) -> Outgoing:
         topic = Topic(site=self._config.site, box=self._config.box, service=service, channel=Channel.STATUS, name=name)

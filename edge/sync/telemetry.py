@@ -6,7 +6,7 @@ It is an allow-list like the summary: figures by name, words only where they are
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
@@ -14,6 +14,7 @@ import msgspec
 
 from edge.device import health, vitals
 from edge.device.drift import Drifted
+from edge.device.troubles import Trouble
 from edge.messages import catalogue, types
 from edge.messages.topics import is_identifier
 from edge.records import Record
@@ -124,6 +125,18 @@ def _drift(one: Drifted) -> types.Drift:
         images=one.images,
         since=time(one.since),
     )
+
+
+def errors(session: str, troubles: Iterable[Trouble], now: float) -> types.Events:
+    """What went wrong, by number and service."""
+    counts = (
+        _checked(
+            types.EventCount,
+            {"service": one.service, "number": one.number, "count": one.count, "since": time(one.first_at)},
+        )
+        for one in troubles
+    )
+    return types.Events(ts=time(now), session=session, events=tuple(count for count in counts if count))
 
 
 def time(now: float) -> datetime:

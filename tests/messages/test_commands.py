@@ -110,11 +110,13 @@ def test_each_operation_has_its_topic() -> None:
 def test_when_and_by_whom_an_order_is_obeyed(
     changed: dict[str, object], now: float, synchronised: bool, verdict: Refusal | None
 ) -> None:
+    """CMD-EXPIRY-01 CMD-REFUSE-01"""
     one = order(**changed)  # type: ignore[arg-type]
     assert _verdict(sign(one, KEY, NOW), now, synchronised=synchronised) == (verdict or one)
 
 
 def test_another_key_is_no_key_of_the_fleet() -> None:
+    """CMD-SIGN-01"""
     assert _verdict(sign(order(), Ed25519PrivateKey.generate(), NOW)) == Refusal.UNSIGNED
     assert _verdict(msgspec.structs.replace(sign(order(), KEY, NOW), signature="")) == Refusal.UNSIGNED
     assert check(sign(order(), KEY, NOW), topic(order()), [], NOW, synchronised=True) == Refusal.UNSIGNED
@@ -122,6 +124,7 @@ def test_another_key_is_no_key_of_the_fleet() -> None:
 
 @given(st.data())
 def test_no_character_of_a_signed_order_can_be_changed(data: st.DataObject) -> None:
+    """CMD-SIGN-01"""
     command = sign(order(), KEY, NOW)
     place = data.draw(st.integers(0, len(command.order) - 1))
     other = data.draw(st.characters(codec="ascii").filter(lambda character: character != command.order[place]))

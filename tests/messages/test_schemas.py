@@ -40,6 +40,7 @@ def _objects(node: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_schema_is_valid_and_allows_nothing_else(name: str) -> None:
+    """MSG-SCHEMA-01"""
     schema = document(name)
     Draft202012Validator.check_schema(schema)
     objects = list(_objects(schema))
@@ -72,6 +73,7 @@ def test_the_words_for_a_service_are_those_of_the_box() -> None:
 
 
 def test_each_message_names_its_version() -> None:
+    """MSG-SCHEMA-01"""
     versions = {schema_id.partition("/")[0]: int(schema_id.partition("/")[2]) for schema_id in schema_ids()}
     assert set(versions) == {f"scanside.{name}" for name in MESSAGES}
     for name in MESSAGES:

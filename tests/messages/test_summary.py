@@ -65,6 +65,7 @@ def _summary(result: Result) -> Summary:
 
 
 def test_a_flagged_image() -> None:
+    """MSG-SUMMARY-01"""
     assert msgspec.json.decode(msgspec.json.encode(_summary(FLAGGED))) == {
         "schema": "scanside.summary/2",
         "message_id": "5f" * 16,
@@ -150,6 +151,7 @@ _STATUSES = st.sampled_from([(status, None) for status in Status if status != "n
 def test_nothing_that_identifies_gets_through(
     planted: list[str], numbers: list[str], answer: tuple[Status, Reason | None]
 ) -> None:
+    """MSG-PRIVATE-01"""
     result = Result(
         source=planted[0],
         sop_instance_uid=planted[1],

@@ -24,6 +24,7 @@ def test_what_is_built_is_parsed_to_the_same(topic: Topic) -> None:
 
 @given(st.text() | st.lists(st.text(max_size=8), min_size=8, max_size=8).map("/".join) | TOPICS.map(str))
 def test_any_text_is_a_topic_or_is_refused(text: str) -> None:
+    """MSG-TOPIC-01"""
     try:
         topic = parse(text)
     except TopicError:
@@ -75,6 +76,7 @@ def test_the_topics_of_the_contract(text: str, topic: Topic) -> None:
     ],
 )
 def test_what_is_not_a_topic_is_refused(text: str) -> None:
+    """MSG-TOPIC-01"""
     with pytest.raises(TopicError):
         parse(text)
 

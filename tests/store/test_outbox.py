@@ -37,6 +37,7 @@ def _ids(outbox: Outbox, of: Class | None = None) -> list[str]:
 
 
 def test_messages_wait_in_the_order_in_which_they_were_put(outbox: Outbox, box: Box) -> None:
+    """OUTBOX-ORDER-01"""
     outbox.put([("a", "summary", b"1"), ("b", "summary", b"2")])
     box.live(5)
     outbox.put([("c", "summary", b"3")])
@@ -56,6 +57,7 @@ def test_messages_wait_in_the_order_in_which_they_were_put(outbox: Outbox, box: 
 def test_ages_are_those_that_the_box_has_lived_whatever_the_clock_is_set_to(
     outbox: Outbox, box: Box, jump: float
 ) -> None:
+    """OUTBOX-AGE-01"""
     outbox.put([("a", "summary", b"1")])
     box.live(60)
     box.wall.now += jump
@@ -69,6 +71,7 @@ def test_ages_are_those_that_the_box_has_lived_whatever_the_clock_is_set_to(
     ("comes_up_at", "believed_off"), [(None, 3600.0), (0.0, 0.0), (9e9, LONGEST_OFF)], ids=["right", "1970", "2255"]
 )
 def test_ages_go_on_after_a_power_cut(tmp_path: Path, box: Box, comes_up_at: float | None, believed_off: float) -> None:
+    """OUTBOX-AGE-01"""
     first = Outbox(tmp_path, box.wall, box.machine)
     first.put([("a", "summary", b"1")])
     box.live(60)
@@ -90,6 +93,7 @@ def test_two_processes_agree_on_the_age(tmp_path: Path, outbox: Outbox, box: Box
 
 
 def test_an_id_that_waits_already_is_left_as_it_is(outbox: Outbox) -> None:
+    """OUTBOX-ID-01"""
     outbox.put([("a", "summary", b"1")])
     outbox.put([("a", "summary", b"another"), ("b", "summary", b"2")])
     assert [(message.message_id, message.body) for message in outbox.waiting()] == [("a", b"1"), ("b", b"2")]
@@ -124,6 +128,7 @@ def test_a_put_that_fails_in_the_middle_puts_nothing_and_the_next_one_works(outb
 
 
 def test_findings_that_find_no_room_are_refused_and_none_that_waits_goes(small: Outbox) -> None:
+    """OUTBOX-FULL-01"""
     small.put([("a", "summary", b"1"), ("b", "summary", b"2")])
     with pytest.raises(OutboxFull):
         small.put([("c", "summary", b"3"), ("d", "summary", b"4")])
@@ -145,6 +150,7 @@ def test_findings_are_bounded_by_bytes_too(small: Outbox) -> None:
 
 
 def test_telemetry_drops_its_oldest_and_each_drop_is_counted(small: Outbox) -> None:
+    """OUTBOX-DROP-01"""
     small.put([("finding", "summary", b"1")])
     small.put([(f"t{number}", "aggregate", b"1") for number in range(5)])
     assert (_ids(small), small.depth().dropped) == (["finding", "t2", "t3", "t4"], 2)
@@ -153,6 +159,7 @@ def test_telemetry_drops_its_oldest_and_each_drop_is_counted(small: Outbox) -> N
 
 
 def test_telemetry_is_dropped_when_it_is_old_by_the_time_that_the_box_has_lived(small: Outbox, box: Box) -> None:
+    """OUTBOX-DROP-01"""
     small.put([("finding", "summary", b"1"), ("old", "aggregate", b"1")])
     box.live(7 * DAY + 1)
     small.put([("new", "aggregate", b"1")])
@@ -162,11 +169,13 @@ def test_telemetry_is_dropped_when_it_is_old_by_the_time_that_the_box_has_lived(
 
 
 def test_a_class_is_read_by_itself(outbox: Outbox) -> None:
+    """OUTBOX-ORDER-01"""
     outbox.put([("t", "aggregate", b"1"), ("f", "summary", b"1")])
     assert (_ids(outbox, Class.FINDING), _ids(outbox, Class.TELEMETRY)) == (["f"], ["t"])
 
 
 def test_what_may_have_been_sent_is_not_corrected(outbox: Outbox) -> None:
+    """OUTBOX-CLOCK-01"""
     outbox.put([("a", "summary", b"1"), ("b", "summary", b"1")])
     a, b = outbox.waiting()
     outbox.mark_sent(a.number)

@@ -29,25 +29,28 @@ class Authority:
         )
         self.certificate.write_bytes(signed.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str) -> tuple[Path, Path]:
-        """A certificate and its private key."""
+    def issue(self, name: str, begins_in: datetime.timedelta = -_DAY) -> tuple[Path, Path]:
+        """A certificate, valid for two days from then on, and its private key."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
-        signed = self._builder(subject, key).add_extension(address, critical=False).sign(self._key, hashes.SHA256())
+        builder = self._builder(subject, key, begins_in).add_extension(address, critical=False)
+        signed = builder.sign(self._key, hashes.SHA256())
         certificate_file, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
         certificate_file.write_bytes(signed.public_bytes(Encoding.PEM))
         key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate_file, key_file
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, begins_in: datetime.timedelta = -_DAY
+    ) -> x509.CertificateBuilder:
+        begin = datetime.datetime.now(datetime.UTC) + begins_in
         return (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(self._name)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _DAY)
-            .not_valid_after(now + _DAY)
+            .not_valid_before(begin)
+            .not_valid_after(begin + 2 * _DAY)
         )

@@ -73,6 +73,16 @@ class Mosquitto:
         self._process.kill()
         self._process.wait(PATIENCE)
 
+    def freeze(self) -> None:
+        """Let it answer nobody, and close no connection either: as behind a network that lost its way back."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self._process
+        self._process.send_signal(signal.SIGCONT)
+
     def reload(self) -> None:
         """Read the files with passwords and rights again."""
         assert self._process

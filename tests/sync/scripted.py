@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tests.system.conftest import PATIENCE
 
-CONNECT, PUBLISH, PINGREQ, DISCONNECT = 1, 3, 12, 14
+CONNECT, PUBLISH, PUBACK, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 4, 8, 12, 14
 
 
 class Packet(NamedTuple):
@@ -42,7 +42,8 @@ class ScriptedBroker:
         self._visitor, _ = self._server.accept()
         self._visitor.settimeout(PATIENCE)
         self._stream = self._visitor.makefile("rb")
-        assert self.read().kind == CONNECT
+        self.connect = self.read()
+        assert self.connect.kind == CONNECT
         self._visitor.sendall(bytes([0x20, len(connack)]) + connack)
 
     def read(self) -> Packet:
@@ -63,6 +64,18 @@ class ScriptedBroker:
             packets.append(packet)
         self._visitor.sendall(b"\xd0\x00")
         return packets
+
+    def publish(self, topic: str, payload: bytes, identifier: int) -> None:
+        """Send a PUBLISH with QoS 1 and without properties (MQTT 5, 3.3)."""
+        name = topic.encode()
+        body = len(name).to_bytes(2, "big") + name + identifier.to_bytes(2, "big") + b"\0" + payload
+        length, left = bytearray(), len(body)
+        while True:
+            left, digit = divmod(left, 128)
+            length.append(digit | (0x80 if left else 0))
+            if not left:
+                break
+        self._visitor.sendall(b"\x32" + bytes(length) + body)
 
     def acknowledge(self, packet: Packet, code: int) -> None:
         """Send the PUBACK of a PUBLISH with a reason code (MQTT 5, 3.4.2)."""

@@ -45,6 +45,7 @@ def _waiting(sync: SyncProcess) -> list[str]:
 def test_without_acknowledgement_the_window_fills_and_no_row_goes(
     scripted: ScriptedBroker, make_sync: Callable[..., SyncProcess], connack: bytes, window: int
 ) -> None:
+    """OUTBOX-WINDOW-01 OUTBOX-ORDER-01"""
     sync = make_sync(scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
     ids = sync.put(50)
     sync.start()
@@ -65,6 +66,7 @@ def test_without_acknowledgement_the_window_fills_and_no_row_goes(
 def test_each_row_goes_by_its_own_acknowledgement(
     scripted: ScriptedBroker, make_sync: Callable[..., SyncProcess]
 ) -> None:
+    """OUTBOX-ACK-01"""
     sync = make_sync(scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
     ids = sync.put(4)
     sync.start()
@@ -87,7 +89,7 @@ def test_each_row_goes_by_its_own_acknowledgement(
 def test_an_acknowledgement_from_before_counts_for_nothing(
     scripted: ScriptedBroker, make_sync: Callable[..., SyncProcess]
 ) -> None:
-    """Packet identifiers begin anew with each connection: an old one must not strike out another row."""
+    """OUTBOX-ACK-02: packet identifiers begin anew with each connection: an old one must not strike out another row."""
     sync = make_sync(scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
     ids = sync.put(30)
     sync.start()

@@ -54,6 +54,7 @@ def _tls_watcher(broker: Mosquitto, authority: Authority) -> Watcher:
 
 
 def test_mutual_tls(tls_broker: Mosquitto, authority: Authority, make_sync: MakeSync) -> None:
+    """LINK-TLS-01"""
     certificate, key = authority.issue("box")
     sync = make_sync(
         tls_broker.port,
@@ -75,6 +76,7 @@ def test_mutual_tls(tls_broker: Mosquitto, authority: Authority, make_sync: Make
 def test_a_broker_of_another_authority_gets_nothing(
     tls_broker: Mosquitto, authority: Authority, make_sync: MakeSync, tmp_path: Path
 ) -> None:
+    """LINK-TLS-01"""
     other = Authority(tmp_path, "other")
     certificate, key = authority.issue("box")
     sync = make_sync(
@@ -93,6 +95,7 @@ def test_a_broker_of_another_authority_gets_nothing(
 def test_a_box_without_certificate_gets_no_connection(
     tls_broker: Mosquitto, authority: Authority, make_sync: MakeSync
 ) -> None:
+    """LINK-TLS-01"""
     sync = make_sync(tls_broker.port, tls=True, ca_file=str(authority.certificate))
     ids = sync.put(2)
     sync.start()
@@ -134,6 +137,7 @@ def _rights(tmp_path: Path, *box: str) -> None:
 
 
 def test_user_name_and_password(passwords: Path, mosquitto: Mosquitto, make_sync: MakeSync, tmp_path: Path) -> None:
+    """LINK-REFUSAL-01"""
     _rights(tmp_path, f"topic write {PREFIX}#")
     mosquitto.start()
     secret = tmp_path / "secret"
@@ -155,6 +159,7 @@ def test_user_name_and_password(passwords: Path, mosquitto: Mosquitto, make_sync
 def test_refused_messages_are_kept_and_the_broker_is_left_in_peace(
     passwords: Path, mosquitto: Mosquitto, make_sync: MakeSync, tmp_path: Path
 ) -> None:
+    """OUTBOX-REFUSED-01 LINK-REFUSAL-01"""
     statements = [f"topic write {PREFIX}+/status/#", f"topic write {PREFIX}+/m/#"]
     _rights(tmp_path, *statements)
     mosquitto.start()
@@ -293,6 +298,7 @@ class HostileBroker:
 def test_whatever_a_broker_answers_the_service_lives_and_loses_nothing(
     mosquitto: Mosquitto, make_sync: MakeSync, answer: bytes, hang_up: bool
 ) -> None:
+    """LINK-REFUSAL-01"""
     mosquitto.start()
     Watcher(mosquitto.port).stop()  # its session stays, so that nothing is missed that comes before it is back
     mosquitto.stop()

@@ -73,6 +73,7 @@ def test_after_a_new_connection_what_was_in_flight_is_sent_again_first() -> None
 
 
 def test_one_refused_message_holds_up_no_other_and_is_tried_again_later() -> None:
+    """OUTBOX-REFUSED-01"""
     run = Run(8)
     run.send()
     run.acknowledge(NOT_AUTHORISED)
@@ -87,6 +88,7 @@ def test_one_refused_message_holds_up_no_other_and_is_tried_again_later() -> Non
 
 
 def test_a_broker_that_refuses_everything_is_not_hammered() -> None:
+    """OUTBOX-REFUSED-01"""
     run = Run(100)
     for _ in range(3600):
         while run.send():
@@ -182,10 +184,12 @@ TestAnyBroker = AnyBroker.TestCase
     ("age", "expected"), [(0.0, LIFE), (86400.0, LIFE - 86400), (LIFE + 1, 3600), (-5.0, LIFE), (4e9, 3600)]
 )
 def test_a_summary_expires_at_the_broker_when_it_is_old_news(age: float, expected: int) -> None:
+    """OUTBOX-EXPIRY-01"""
     assert message_expiry(age) == expected
 
 
 def test_the_allowance_is_so_many_a_second_and_no_more() -> None:
+    """OUTBOX-RATE-01"""
     allowance = Allowance(10)
     sent = 0
     for tick in range(1000):  # ten seconds
@@ -212,6 +216,7 @@ UNCERTAIN = summarise(refused(), message_id="a", committed_at=5.0, synchronised=
 def test_an_hour_of_a_wrong_clock_is_set_right_when_that_is_known(
     put_at: float, synchronised: bool, hour: str, clock: str
 ) -> None:
+    """OUTBOX-CLOCK-01"""
     now = Moment(wall=1_795_218_131.0, synchronised=synchronised, lifetime=90.0 + 6131.0)
     summary = corrected(UNCERTAIN, put_at, 50.0, now)
     assert (summary.hour, summary.clock) == (hour, clock)

@@ -24,7 +24,7 @@ NO_GUARD = cast(Guard, None)  # nothing is analysed here
 
 @pytest.mark.parametrize("gone", [False, True])
 def test_every_summary_arrives_after_the_outbox_was_destroyed(watcher: Watcher, sync: SyncProcess, gone: bool) -> None:
-    """Repaired by `sync`, which has no key to the results, and filled again by inference, which has."""
+    """OUTBOX-BROKEN-01: repaired by `sync`, which has no key to results, and filled again by inference, which has."""
     with closing(Store(sync.state_dir)) as store:
         ids = []
         for number in range(RESULTS):

@@ -57,11 +57,13 @@ def _refused(code: int, lived: float = 0.0) -> Ending:
     ],
 )
 def test_the_next_attempt(protocol: Protocol, ending: Ending, failures: int, expected: Attempt) -> None:
+    """LINK-RETRY-01"""
     assert next_attempt(protocol, ending, failures, jitter=0.5) == expected
 
 
 @given(st.integers(0, 10**6), st.floats(0, 1, exclude_max=True), st.floats(0.1, 1000))
 def test_the_delay_is_spread_over_all_of_it_and_bounded(failures: int, jitter: float, longest: float) -> None:
+    """LINK-RETRY-01"""
     delay = back_off(failures, jitter, longest)
     assert 0 <= delay <= longest
     assert back_off(failures, 0.0, longest) == 0

@@ -17,6 +17,7 @@ import pytest
 
 from edge.config import Config, ConfigError
 from edge.device.health import HealthFile, State
+from edge.device.troubles import Trouble
 from edge.sync.link import WINDOW
 from edge.sync.service import serve
 from tests.messages.schemas import check
@@ -34,7 +35,7 @@ def _tail(message: paho.MQTTMessage) -> str:
 def _schema(tail: str) -> str:
     """The name of the schema that the contract gives to a topic."""
     service, channel, name, _ = tail.split("/")
-    by_channel = {"find": "summary", "m": "health"}
+    by_channel = {"find": "summary", "m": name}
     return by_channel.get(channel) or (name if service == "-" else "service")
 
 
@@ -49,6 +50,7 @@ def _outbox_depths(seen: list[paho.MQTTMessage]) -> list[int]:
 
 
 def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None:
+    """LINK-BIRTH-01 MSG-SCHEMA-01"""
     sync.put(3)
     HealthFile(sync.state_dir, "intake").report(State.UP)
     sync.start()
@@ -75,6 +77,8 @@ def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None
 
 
 def test_health_is_numbered_anew_on_each_connection(watcher: Watcher, sync: SyncProcess) -> None:
+    """MSG-HEALTH-02"""
+
     def numbers(seen: list[paho.MQTTMessage]) -> list[int]:
         return [msgspec.json.decode(message.payload)["seq"] for message in seen if _tail(message) == "-/m/health/-"]
 
@@ -114,7 +118,7 @@ def test_a_change_of_a_service_is_told_once_it_happens(watcher: Watcher, sync: S
 def test_killed_the_broker_says_lost_of_that_session(
     broker: Mosquitto, watcher: Watcher, make_sync: Callable[..., SyncProcess]
 ) -> None:
-    """The will waits for its delay or the session's end, whichever is first (MQTT 5, 3.1.2.5): here none stays."""
+    """LINK-WILL-01: the will waits for its delay or the session's end (MQTT 5, 3.1.2.5): here no session stays."""
     sync = make_sync(broker.port, session_expiry_hours=0)
     sync.start()
     ready = msgspec.json.decode(watcher.first("-/status/state/-", state="ready").payload)
@@ -128,6 +132,7 @@ def test_killed_the_broker_says_lost_of_that_session(
 
 
 def test_back_within_the_delay_nobody_hears_of_it(watcher: Watcher, sync: SyncProcess) -> None:
+    """LINK-WILL-01"""
     sync.start()
     first = watcher.first("-/status/state/-", state="ready")
     sync.kill()
@@ -166,6 +171,7 @@ def test_stopped_while_the_broker_is_away(mosquitto: Mosquitto, make_sync: Calla
 
 
 def test_the_outbox_is_drained_in_order(watcher: Watcher, sync: SyncProcess) -> None:
+    """OUTBOX-ORDER-01"""
     ids = sync.put(500)
     sync.start()
     assert watcher.findings(500) == ids
@@ -174,7 +180,52 @@ def test_the_outbox_is_drained_in_order(watcher: Watcher, sync: SyncProcess) -> 
     assert watcher.findings(501) == ids + more
 
 
+def test_many_messages_drain_without_loss_and_memory_does_not_grow(watcher: Watcher, sync: SyncProcess) -> None:
+    """OUTBOX-MANY-01: 100,000 in `benchmarks/outbox.py`. As Python objects 4,000 would take 2.5 MB."""
+    ids = sync.put(4000)
+    sync.start()
+    sync.await_empty_outbox()
+    before = _resident(sync)
+    ids += sync.put(4000)
+    sync.await_empty_outbox()
+    assert _resident(sync) - before < 1_000_000
+    assert set(watcher.findings(8000)) == set(ids)
+
+
+def _resident(sync: SyncProcess) -> int:
+    """Bytes of its own memory (proc(5)): pages of files that it has mapped do not count."""
+    status = Path(f"/proc/{sync.program.process.pid}/status").read_text(encoding="ascii")
+    return int(status.partition("RssAnon:")[2].split()[0]) * 1024
+
+
+def test_the_site_may_keep_the_hour_to_itself(
+    watcher: Watcher, broker: Mosquitto, make_sync: Callable[..., SyncProcess]
+) -> None:
+    """MSG-SUMMARY-01"""
+    sync = make_sync(broker.port, summary_hour=False)
+    sync.put(1)
+    sync.start()
+    watcher.findings(1)
+    (message,) = [message for message in watcher.seen if FINDING in message.topic]
+    assert check("summary", message.payload)["hour"] is None
+
+
+def test_errors_are_told_by_number_when_one_has_come(watcher: Watcher, sync: SyncProcess) -> None:
+    """MSG-EVENTS-01 MSG-PRIVATE-01"""
+    (sync.state_dir / "troubles").mkdir()
+    trouble = Trouble(service="intake", number=206, text="DOE^JANE", count=7, first_at=0.0, last_at=2.0)
+    kept = sync.state_dir / "troubles" / "intake.json"
+    kept.write_bytes(msgspec.json.encode([trouble, msgspec.structs.replace(trouble, service="DOE^JANE")]))
+    sync.start()
+    said = check("events", watcher.first("-/m/events/-").payload)
+    assert said["events"] == [{"service": "intake", "number": 206, "count": 7, "since": "1970-01-01T00:00:00Z"}]
+    kept.write_bytes(msgspec.json.encode([msgspec.structs.replace(trouble, count=8)]))
+    watcher.until(lambda seen: any(b'"count":8' in message.payload for message in seen), "one more")
+    assert not any(b"DOE" in message.payload for message in watcher.seen)
+
+
 def test_the_broker_is_restarted_in_the_middle(broker: Mosquitto, watcher: Watcher, sync: SyncProcess) -> None:
+    """LINK-RESTART-01"""
     ids = sync.put(3000)
     sync.start()
     watcher.findings(200)
@@ -190,6 +241,7 @@ def test_the_broker_is_restarted_in_the_middle(broker: Mosquitto, watcher: Watch
 
 
 def test_sync_is_killed_again_and_again_in_the_middle(watcher: Watcher, sync: SyncProcess) -> None:
+    """OUTBOX-KILL-01"""
     chance, kills = random.Random(2), 8
     ids = sync.put(3000)
     for _ in range(kills):
@@ -209,6 +261,7 @@ def test_sync_is_killed_again_and_again_in_the_middle(watcher: Watcher, sync: Sy
 
 
 def test_what_is_not_a_summary_stays_and_holds_up_nothing(watcher: Watcher, sync: SyncProcess) -> None:
+    """MSG-SCHEMA-02 MSG-PRIVATE-01"""
     body = msgspec.json.encode({"schema": "scanside.summary/2", "patient_name": "DOE^JANE"})
     bad = [("1", "summary", body), ("2", "note", b"DOE^JANE"), ("3", "summary", b"\xff\xfe"), ("4", "summary", b"")]
     sync.outbox.put(bad)

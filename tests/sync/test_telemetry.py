@@ -67,6 +67,7 @@ def _figures(account: Health, outbox: Depth | None = WAITING) -> dict[str, objec
 
 
 def test_health() -> None:
+    """MSG-HEALTH-01"""
     assert _figures(_account("inference", INFERENCE)) == {
         "schema": "scanside.health/3",
         "ts": "2026-11-20T23:42:11Z",
@@ -136,6 +137,7 @@ def test_figures_that_are_not_there_are_none(
 
 
 def test_the_birth() -> None:
+    """LINK-BIRTH-01"""
     models = (_model("cxr-pneumonia"), _model("cxr-lungs"), _model("DOE^JANE"))
     account = msgspec.structs.replace(_account("inference", INFERENCE), models=models)
     message = telemetry.about(SESSION, "0.1.0", Protocol.MQTT_5, {"inference": account})
