@@ -48,6 +48,9 @@ _DECADE = 10
 EVERY_MODEL = ""
 """The subject of what is counted over all images, whichever model was asked."""
 
+_VIEWS = frozenset(("AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO"))
+"""View Position (0018,5101), PS3.3 C.8.1.1: a tag may hold anything, and what is kept here is not sealed."""
+
 _BY_THE_MODEL = frozenset((Reason.UNFAMILIAR_IMAGE, Reason.NOT_A_FRONTAL_CHEST))
 
 Counts = dict[str, int]
@@ -203,7 +206,7 @@ def of_image(stored: StoredResult) -> dict[str, str]:
     age = subject.age_years
     found = {
         "refusals": str(result.reason) if refused else "answered",
-        "view": (subject.view or "not stated")[:16],
+        "view": subject.view if subject.view in _VIEWS else "other" if subject.view else "not stated",
         "age": "not stated" if age is None else f"from {int(age // _DECADE) * _DECADE}",
     }
     if result.timings_ms.infer > 0 and (not refused or result.reason in _BY_THE_MODEL):

@@ -67,6 +67,11 @@ REMEDIES: dict[Event, tuple[str, ...]] = {
     events.MESSAGE_REFUSED: (mark("Let the broker's access rules take this box's topics. The messages wait here."),),
     events.MESSAGE_UNFIT: (_MAKER,),
     events.OUTBOX_FAILED: (_DISK,),
+    events.NO_ORDERS: (mark("Let the broker's access rules give this box its own topics under cmd and shadow."),),
+    events.SETTINGS_BACK: (
+        mark("The box works with its settings of before. Tell the fleet's manager which did not work."),
+    ),
+    events.ORDERS_FAILED: (_DISK,),
     events.REQUEST_FAILED: (_MAKER,),
     events.WEB_STORE_FAILED: (_DISK,),
     events.WEB_SERVER_FAILED: (_MAKER,),
