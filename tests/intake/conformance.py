@@ -107,7 +107,7 @@ def _answers() -> str:
             ranges[-1] = (ranges[-1][0], status, answer)
         else:
             ranges.append((status, status, answer))
-    said = {
+    said: dict[Answer, str] = {
         answer: ", ".join(
             f"`0x{first:04X}`" if first == last else f"`0x{first:04X}` to `0x{last:04X}`"
             for first, last, each in ranges
