@@ -31,7 +31,7 @@ from edge.reporting.courier import Courier
 from edge.reporting.maker import Maker
 from edge.reporting.objects import ORDER, make
 from edge.reporting.source import read_source
-from edge.store import Store
+from edge.store import Store, ring
 from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file
 from tests.reporting import samples
@@ -128,6 +128,7 @@ def _time_to_pacs(folder: Path) -> None:
                 wanted = len(peer.received) + 3
                 begun = time.perf_counter()
                 answer(store, samples.radiograph(SOPInstanceUID=f"1.2.826.0.1.3680043.11.{number}"))
+                ring(store.state_dir, "reporting")  # as the inference service does
                 while len(peer.received) < wanted:
                     time.sleep(0.002)
                 times.append((time.perf_counter() - begun) * 1000)

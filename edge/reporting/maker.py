@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -20,14 +20,20 @@ from edge.reporting.worklist import Orders
 from edge.store import Band, Owed, Store, Tampered, VaultLocked
 from edge.store.deliveries import KIND, MOST_TRIES
 
+PATIENCE = 30.0
+"""Seconds that reports wait for images without an answer: behind a long backlog they are made all the same."""
+
 _AT_ONCE = 20
 
 
 class Maker:
     """What is between a committed result and the queue."""
 
-    def __init__(self, store: Store, config: Config) -> None:
+    def __init__(self, store: Store, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds, steadily."""
         self._store = store
+        self._clock = clock
+        self._busy_since: float | None = None
         self._config = config
         self._destinations = config.reporting.destinations
         self._kinds = {destination.name: kinds_of(destination) for destination in self._destinations}
@@ -35,22 +41,34 @@ class Maker:
         self._software = metadata.version("scanside")
 
     def turn(self) -> bool:
-        """Make what is owed and ready; whether something was made.
+        """Make the objects of one result that is owed and ready; whether there was one.
 
-        A result whose pictures are still being drawn waits for them; on a disk that is nearly full none are drawn.
+        Only in the gaps: while an image waits for its answer nothing is made, for up to `PATIENCE` seconds. A result
+        whose pictures are still being drawn waits for them; on a disk that is nearly full none are drawn.
         Nothing is made on one that is full.
 
         Raises:
             sqlite3.Error, OSError: The journal or the disk; the next call goes on.
         """
         band = self._store.band()
-        if band >= Band.FULL:
+        if band >= Band.FULL or not self._is_gap():
             return False
         drawing = set() if band >= Band.SPARE else {item.result_id for item in self._store.owed("preview")}
         ready = [item for item in self._store.owed(KIND, _AT_ONCE) if item.result_id not in drawing]
-        for item in sorted(ready, key=lambda item: int(item.body)):  # what has been in hand when it ended goes last
-            self._make(item)
-        return bool(ready)
+        if not ready:
+            return False
+        self._make(
+            min(ready, key=lambda item: int(item.body))
+        )  # what has been in hand when the service ended goes last
+        return True
+
+    def _is_gap(self) -> bool:
+        now = self._clock()
+        if not self._store.queue().depth:
+            self._busy_since = None
+            return True
+        self._busy_since = now if self._busy_since is None else self._busy_since
+        return now - self._busy_since >= PATIENCE
 
     def _make(self, item: Owed) -> None:
         stored = self._store.result(item.result_id)

@@ -29,8 +29,8 @@ from edge.store.outbox import oldest_news
 
 LOOK_EVERY = 1.0
 STOP_WITHIN = 2.0
-_COURTESY = 10
-"""nice(2): where the unit does not say it already."""
+_COURTESY = 5
+"""nice(2): little, as whoever waits for the journal's lock waits for its holder, however little that is let run."""
 
 
 def serve(config: Config) -> int:

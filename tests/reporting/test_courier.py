@@ -10,7 +10,7 @@ import pytest
 from pydicom import uid
 
 from edge.config import Config, Destination, Reporting
-from edge.records import Kept
+from edge.records import Arrival, Kept
 from edge.reporting.courier import Courier
 from edge.reporting.maker import Maker
 from edge.reporting.pacs import listen_for_commitment
@@ -46,7 +46,7 @@ def queued(store: Store, to: Destination, count: int = 1) -> None:
     for number in range(count):
         answer(store, samples.radiograph(SOPInstanceUID=f"1.2.826.0.1.3680043.8.2.{number}"))
     maker = Maker(store, Config(state_dir=store.state_dir, reporting=Reporting(destinations=(to,))))
-    assert maker.turn()
+    assert [maker.turn() for _ in range(count + 1)] == [True] * count + [False]
 
 
 def courier(store: Store, to: Destination, clock: Clock | None = None) -> Courier:
@@ -288,3 +288,16 @@ def test_a_report_whose_making_kills_is_given_up_after_some_tries(store: Store) 
     assert [reason for *_, reason in store.deliveries.parked()] == [
         "making its objects ended the service again and again"
     ]
+
+
+def test_reports_are_made_in_the_gaps_between_images_and_after_a_while_all_the_same(store: Store) -> None:
+    clock = Clock()
+    answer(store, samples.radiograph())
+    store.accept(samples.radiograph(SOPInstanceUID="1.2.3.9"), Arrival(source="folder", peer="x"))
+    reporting = Reporting(destinations=(destination(1),))
+    maker = Maker(store, Config(state_dir=store.state_dir, reporting=reporting), clock)
+    assert maker.turn() is False
+    clock.now += 29
+    assert maker.turn() is False
+    clock.now += 2
+    assert maker.turn() is True
