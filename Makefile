@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INPUT ?=
 
-.PHONY: demo demo-fleet test lint bench clean
+.PHONY: demo demo-fleet test lint bench deb prove-deb clean
 
 demo: $(VENV)/.demo  ## set up, then send radiographs through the whole appliance and show the page
 	@$(BIN)/python -m edge.demo $(if $(INPUT),--input "$(INPUT)")
@@ -25,6 +25,14 @@ lint: $(VENV)/.dev  ## ruff, ruff format, mypy --strict
 bench: $(VENV)/.dev  ## measure the README's claims, each beside its peer
 	@tests/install_system_packages
 	@$(BIN)/python -m benchmarks
+
+deb:  ## build the Debian package into dist/
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@PYTHON="$(CURDIR)/$(BIN)/python" package/build_deb dist
+
+prove-deb:  ## as root: build it twice, and install, use, upgrade and purge it in a bare Debian 12
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@PYTHON="$(CURDIR)/$(BIN)/python" package/prove
 
 clean:  ## remove what these targets made
 	rm -rf $(VENV) .demo .demo-fleet .cache .mypy_cache .ruff_cache .pytest_cache build dist

@@ -25,6 +25,9 @@ from edge.fleet.command import add_fleet
 
 SERVICES = ("intake", "inference", "web", "sync", "audit", "steward", "reporting")
 
+DEVICE_FILE = Path("/etc/scanside/scanside.yaml")
+"""The configuration of a device, where there is one and no other is named."""
+
 _UNUSED = {"intake": ("numpy",)}
 """What a service's libraries load where it is there, and it never uses: pydicom's NumPy is 12 MB."""
 
@@ -126,7 +129,28 @@ def _doctor(options: argparse.Namespace) -> int:
     from edge.doctor import examine  # noqa: PLC0415
 
     events.configure("doctor", level=logging.CRITICAL)
-    return examine(_config(options), output=sys.stdout)
+    return examine(_config(options), sys.stdout, as_json=options.json)
+
+
+def _support_bundle(options: argparse.Namespace) -> int:
+    from edge.support import write_bundle  # noqa: PLC0415
+
+    events.configure("support", level=logging.CRITICAL)
+    print(f"{options.file}: {', '.join(write_bundle(_config(options), options.file))}; nothing in it names anybody")
+    return 0
+
+
+def _setup(options: argparse.Namespace) -> int:
+    from edge.setup import ask, read_answers, restart, set_up  # noqa: PLC0415
+
+    file = options.config or DEVICE_FILE
+    try:
+        answers = read_answers(options.answers) if options.answers else ask(config_file.load(file), input)
+    except EOFError:
+        raise UsageError("setup: no answer came: answer on a console, or give a file with --answers") from None
+    set_up(file, answers, sys.stdout)
+    restart()
+    return 0
 
 
 def _model(options: argparse.Namespace) -> int:
@@ -305,7 +329,8 @@ def _show_progress(step: str) -> None:
 
 
 def _config(options: argparse.Namespace) -> config.Config:
-    return config_file.load(options.config) if options.config else config.Config()
+    file = options.config or (DEVICE_FILE if DEVICE_FILE.is_file() else None)
+    return config_file.load(file) if file else config.Config()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -344,8 +369,17 @@ def _add_work(commands: _Commands, common: argparse.ArgumentParser) -> None:
     send.add_argument("--calling", default="SENDER", metavar="AE", help="our AE title")
     send.set_defaults(command=_send)
 
+    setup = commands.add_parser("setup", parents=[common], help="make this machine a box, or change its names")
+    setup.add_argument("--answers", type=Path, metavar="FILE", help="part of a configuration, instead of questions")
+    setup.set_defaults(command=_setup)
+
     doctor = commands.add_parser("doctor", parents=[common], help="check everything that can be wrong")
+    doctor.add_argument("--json", action="store_true", help="one JSON object for each check and line")
     doctor.set_defaults(command=_doctor)
+
+    support = commands.add_parser("support-bundle", parents=[common], help="what a helper needs, without identifiers")
+    support.add_argument("file", type=Path, metavar="FILE", help="the new file (.tar.gz); must not exist")
+    support.set_defaults(command=_support_bundle)
 
     model = commands.add_parser("model", parents=[common], help="verify the model bundles and say what they are for")
     model.set_defaults(command=_model)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import TextIO
+from urllib.parse import urlsplit
 
 from edge.config import Config
 from edge.device.certificates import WARN_WITHIN_DAYS, days_left
+from edge.device.checks import Check, check_machine, check_reached
 from edge.device.health import State, read_health
 from edge.device.vitals import read_vitals
 from edge.errors import ScansideError
@@ -24,22 +28,45 @@ from edge.store.keys import find_ring, ring_file
 _LOW_DISK_SHARE = 0.9
 
 
-class Check(NamedTuple):
-    """One line: what was looked at, whether it is well, and what was found or what to do."""
-
-    name: str
-    well: bool
-    said: str
-
-
-def examine(config: Config, output: TextIO) -> int:
-    """Check the box and write a line for each thing; 0 when all is well, 1 otherwise."""
+def examine(config: Config, output: TextIO, *, as_json: bool = False) -> int:
+    """Check the box and write a line, or one JSON object, about each thing; 0 when all is well, 1 otherwise."""
     status = 0
-    certificates = check_certificates(config, time.time())
-    for check in (*_state_folder(config), *_models(config), *_ports(config), *certificates, *_services(config)):
-        output.write(f"{'ok  ' if check.well else 'BAD '} {check.name}: {check.said}\n")
+    for check in look(config):
+        if as_json:
+            output.write(f"{json.dumps(check._asdict(), ensure_ascii=False)}\n")
+        else:
+            output.write(f"{'ok  ' if check.well else 'BAD '} {check.name}: {check.said}\n")
         status |= not check.well
     return status
+
+
+def look(config: Config) -> Iterator[Check]:
+    """Check one thing after the other; the network's in the meantime."""
+    with ThreadPoolExecutor() as elsewhere:
+        network = [elsewhere.submit(check_reached, *where) for where in _peers(config)]
+        yield from _state_folder(config)
+        if config.state_dir.is_dir():
+            yield from check_machine(config.state_dir)
+        yield from _models(config)
+        yield from _ports(config)
+        yield from (check.result() for check in network)
+        yield from check_certificates(config, time.time())
+        yield from _services(config)
+
+
+def _peers(config: Config) -> Iterator[tuple[str, str, int]]:
+    """What the box talks to: a name, host and port of each."""
+    if config.mqtt:
+        yield "broker", config.mqtt.host, config.mqtt.port
+    if config.audit.syslog:
+        yield "syslog server", config.audit.syslog.host, config.audit.syslog.port
+    for destination in config.reporting.destinations:
+        url = urlsplit(destination.stow_url or "")
+        host = url.hostname or destination.host
+        port = (url.port or (443 if url.scheme == "https" else 80)) if url.hostname else destination.port
+        yield f"PACS {destination.name}", host, port
+    if config.reporting.worklist:
+        yield "worklist", config.reporting.worklist.host, config.reporting.worklist.port
 
 
 def check_certificates(config: Config, now: float) -> Iterator[Check]:

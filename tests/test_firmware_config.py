@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +15,7 @@ import yaml
 
 from edge.config import Audit, Config, Destination, DicomTls, Mqtt, Reporting, Syslog, WebTls, Worklist
 from edge.config_file import parse
+from edge.setup import laid_over, read_answers
 from tests.conftest import ROOT
 
 FILE = ROOT / "firmware_config" / "scanside.yaml"
@@ -104,6 +107,32 @@ def _block_above(path: list[str]) -> str:
     while start and lines[start - 1].strip():
         start -= 1
     return "\n".join(lines[start:at])
+
+
+@pytest.mark.parametrize("profile", sorted((FILE.parent / "profiles").iterdir()), ids=lambda path: path.stem)
+def test_each_profile_is_what_setup_takes_and_the_file_stays_one_that_loads(profile: Path) -> None:
+    text = laid_over(FILE.read_text(encoding="utf-8"), read_answers(profile))
+    alone = parse(profile.read_text(encoding="utf-8"), profile.name)
+    config = parse(text, profile.name)
+    assert config.inference == alone.inference
+    assert config.storage == alone.storage
+    assert 1 <= config.inference.threads <= 4
+
+
+def test_chrony_takes_its_file(program: Callable[[str], str]) -> None:
+    done = subprocess.run(
+        [program("chronyd"), "-p", "-f", str(FILE.parent / "chrony.conf")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {"port 0", "cmdport 0"} <= set(done.stdout.splitlines()), "no port is open"
+
+
+def test_the_journal_is_bounded() -> None:
+    lines = [line for line in (FILE.parent / "journald.conf").read_text(encoding="ascii").splitlines() if "=" in line]
+    said = dict(line.split("=") for line in lines if not line.startswith("#"))
+    assert list(said) == sorted(said)
+    assert (said["Storage"], said["SystemMaxUse"], said["SystemKeepFree"]) == ("persistent", "256M", "1G")
+    assert said["ForwardToSyslog"] == "no"
 
 
 def test_no_line_is_too_long_for_a_console() -> None:

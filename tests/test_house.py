@@ -16,7 +16,7 @@ FLOORS = [
     {"records", "events", "errors", "config", "config_file", "settings", "identity", "file_meta", "messages"},
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},
-    {"cli", "appliance", "doctor", "demo", "keeping", "fleet", "steward"},
+    {"cli", "appliance", "doctor", "demo", "keeping", "fleet", "setup", "steward", "support"},
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Services are started by name, and the rooms of one floor stand apart, but for these.
@@ -27,7 +27,10 @@ ALLOWED_ACROSS = {
     ("cli", "doctor"),
     ("cli", "keeping"),
     ("cli", "fleet"),
+    ("cli", "setup"),
     ("cli", "steward"),
+    ("cli", "support"),
+    ("support", "doctor"),
     ("demo", "fleet"),
     ("steward", "doctor"),
     ("messages", "records"),
@@ -90,6 +93,6 @@ def test_each_folder_says_what_it_is_for(folder: str) -> None:
     assert (ROOT / folder / "README.md").is_file()
 
 
-@pytest.mark.parametrize("folder", ["export", "models", "firmware_config", "systemd", "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", ["export", "models", "firmware_config", "package", "systemd", "tests", "benchmarks"])
 def test_each_top_folder_says_what_it_is_for(folder: str) -> None:
     assert (ROOT / folder / "README.md").is_file()

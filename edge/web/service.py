@@ -196,7 +196,11 @@ def _is_loopback(listener: socket.socket) -> bool:
     return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def _show_first_boot_code(state_dir: Path) -> None:
+def show_first_boot_code(state_dir: Path) -> None:
+    """A new one on standard output, where there is no account; not into the journal: `scanside setup` shows one."""
+    status = os.fstat(sys.stdout.fileno())
+    if os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}":  # systemd.exec(5)
+        return
     with closing(AccountsFile(state_dir)) as file:
         code = Accounts(file).first_boot_code()
     if code is None:
@@ -253,7 +257,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         """Called in the worker: databases, threads and the doorbell must not cross the fork."""
         self.cfg.set("graceful_timeout", _GRACE_SECONDS)
         os.nice(_NICENESS)
-        _show_first_boot_code(self._config.state_dir)
+        show_first_boot_code(self._config.state_dir)
         app, self.is_over, self.end_streams, self.close_files = build(self._config, self._port, self._certificate)
         if self._redirect:
             Redirect(self._redirect, self._port).start()

@@ -110,7 +110,10 @@ class Redirect(Thread):
     def run(self) -> None:
         """Until the process ends."""
         while True:
-            connection, _ = self._listener.accept()
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                continue  # nobody came for as long as a connection may stall, whose limit is the listener's as well
             try:
                 with connection:
                     connection.settimeout(_SLOWEST_SECONDS)

@@ -19,7 +19,7 @@ from edge.device.own_certificate import OwnCertificate, ensure_certificate
 from edge.errors import UsageError
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
-from edge.web.tls import HSTS, Certificate, TlsUnusable, redirection
+from edge.web.tls import HSTS, Certificate, Redirect, TlsUnusable, redirection
 from tests.web.conftest import PASSWORD, Box, Service, start_service
 
 NOW = 1_790_000_000.0
@@ -185,3 +185,26 @@ def test_one_file_without_the_other_is_refused() -> None:
         parse("web:\n  tls: {certificate_file: /x}\n", "scanside.yaml")
     with pytest.raises(UsageError, match=r"web.tls.redirect_port: 8080 is web.port as well"):
         parse("web:\n  tls: {redirect_port: 8080}\n", "scanside.yaml")
+
+
+class _Idle(socket.socket):
+    """A listener to which nobody comes at first, for longer than its connections may stall (SO_RCVTIMEO)."""
+
+    waited = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if not self.waited:
+            self.waited = True
+            raise BlockingIOError
+        return super().accept()
+
+
+def test_the_redirection_outlives_a_time_without_visitors() -> None:
+    listener = _Idle(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen()
+    Redirect(listener, 8443).start()
+    with socket.create_connection(listener.getsockname(), 30) as visitor:
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: xray\r\n\r\n")
+        assert b"Location: https://xray:8443/" in visitor.recv(1000)
+    assert listener.waited
