@@ -26,6 +26,12 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, Damaged) or (code is not None and (code & 0xFF in _FILE or code in _UNREADABLE))
 
 
+def is_failing_disk(error: BaseException) -> bool:
+    """Whether the disk did not do what it was asked to, this time."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF == sqlite3.SQLITE_IOERR
+
+
 def is_suspicion(error: BaseException) -> bool:
     """Whether a file should be looked at before it is used again: damaged, or the disk has failed under it."""
     return is_damage(error) or getattr(error, "sqlite_errorcode", None) in _UNWRITABLE

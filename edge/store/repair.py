@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from edge import events
 from edge.events import emit
-from edge.store.damage import is_damage
+from edge.store.damage import is_damage, is_failing_disk
 from edge.store.standing import Line, Standing, Word
 
 FOLDER = "broken"
@@ -36,6 +36,7 @@ MOST_TRIES = 5
 twice in the middle loses nothing."""
 
 _MOST_SAID = 20
+_MOST_OPENED = 50
 
 TOLD_FOR = 86_400.0
 """Seconds for which the page tells of a repair."""
@@ -230,16 +231,25 @@ def _move(path: Path, aside: Path) -> None:
 
 def _carry_over(broken: Path, new: sqlite3.Connection, contents: Contents, *, readable: bool) -> str:
     with ExitStack() as opened:
-        old = None
-        if readable and _size(broken):
-            with suppress(sqlite3.DatabaseError):  # then nothing of it can be read
-                sql = opened.enter_context(closing(reading(broken)))
-                sql.execute("SELECT name FROM sqlite_master").fetchall()
-                old = sql
+        old = _opened(broken, opened) if readable and _size(broken) else None
         new.execute("BEGIN IMMEDIATE")
         carried = contents.carry_over(old, new)
         new.execute("COMMIT")
     return carried
+
+
+def _opened(broken: Path, opened: ExitStack) -> sqlite3.Connection | None:
+    """To read it, closed with `opened`; None when nothing of it can be read, however often the disk is asked."""
+    for _ in range(_MOST_OPENED):
+        try:
+            sql = opened.enter_context(closing(reading(broken)))
+            sql.execute("SELECT name FROM sqlite_master").fetchall()
+        except sqlite3.DatabaseError as error:
+            if not is_failing_disk(error):
+                break
+        else:
+            return sql
+    return None
 
 
 def _part(path: Path, part: str) -> Path:

@@ -12,9 +12,9 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import NamedTuple
 
 from edge.store.adoption import adopt
+from edge.store.damage import is_failing_disk
 from edge.store.journal import SEALED, Columns, mark_patients
 from edge.store.keys import VaultLocked
 from edge.store.repair import copy_row, reading, rows
@@ -26,6 +26,12 @@ SEQ_GAP = 1_000_000
 
 MOST_FAILURES = 20_000
 """After how many rows in a row that cannot be read the rest is given up."""
+
+MOST_READS = 50
+"""How often a row is read on a disk that fails now and then, before it counts as unreadable."""
+
+MOST_AGAIN = 10_000
+"""How often that is tried in all: on a disk that always fails it would take for ever."""
 
 _WITH_PICTURES = "SELECT r.id, r.instance_id FROM results r JOIN instances i ON i.id = r.instance_id AND i.kept = 'all'"
 _NEXT = "SELECT * FROM instances WHERE number > ? ORDER BY number LIMIT 1"
@@ -108,18 +114,20 @@ class JournalContents:
         new.execute("INSERT OR REPLACE INTO counter VALUES ('resend', 1), ('report_again', 1)")
 
 
-class _Broken(NamedTuple):
+class _Broken:
     """A broken journal, of which any query may fail. Debts that cannot be read are owed again as a whole."""
 
-    sql: sqlite3.Connection
-    columns: Columns
+    def __init__(self, sql: sqlite3.Connection, columns: Columns) -> None:
+        self._columns = columns
+        self._sql = sql
+        self._again = MOST_AGAIN
 
     def instances(self) -> Iterator[sqlite3.Row]:
         """Those that can be read, in their order."""
         number, failures = 0, 0
         while failures < MOST_FAILURES:
             try:
-                row = self.sql.execute(_NEXT, (number,)).fetchone()
+                row = self._read(_NEXT, number)
             except sqlite3.Error:
                 row, failures, number = None, failures + 1, number + 1
                 continue
@@ -129,18 +137,29 @@ class _Broken(NamedTuple):
                 failures, number = failures + 1, number + 1
                 continue
             failures, number = 0, row["number"]
-            if self.columns.opens("instances", row):
+            if self._columns.opens("instances", row):
                 yield row
 
     def results(self, instance_ids: Sequence[str]) -> Iterator[sqlite3.Row]:
         """The results of these instances that can be read."""
         for instance_id in instance_ids:
-            row = self._first("SELECT * FROM results WHERE id > ? AND id < ?", f"{instance_id}-", f"{instance_id}.")
-            if row and self.columns.opens("results", row):
+            row = None
+            with suppress(sqlite3.Error):
+                row = self._read("SELECT * FROM results WHERE id > ? AND id < ?", f"{instance_id}-", f"{instance_id}.")
+            if row and self._columns.opens("results", row):
                 yield row
 
-    def _first(self, query: str, *values: object) -> sqlite3.Row | None:
-        with suppress(sqlite3.Error):
-            row: sqlite3.Row | None = self.sql.execute(query, values).fetchone()
-            return row
-        return None
+    def _read(self, query: str, *values: object) -> sqlite3.Row | None:
+        """The first row. An image that is gone has its answer here alone, so a disk that fails is asked again."""
+        for _ in range(MOST_READS - 1):
+            try:
+                return self._first(query, values)
+            except sqlite3.Error as error:
+                if not is_failing_disk(error) or not self._again:
+                    raise
+                self._again -= 1
+        return self._first(query, values)
+
+    def _first(self, query: str, values: Sequence[object]) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._sql.execute(query, values).fetchone()
+        return row

@@ -19,7 +19,7 @@ from edge.store import Damaged, Store, VaultLocked, repairs
 from edge.store.damage import is_damage, is_suspicion
 from edge.store.database import Database, OtherVersion
 from edge.store.keys import KeyRing, new_key, open_ring, write_ring
-from edge.store.repair import MOST_KEPT, MOST_TRIES, Contents, copy_row, repaired_lately, rows
+from edge.store.repair import MOST_KEPT, MOST_TRIES, Contents, copy_row, reading, repaired_lately, rows
 from edge.store.retention import Removal
 from edge.store.rotation import rotate
 from edge.store.salvage import SEQ_GAP
@@ -124,6 +124,37 @@ def test_answers_to_images_that_are_gone_outlive_the_journal(state: Path, damage
         store.sweep()
         assert len(found) + store.queue().depth == IMAGES - 1
     assert not gone & set(spooled(state))
+
+
+class _FailingDisk:
+    """A connection that reads every third time."""
+
+    def __init__(self, sql: sqlite3.Connection) -> None:
+        self.asked = 0
+        self._sql = sql
+
+    def execute(self, query: str, values: tuple[object, ...] = ()) -> sqlite3.Cursor:
+        self.asked += 1
+        if self.asked % 3:
+            error = sqlite3.OperationalError("disk I/O error")
+            error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
+            raise error
+        return self._sql.execute(query, values)
+
+    def close(self) -> None:
+        self._sql.close()
+
+
+def test_a_second_copy_on_a_disk_that_fails_now_and_then_is_read_whole(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Store(state)) as store:
+        gone = {result.id: result for result in store.changed_since(0, 100)[:12]}
+        store.holdings.remove([Removal(result.instance_id, Kept.NOTHING) for result in gone.values()])
+    cut(0)(state / "journal.sqlite")
+    monkeypatch.setattr("edge.store.salvage.reading", lambda path: _FailingDisk(reading(path)))
+    with closing(Store(state)) as store:
+        assert {result.id for result in store.changed_since(0, 100)} >= set(gone)
 
 
 def test_a_second_copy_that_is_gone_or_damaged_is_made_anew(state: Path) -> None:
