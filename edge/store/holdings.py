@@ -123,7 +123,7 @@ class Holdings:
         return Kept(row["kept"]) if row else Kept.NOTHING
 
     def copy_answers(self) -> None:
-        """See to what a crash or a full disk has kept from being copied. Raises `OSError`, `sqlite3.Error`."""
+        """See to what a crash has kept from being copied. Raises `OSError`, `sqlite3.Error`."""
         self._second.add(())
 
     def sweep(self, sql: sqlite3.Connection) -> int:

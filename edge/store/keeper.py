@@ -81,7 +81,6 @@ class Keeper:
             "hours_until_full": self._hours_until_full((now, room.free)),
             "synchronised": self._synchronised,
         }
-        self._store.holdings.copy_answers()  # what a full disk has kept from being copied
         removed = self._remove_old() if due else 0
         wanted = room_wanted(room, self._band, self._storage)
         return max(removed, self._make_room(wanted) if wanted else 0) >= BATCH

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -303,24 +302,6 @@ def test_an_object_that_would_reach_into_the_reserve_is_stopped_in_the_middle(st
     assert list((store.state_dir / "spool" / "incoming").iterdir()) == [], "its part makes room at once"
     with pytest.raises(StorageFull):
         store.keep(delivery, arrival("1.2.3"))
-
-
-def test_answers_whose_images_went_for_room_are_copied_once_there_is_room(store: Store, box: Box) -> None:
-    """Their copy lies beside the journal: a journal that is lost later costs none of them."""
-    store.accept(b"image", arrival("1.2.3"))
-    answered = store.commit(claimed(store), refused(), SUBJECT)
-    keeper = Keeper(store, Storage(), clock=lambda: box.up)
-    box.free = 0
-    store.band()
-    keeper.tend()
-    assert spooled(store.state_dir) == set()
-    box.free = box.total
-    store.band()
-    keeper.tend()
-    store.close()
-    (store.state_dir / "journal.sqlite").write_bytes(b"")
-    with closing(Store(store.state_dir)) as again:
-        assert [result.id for result in again.changed_since(0)] == [answered.id]
 
 
 def test_it_says_how_long_the_room_lasts(store: Store, box: Box) -> None:
