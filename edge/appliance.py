@@ -19,7 +19,7 @@ from functools import partial
 from importlib import metadata
 from typing import NamedTuple
 
-from edge import events
+from edge import events, reasons
 from edge.config import Config
 from edge.device.backoff import backoff
 from edge.device.health import Figure, Health, HealthFile, State, read_health
@@ -136,7 +136,7 @@ def run(config: Config, command: Sequence[str]) -> int:
     received = _supervise(config, services, signals, health)
     emit(events.STOPPING, signal=received.name)
     _stop(services, signals)
-    health.report(State.DOWN, "stopped")
+    health.report(State.DOWN, reasons.STOPPED)
     emit(events.STOPPED)
     return 0
 
@@ -163,10 +163,10 @@ def judge(standings: Mapping[str, Standing]) -> tuple[State, str]:
     """
     for name, standing in standings.items():
         if standing.failures:
-            then = "it runs again" if standing.running else "it waits for its restart"
-            return State.DEGRADED, f"{name} ended {standing.failures} time(s) in a row: {then}"
+            said = reasons.SERVICE_RUNS_AGAIN if standing.running else reasons.SERVICE_WAITS
+            return State.DEGRADED, said.format(service=name, count=standing.failures)
     waiting = [name for name, standing in standings.items() if not standing.ready and name not in _NOT_AWAITED]
-    return (State.STARTING, f"waiting for {', '.join(waiting)}") if waiting else (State.UP, "")
+    return (State.STARTING, reasons.WAITING_FOR.format(services=", ".join(waiting))) if waiting else (State.UP, "")
 
 
 def _supervise(config: Config, services: Sequence[Service], signals: Signals, health: HealthFile) -> signal.Signals:

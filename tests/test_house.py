@@ -13,7 +13,18 @@ import pytest
 from tests.conftest import ROOT
 
 FLOORS = [
-    {"records", "events", "errors", "config", "config_file", "settings", "identity", "file_meta", "messages"},
+    {
+        "records",
+        "events",
+        "reasons",
+        "errors",
+        "config",
+        "config_file",
+        "settings",
+        "identity",
+        "file_meta",
+        "messages",
+    },
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},
     {"cli", "appliance", "doctor", "demo", "keeping", "fleet", "setup", "steward", "support"},

@@ -10,7 +10,7 @@ import ssl
 import time
 from functools import partial
 
-from edge import events
+from edge import events, reasons
 from edge.audit.syslog import SyslogLink, frame
 from edge.config import Config, ConfigError, Syslog
 from edge.device.backoff import backoff
@@ -47,7 +47,7 @@ def serve(config: Config) -> int:
         if not more:
             bell.wait(_LOOK_EVERY)
     forwarder.close()
-    health.report(State.DOWN, "stopped")
+    health.report(State.DOWN, reasons.STOPPED)
     bell.close()
     trail.close()
     return 0
@@ -121,7 +121,7 @@ class Forwarder:
         self._failures += 1
         self._not_before = now + backoff(self._failures, LONGEST_DELAY)
         words = _words(error)
-        if self.trouble != (trouble := f"audit messages cannot be forwarded: {words}"):
+        if self.trouble != (trouble := reasons.NOT_FORWARDED.format(why=words)):
             config = self._config
             emit(events.SYSLOG_DOWN, host=config.host, port=config.port, error=words, waiting=self.waiting)
         self.trouble = trouble
@@ -129,7 +129,7 @@ class Forwarder:
 
 def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLEOFError):
-        return "the server has hung up"
+        return reasons.HUNG_UP
     if isinstance(error, ssl.SSLError):
         return getattr(error, "verify_message", "") or (error.reason or error.strerror or "no TLS").lower().replace(
             "_", " "

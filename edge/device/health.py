@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge import events
+from edge import events, reasons
 from edge.device.drift import Drifted
 from edge.events import emit
 from edge.records import Record
@@ -131,7 +131,7 @@ def read_health(state_dir: Path, now: float) -> dict[str, Health]:
             continue  # removed or damaged meanwhile: the service writes it anew within seconds
         if not -STALE_AFTER <= now - health.updated_at <= STALE_AFTER:
             health = msgspec.structs.replace(
-                health, state=State.DOWN, reason="no sign of life", since=health.updated_at
+                health, state=State.DOWN, reason=reasons.NO_SIGN_OF_LIFE, since=health.updated_at
             )
         accounts[health.service] = health
     return accounts

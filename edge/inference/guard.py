@@ -21,7 +21,7 @@ from typing import Literal, Self, TypeVar
 
 import msgspec
 
-from edge import events
+from edge import events, reasons
 from edge.config import Config
 from edge.device.backoff import backoff
 from edge.device.health import ModelInService, State
@@ -265,7 +265,7 @@ class Guard:
         """Go on with the other engine. One image alone does not come to this: it is asked about twice at most."""
         failing = self._engine
         self._use(_OTHER[failing])
-        self._replaced = f"{failing} ended {ENDS_PER_ENGINE} times in a row: {self._engine} serves instead"
+        self._replaced = reasons.ENGINE_REPLACED.format(engine=failing, count=ENDS_PER_ENGINE, other=self._engine)
         emit(events.ENGINE_REPLACED, engine=failing, count=ENDS_PER_ENGINE, other=self._engine)
 
     def _use(self, engine: Literal["auto", "openvino", "onnxruntime"]) -> None:
@@ -297,11 +297,11 @@ def judge(*, ready: bool, failures: int, lived: float, replaced: str = "") -> tu
     if ready and replaced:
         return State.DEGRADED, replaced
     if not failures or (ready and lived >= RESET_AFTER):
-        return (State.UP, "") if ready else (State.STARTING, "loading the models")
-    reason = f"the analysing process ended {failures} times in a row" if failures > 1 else "the analysing process ended"
-    if ready:
-        return State.DEGRADED, f"{reason} and runs again"
-    return (State.STARTING if failures == 1 else State.DOWN), reason
+        return (State.UP, "") if ready else (State.STARTING, reasons.LOADING)
+    if failures == 1:
+        return (State.DEGRADED, reasons.ANALYST_RUNS_AGAIN) if ready else (State.STARTING, reasons.ANALYST_ENDED)
+    said = reasons.ANALYST_ENDED_OFTEN_RUNS_AGAIN if ready else reasons.ANALYST_ENDED_OFTEN
+    return (State.DEGRADED if ready else State.DOWN), said.format(count=failures)
 
 
 class _Analyst:

@@ -16,7 +16,7 @@ from threading import Event
 
 import msgspec
 
-from edge import events
+from edge import events, reasons
 from edge.config import Config
 from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
@@ -260,7 +260,7 @@ def serve(config: Config) -> int:
     hold_lock(config.state_dir, "inference")
     health = HealthFile(config.state_dir, "inference")
     store = Store(config.state_dir, storage=config.storage)
-    status, last_words = 0, "stopped"
+    status, last_words = 0, reasons.STOPPED
     try:
         store.recover()
         _work(config, store, health, stopping)
@@ -268,7 +268,7 @@ def serve(config: Config) -> int:
         pass
     except ModelsError as error:
         emit(events.BUNDLE_REFUSED, error=error)
-        status, last_words = 1, "no model passed its checks"
+        status, last_words = 1, reasons.NO_MODEL
     except Damaged as error:
         status, last_words = 1, str(error)
     health.list_models(())
@@ -308,7 +308,7 @@ def _work(config: Config, store: Store, health: HealthFile, stopping: Event) -> 
         nonlocal told
         if stopping.is_set():
             raise _Stopped
-        condition = (State.DEGRADED, "the journal cannot be written") if trouble else guard.condition()
+        condition = (State.DEGRADED, reasons.JOURNAL_UNWRITABLE) if trouble else guard.condition()
         if condition != told or health.due():
             told = condition
             health.list_models(guard.models)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from threading import Lock
 
+from edge import reasons
 from edge.intake.receipts import Receipts
 from edge.records import Arrival
 from edge.store import Accepted, Delivery, StorageFull, Store
@@ -43,7 +44,8 @@ class Reception:
         try:
             accepted = self._store.keep(delivery, arrival)
         except (StorageFull, OSError, sqlite3.Error) as error:
-            self.refuse("the disk is full" if isinstance(error, StorageFull) else "the disk or the journal failed")
+            full = isinstance(error, StorageFull)
+            self.refuse(reasons.DISK_FULL if full else reasons.DISK_OR_JOURNAL_FAILED)
             raise
         with self._lock:
             self.accepted += 1

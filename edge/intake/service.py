@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import time
 
-from edge import events
+from edge import events, reasons
 from edge.config import Config, Dicom
 from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State
@@ -51,7 +51,7 @@ def serve(config: Config) -> int:
     certificate = ExpiryWatch(dicom.tls.certificate_file if dicom.tls else None, time.time)
     trail.record(actions.application(trail.source, starts=True, ae_titles=[dicom.ae_title]))
     retire_at = float("-inf")
-    buffers_of, status, last_words = 0, 0, "stopped"
+    buffers_of, status, last_words = 0, 0, reasons.STOPPED
     try:
         while True:
             store.check()
@@ -96,10 +96,10 @@ def _listening(dicom: Dicom, reception: Reception, health: HealthFile) -> DicomL
         return DicomListener(dicom, reception)
     except OSError as error:
         emit(events.LISTEN_REFUSED, host=dicom.host, port=error.filename, error=error.strerror or error)
-        health.report(State.DOWN, f"the DICOM listener cannot listen on port {error.filename}: {error.strerror}")
+        health.report(State.DOWN, reasons.CANNOT_LISTEN.format(port=error.filename, error=error.strerror))
     except TlsUnusable as error:
         emit(events.TLS_UNUSABLE, file=error.file, error=error)
-        health.report(State.DOWN, f"DICOM over TLS cannot start: {error}")
+        health.report(State.DOWN, reasons.TLS_CANNOT_START.format(why=error))
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+from edge import reasons
 from edge.config import DicomTls
 
 CIPHERS_1_2 = (
@@ -39,13 +40,13 @@ def server_context(config: DicomTls) -> ssl.SSLContext:
     try:
         context.load_cert_chain(config.certificate_file, config.key_file, password=_no_password)
     except ssl.SSLError as error:
-        why = f"not a certificate and key in PEM, unencrypted, that belong together ({tls_words(error)})"
+        why = reasons.NO_KEY_PAIR.format(error=tls_words(error))
         raise TlsUnusable(config.certificate_file, why) from error
     if config.client_ca_file:
         try:
             context.load_verify_locations(config.client_ca_file)
         except ssl.SSLError as error:
-            raise TlsUnusable(config.client_ca_file, f"no certificate in PEM ({tls_words(error)})") from error
+            raise TlsUnusable(config.client_ca_file, reasons.NO_CERTIFICATE.format(error=tls_words(error))) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 

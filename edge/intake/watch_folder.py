@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from edge import events
+from edge import events, reasons
 from edge.device.backoff import backoff
 from edge.events import emit
 from edge.identity import Identity, Unidentified, read_file_identity
@@ -82,9 +82,9 @@ class WatchFolder:
     def trouble(self) -> str:
         """What a person must see to; empty when nothing."""
         if self._error:
-            return f"the watch folder cannot be emptied: {self._error}"
+            return reasons.WATCH_FOLDER_FAILS.format(why=self._error)
         stuck = sum(1 for file in self._files.values() if file.error)
-        return f"{stuck} file(s) in the watch folder cannot be taken" if stuck else ""
+        return reasons.FILES_STUCK.format(count=stuck) if stuck else ""
 
     def look(self) -> bool:
         """Take what is complete, for about a second at most; True when more waits. Does not raise for what it finds."""
@@ -216,5 +216,5 @@ def _is_open_for_writing(descriptor: int) -> bool:
 def _reason(error: Exception) -> str:
     """What happened, without the file's name, which may be a patient's."""
     if isinstance(error, StorageFull):
-        return "the disk is full"
+        return reasons.DISK_FULL
     return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__

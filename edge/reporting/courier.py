@@ -12,7 +12,7 @@ from threading import Event, Lock
 
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 
-from edge import events
+from edge import events, reasons
 from edge.config import Destination
 from edge.device.backoff import backoff
 from edge.events import emit
@@ -169,7 +169,7 @@ class Courier:
         failures, now = self._busy.get(row.number, (0, 0.0))[0] + 1, self._clock()
         others_resting = any(due > now for _, due in self._busy.values())
         self._busy[row.number] = failures, now + backoff(failures, LONGEST_DELAY)
-        self.trouble = "it is out of resources"
+        self.trouble = reasons.OUT_OF_RESOURCES
         if failures == 1 and not others_resting:
             emit(events.DESTINATION_BUSY, destination=self.destination.name, status=status)
             return True
@@ -207,7 +207,7 @@ class Courier:
         self._asked_at |= dict.fromkeys(rows, now)
         if not session.commits:
             self._tell_once(events.UNCOMMITTED, destination=self.destination.name, reason="it does not offer it")
-            self.trouble = "it gives no storage commitment"
+            self.trouble = reasons.NO_COMMITMENT
             return
         instances = {number: (row.form, self._uid(row)) for number, row in rows.items()}
         with self._lock:  # the answer may be here before the question has returned

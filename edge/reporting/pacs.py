@@ -16,6 +16,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from edge import reasons
 from edge.config import Destination
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -71,9 +72,9 @@ class Association:
                 evt_handlers=[(evt.EVT_N_EVENT_REPORT, commitment_handler(on_commitment))],
             )
         except (OSError, ssl.SSLError, ValueError, RuntimeError) as error:
-            raise Unreachable("no connection") from error
+            raise Unreachable(reasons.NO_CONNECTION) from error
         if not association.is_established and not association.rejected_contexts:
-            raise Unreachable("it rejects this box" if association.is_rejected else "no connection")
+            raise Unreachable(reasons.REJECTED if association.is_rejected else reasons.NO_CONNECTION)
         self._association = association
         names = {str(context.abstract_syntax) for context in association.accepted_contexts}
         self.commits = str(StorageCommitmentPushModel) in names
@@ -95,9 +96,9 @@ class Association:
         try:
             status = self._association.send_c_store(dcmread(BytesIO(data)))
         except (RuntimeError, ValueError, AttributeError) as error:
-            raise Unreachable("the association broke") from error
+            raise Unreachable(reasons.ASSOCIATION_BROKE) from error
         if "Status" not in status:
-            raise Unreachable("the association broke")
+            raise Unreachable(reasons.ASSOCIATION_BROKE)
         return int(status.Status)
 
     def ask_commitment(self, instances: Sequence[tuple[str, str]]) -> str:
@@ -116,9 +117,9 @@ class Association:
         try:
             status, _ = self._association.send_n_action(request, 1, StorageCommitmentPushModel, COMMITMENT_INSTANCE)
         except (RuntimeError, ValueError) as error:
-            raise Unreachable("the association broke") from error
+            raise Unreachable(reasons.ASSOCIATION_BROKE) from error
         if "Status" not in status or status.Status != 0x0000:
-            raise Unreachable("it takes no request for storage commitment")
+            raise Unreachable(reasons.COMMITMENT_REFUSED)
         return str(request.TransactionUID)
 
     def await_report(self, heard: Callable[[], bool], seconds: float) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from threading import Event, Lock, Thread
 
-from edge import events
+from edge import events, reasons
 from edge.config import Config, ConfigError, Destination
 from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
@@ -50,7 +50,7 @@ def serve(config: Config) -> int:
     bell, health = Doorbell(config.state_dir, "reporting"), HealthFile(config.state_dir, "reporting")
     store = Store(config.state_dir, storage=config.storage)
     trail = open_trail(config, "reporting")
-    status, last_words = 0, "stopped"
+    status, last_words = 0, reasons.STOPPED
     reporting = Reporting(config, store, trail, stopping)
     try:
         reporting.start()
@@ -66,7 +66,7 @@ def serve(config: Config) -> int:
         status, last_words = 1, str(error)
     except OSError as error:
         emit(events.REPORTING_FAILED, error=error.strerror or type(error).__name__)
-        status, last_words = 1, "the address for storage commitment cannot be had"
+        status, last_words = 1, reasons.NO_COMMITMENT_ADDRESS
     stopping.set()
     reporting.stop()
     health.report(State.DOWN, last_words)
@@ -134,7 +134,7 @@ class Reporting:
             said = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
             if not self.trouble:
                 emit(events.REPORTING_FAILED, error=said)
-            self.trouble = "reports cannot be made"
+            self.trouble = reasons.NO_REPORTS
             return False
         self.trouble = ""
         if made:
@@ -213,12 +213,13 @@ def condition(couriers: Sequence[Courier], standing: dict[str, Standing], troubl
 
     In words that may leave the box over MQTT as well (`edge/sync/telemetry.py`).
     """
-    said = [trouble] if trouble else []
+    amiss = [trouble] if trouble else []
     for courier in couriers:
         name = courier.destination.name
         how = standing.get(name, Standing())
         if courier.trouble and (how.waiting or how.stored):
-            said.append(f"results wait - {how.waiting + how.stored} for {name} - {courier.trouble}")
+            count = how.waiting + how.stored
+            amiss.append(reasons.RESULTS_WAIT.format(count=count, destination=name, why=courier.trouble))
         if how.parked:
-            said.append(f"results parked - {how.parked} for {name}")
-    return (State.DEGRADED if said else State.UP, " - ".join(said))
+            amiss.append(reasons.RESULTS_PARKED.format(count=how.parked, destination=name))
+    return (State.DEGRADED if amiss else State.UP, reasons.joined(amiss))

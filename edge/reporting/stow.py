@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+from edge import reasons
 from edge.config import Destination
 from edge.reporting.pacs import Unreachable
 
@@ -43,7 +44,7 @@ class WebSession:
             self._connection = _connect(destination, url.hostname or "", url.port, secure=url.scheme == "https")
             self._connection.connect()
         except (OSError, ValueError) as error:
-            raise Unreachable("no connection") from error
+            raise Unreachable(reasons.NO_CONNECTION) from error
 
     def __enter__(self) -> Self:
         return self
@@ -62,12 +63,12 @@ class WebSession:
             answer = self._connection.getresponse()
             said = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise Unreachable("the connection broke") from error
+            raise Unreachable(reasons.CONNECTION_BROKE) from error
         return status_of(answer.status, said)
 
     def ask_commitment(self, instances: Sequence[tuple[str, str]]) -> str:  # noqa: ARG002 - as `Association`
         """Never asked. Raises `Unreachable`."""
-        raise Unreachable("STOW-RS has no storage commitment")
+        raise Unreachable(reasons.STOW_COMMITS_NOTHING)
 
     def await_report(self, heard: Callable[[], bool], seconds: float) -> None:
         """Nothing comes."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge import events, settings
+from edge import events, reasons, settings
 from edge.config import Config, ConfigError
 from edge.config_file import try_settings
 from edge.device.health import HealthFile, State
@@ -59,10 +59,10 @@ def serve(config: Config, config_file: Path) -> int:
         except (OSError, sqlite3.Error) as error:  # a full or failing disk: the order goes on when it is well
             if not trouble:
                 emit(events.ORDERS_FAILED, error=error)
-            busy, trouble = False, "orders cannot be kept"
+            busy, trouble = False, reasons.ORDERS_NOT_KEPT
         health.report(State.DEGRADED if trouble else State.UP, trouble)
         bell.wait(_BUSY_EVERY if busy else _LOOK_EVERY)
-    health.report(State.DOWN, "stopped")
+    health.report(State.DOWN, reasons.STOPPED)
     steward.close()
     bell.close()
     return status

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from threading import RLock
 
-from edge import events
+from edge import events, reasons
 from edge.errors import ScansideError
 from edge.events import emit
 from edge.store.damage import Damaged, is_suspicion
@@ -79,7 +79,7 @@ class Database:
     def check(self) -> None:
         """Raise `Damaged` when some process has found the file damaged: let go of it, so that it can be repaired."""
         if self._standing.is_suspect():
-            raise Damaged(f"{self._path}: waits for its repair: every service that has it open ends and starts again")
+            raise Damaged(reasons.REPAIR_DUE.format(file=self._path))
 
     def close(self) -> None:
         """Close the connection."""
@@ -108,7 +108,7 @@ class Database:
             if not self._standing.is_suspect():
                 emit(events.DATABASE_SUSPECT, file=self._path.name, error=error)
                 self._standing.say(Line(Word.SUSPECT))
-            raise Damaged(f"{self._path}: damaged ({error}): the next start repairs it") from error
+            raise Damaged(reasons.DATABASE_DAMAGED.format(file=self._path, error=error)) from error
 
 
 def is_full(error: OSError | sqlite3.Error) -> bool:

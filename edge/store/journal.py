@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from edge import reasons
 from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult, Subject
 from edge.store import lifetime
 from edge.store.damage import Damaged
@@ -241,7 +242,7 @@ class Columns:
     def unseal(self, column: str, row_id: str, sealed: object) -> bytes:
         """What `seal` was given. Raises `Damaged` for a value that is not what was sealed there."""
         if not isinstance(sealed, bytes):
-            raise Damaged(f"{column}:{row_id}: not a sealed value")
+            raise Damaged(reasons.NOT_SEALED.format(place=f"{column}:{row_id}"))
         try:
             return self._vault.unseal(sealed, f"{column}:{row_id}")
         except (Tampered, VaultLocked) as error:
@@ -310,4 +311,4 @@ def _check(row: sqlite3.Row, *names: str) -> None:
     """What stands in clear has a form at least: SQLite reads a page of zeros as rows without values."""
     for name in ("id", *names):
         if row[name] is None:
-            raise Damaged(f"a row without its {name}")
+            raise Damaged(reasons.ROW_INCOMPLETE.format(column=name))

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from time import monotonic
 
-from edge import events
+from edge import events, reasons
 from edge.config import Storage
 from edge.events import emit
 from edge.records import Kept
@@ -26,9 +26,9 @@ _LOOKS_KEPT = 61
 
 WORDS = {
     Band.ROOM: "",
-    Band.WARN: "there is little room on the disk",
-    Band.SPARE: "the disk is nearly full and no pictures are made",
-    Band.FULL: "the disk is full and no image is taken",
+    Band.WARN: reasons.LITTLE_ROOM,
+    Band.SPARE: reasons.NO_PICTURES,
+    Band.FULL: reasons.NO_IMAGES_TAKEN,
 }
 """What is said of a band. No reason for `FULL` beside it: the sender is told to try again."""
 
@@ -60,7 +60,7 @@ class Keeper:
             more = self._tend()
         except (OSError, sqlite3.Error) as error:
             said = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
-            if self._error != (trouble := "the disk cannot be kept in order"):
+            if self._error != (trouble := reasons.DISK_NOT_IN_ORDER):
                 emit(events.KEEPER_FAILED, error=said)
             self._error = trouble
             return False

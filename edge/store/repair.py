@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from edge import events
+from edge import events, reasons
 from edge.events import emit
 from edge.store.damage import is_damage, is_failing_disk
 from edge.store.standing import Line, Standing, Word
@@ -128,7 +128,7 @@ def repaired_lately(state_dir: Path) -> str:
     if not lately:
         return ""
     when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(lately[-1].at))
-    return f"the {lately[-1].file.partition('.')[0]} was damaged and was made again on {when}; nothing is to be done"
+    return reasons.REPAIRED.format(file=lately[-1].file.partition(".")[0], time=when)
 
 
 def rows(broken: sqlite3.Connection, query: str) -> Iterator[sqlite3.Row]:

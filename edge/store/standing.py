@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from edge import reasons
 from edge.store.damage import Damaged
 
 _LINE_BYTES = 128
@@ -65,7 +66,7 @@ class Standing:
             if not self.is_suspect() and self._lock(fcntl.LOCK_SH):
                 return
             if time.monotonic() > until:
-                raise Damaged(f"{self._path}: waits for its repair, and others have it open: stop them, start again")
+                raise Damaged(reasons.REPAIR_HELD_UP.format(file=self._path))
             time.sleep(_LOOK_EVERY)  # there is no waiting for one of two things with flock(2)
 
     def line(self) -> Line:

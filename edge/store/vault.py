@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from edge import reasons
 from edge.errors import ScansideError
 from edge.store.keys import KeyRing, VaultLocked, derive
 
@@ -79,14 +80,14 @@ class Vault:
             Tampered: It is not what was sealed about this.
         """
         if len(sealed) < _SHORTEST or sealed[:1] != _VERSION:
-            raise Tampered(f"{about}: not a sealed value: restore it from a backup")
+            raise Tampered(reasons.SEAL_MISSING.format(place=about))
         cipher = self._ciphers.get(sealed[_ID])
         if cipher is None:
             raise self._locked(about, sealed[_ID])
         try:
             return cipher.decrypt(sealed[_NONCE], memoryview(sealed)[_NONCE.stop :], about.encode())
         except InvalidTag:
-            raise Tampered(f"{about}: not what was sealed: restore it from a backup") from None
+            raise Tampered(reasons.SEAL_BROKEN.format(place=about)) from None
 
     def mark(self, value: str | bytes, about: str) -> str:
         """The same for the same value, and says nothing about it to who lacks the key: for finding it again.
@@ -121,8 +122,9 @@ class Vault:
 
     def _locked(self, about: str, key_id: bytes) -> VaultLocked:
         return VaultLocked(
-            f"{about}: sealed with key {key_id.hex()}, and {self._ring.file} holds {', '.join(self._ring.ids)}:"
-            " restore that key, or start anew with another state_dir"
+            reasons.KEY_MISSING.format(
+                place=about, key=key_id.hex(), file=self._ring.file, keys=", ".join(self._ring.ids)
+            )
         )
 
 

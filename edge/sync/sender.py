@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from edge import events
+from edge import events, reasons
 from edge.config import Config, Mqtt
 from edge.events import emit
 from edge.messages.topics import Channel, Topic, parse
@@ -174,6 +174,6 @@ class Sender:
         except sqlite3.Error as error:
             if not self.trouble:
                 emit(events.OUTBOX_FAILED, error=error, delay=AGAIN_AFTER)
-            self.trouble = "the outbox cannot be used"
+            self.trouble = reasons.OUTBOX_UNUSABLE
             self._again_at = time.monotonic() + AGAIN_AFTER
             self._start_over()

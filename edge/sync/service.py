@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import metadata
 
-from edge import events
+from edge import events, reasons
 from edge.config import Config, ConfigError, Mqtt
 from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State, read_health
@@ -74,7 +74,7 @@ class Sync:
         self._attempt_at: float | None = 0.0
         self._connected = False
         self._session = ""
-        self._trouble = "not connected yet"
+        self._trouble = reasons.NOT_CONNECTED
         self._told: set[object] = set()
         self._certificate = ExpiryWatch(mqtt.certificate_file, time.time)
         self._look_at = 0.0
@@ -117,7 +117,7 @@ class Sync:
         self._sender.close()
         if self._commands:
             self._commands.close()
-        self._health.report(State.DOWN, "stopped")
+        self._health.report(State.DOWN, reasons.STOPPED)
 
     def _take_in(self) -> None:
         for happened in self._link.poll():
@@ -168,7 +168,7 @@ class Sync:
 
     def _down(self, ending: Ending) -> None:
         self._connected = False
-        self._trouble = "the broker cannot be reached" if ending.code is None else "the broker refuses this box"
+        self._trouble = reasons.BROKER_UNREACHABLE if ending.code is None else reasons.BROKER_REFUSES
         self._attempt = next_attempt(self._attempt.protocol, ending, self._attempt.failures, random.random())  # noqa: S311 - spreads load
         self._attempt_at = time.monotonic() + self._attempt.delay
         if self._attempt.protocol is Protocol.MQTT_5:
@@ -180,7 +180,7 @@ class Sync:
         self._commands_due = True
         self._certificate.look()
         depth = self._sender.depth()
-        trouble = self._trouble or self._sender.trouble or ("the outbox is full" if depth and depth.full else "")
+        trouble = self._trouble or self._sender.trouble or (reasons.OUTBOX_FULL if depth and depth.full else "")
         state = State.DEGRADED if trouble else State.UP
         self._health.report(state, trouble, protocol=self._attempt.protocol, outbox_depth=depth.rows if depth else None)
         if self._connected:

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from edge.device.health import Health, ModelInService, State, read_health
 from edge.device.vitals import Vitals, read_vitals
 from edge.records import Record
 from edge.store import Store
 from edge.web.languages import gettext, mark
+from edge.web.retelling import reason
 
 _Kind = TypeVar("_Kind", float, bool)
 
@@ -45,7 +48,7 @@ class Condition(Record, frozen=True, kw_only=True):
         oldest_received_at: When the oldest of them arrived; None when none waits.
         latency_ms: `p50`, `p95`, `p99` from arrival to committed result; what is not measured yet is missing.
         fleet_link: The link to the fleet's broker in words.
-        services: Each service's own account.
+        services: Each service's own account, its reason in the reader's language.
         vitals: Disk, memory, load, temperature; None when they cannot be read.
         hours_until_full: Until no image is taken, as the disk filled in the last hour; None when it does not fill.
         synchronised: Whether something keeps the clock right; None when that is not known.
@@ -67,7 +70,7 @@ class Condition(Record, frozen=True, kw_only=True):
 def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now: float) -> Condition:
     """Read it now. `expected` are the services that this box runs. Raises `sqlite3.Error` when the store fails."""
     accounts = read_health(state_dir, now)
-    services = tuple(accounts.get(name) or _never_started(name, now) for name in expected)
+    services = tuple(_told(accounts[name]) if name in accounts else _never_started(name, now) for name in expected)
     queue = store.queue()
     try:
         vitals: Vitals | None = read_vitals(state_dir)
@@ -157,6 +160,11 @@ def _reason(health: Health) -> str:
     state = gettext("%(service)s is %(state)s", service=health.service, state=gettext(health.state))
     state += f", {health.reason}" if health.reason else ""
     return f"{meaning} ({state})" if health.state is State.DOWN else state
+
+
+def _told(health: Health) -> Health:
+    """A service's account with its reason in the reader's language."""
+    return msgspec.structs.replace(health, reason=reason(health.reason))
 
 
 def _never_started(service: str, now: float) -> Health:

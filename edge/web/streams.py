@@ -11,7 +11,7 @@ from threading import Event, Lock, Thread
 
 import msgspec
 
-from edge import events
+from edge import events, reasons
 from edge.device.drift import alarms
 from edge.device.health import HealthFile, State
 from edge.events import emit
@@ -162,14 +162,14 @@ class Watcher(Thread):
                     emit(events.WEB_STORE_FAILED, error=type(error).__name__)
                 failed = True
                 with suppress(OSError):  # the disk itself may be what fails: an account that goes stale says the same
-                    self._report(State.DEGRADED, "the store cannot be read")
+                    self._report(State.DEGRADED, reasons.STORE_UNREADABLE)
                 self._stopping.wait(_LOOK_EVERY)
                 continue
             if failed:
                 emit(events.WEB_STORE_BACK)
             failed = False
         with suppress(OSError):
-            self._report(State.DOWN, "stopped")
+            self._report(State.DOWN, reasons.STOPPED)
 
     def stop(self) -> None:
         """End the thread, whose last act is to say so in the health file."""

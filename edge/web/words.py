@@ -153,20 +153,30 @@ def headline(result: Result) -> str:
     if result.status is Status.NOT_ANALYSED:
         reason = gettext(REASON_WORDS[result.reason]) if result.reason else ""
         return gettext("Not analysed: %(reason)s", reason=reason) if reason else answer
-    flagged = [f"{meaning(f).lower()}, {band(f.probability)}" for f in result.findings if f.flagged]
+    flagged = [_suggested(f) for f in result.findings if f.flagged]
     if result.status is Status.FLAGGED and flagged:
         answer = gettext("Flagged: %(findings)s", findings="; ".join(flagged))
     experimental = result.model and result.model.experimental
     return gettext("%(answer)s (experimental)", answer=answer) if experimental else answer
 
 
-def advice(result: Result) -> str:
-    """What to do now, for the person at the scanner: what to do, not what the patient has."""
+def _suggested(finding: Finding) -> str:
+    return gettext("%(finding)s, %(band)s", finding=meaning(finding).lower(), band=band(finding.probability))
+
+
+def advice(result: Result, *, acknowledged: bool = False) -> str:
+    """What to do now, for the person at the scanner: what to do, not what the patient has.
+
+    A flag that was `acknowledged` calls nobody any more.
+    """
     if result.status is Status.FLAGGED:
         what = ", ".join(meaning(f).lower() for f in result.findings if f.flagged) or gettext("a finding")
+        suggests = gettext("The software suggests: %(findings)s. It can be wrong.", findings=what)
+        if acknowledged:
+            return suggests
         urgent = result.priority is Priority.URGENT
         call = gettext("Call the clinician now.") if urgent else gettext("Ask the clinician to look.")
-        return call + " " + gettext("The software suggests: %(findings)s. It can be wrong.", findings=what)
+        return f"{call} {suggests}"
     if result.status is Status.INDETERMINATE:
         return gettext("The software cannot tell either way. Ask for a reading.")
     if result.status is Status.CLEAR:

@@ -17,6 +17,7 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
+from edge import reasons
 from edge.device.health import State
 from edge.records import REASON_WORDS, STATUS_WORDS
 from edge.web.accounts_file import Role
@@ -106,6 +107,8 @@ def _taken_from_others() -> Iterator[tuple[str, str]]:
         yield text, "edge/records.py"
     for text in (*State, *Role):
         yield text.value, "edge/device/health.py" if isinstance(text, State) else "edge/web/accounts_file.py"
+    for text in reasons.ALL:
+        yield message_of(text), "edge/reasons.py"
     for event in REMEDIES:
         yield message_of(event.template), "edge/events.py"
     for bundle in sorted((ROOT / "models").glob("*/bundle/bundle.yaml")):

@@ -17,12 +17,13 @@ import pytest
 from babel.messages.catalog import Message
 
 import edge.web
+from edge import reasons
 from edge.device.health import HealthFile, State
 from edge.device.history import Sample
 from edge.device.troubles import TroubleLog
 from edge.records import Reason, Status
 from edge.store.audit import actions
-from edge.web import languages, words
+from edge.web import languages, retelling, words
 from edge.web.accounts import Role
 from edge.web.condition import read_condition
 from edge.web.languages import LANGUAGES
@@ -299,6 +300,17 @@ def in_the_trail(box: Box) -> list[str]:
     return [*(line.what for line in lines), *filter(None, (line.outcome for line in lines)), *about]
 
 
+def reasons_given(box: Box) -> list[str]:
+    """What the page says of every reason that a service may give."""
+    told = []
+    for template in reasons.ALL:
+        text = template.format(**{name: f"the-{name}" for _, name, _, _ in Formatter().parse(template) if name})
+        HealthFile(box.state_dir, "sync", box.clock).report(State.DEGRADED, text)
+        condition = read_condition(box.store, box.state_dir, ("sync",), box.clock())
+        told += [condition.services[0].reason, condition.fleet_link]
+    return told
+
+
 ACCOUNT_CHANGES = (
     "created, role technician",
     "created with the first-boot code, role administrator",
@@ -314,7 +326,7 @@ SAME = {("fr", "patient …417"), ("fr", "patient …1")}
 WHOLE_BOX: tuple[Literal["backup", "restore", "factory-reset"], ...] = ("backup", "restore", "factory-reset")
 
 
-@pytest.mark.parametrize("said", [logged, to_be_done, in_the_trail])
+@pytest.mark.parametrize("said", [logged, to_be_done, in_the_trail, reasons_given])
 def test_what_other_parts_have_said_is_said_in_the_language(box: Box, said: Callable[[Box], list[str]]) -> None:
     """Each sentence in each language is another one than in English, with the same values in it."""
     english = in_language(box, "en", lambda: said(box))
@@ -326,6 +338,27 @@ def test_what_other_parts_have_said_is_said_in_the_language(box: Box, said: Call
         for text, source in zip(translated, english, strict=True):
             assert text != source or (language, text) in SAME, (language, text)
             assert set(re.findall(r"the-\w+", text)) == set(re.findall(r"the-\w+", source))
+
+
+def test_reasons_within_and_after_one_another_are_told_too(box: Box) -> None:
+    parked = reasons.RESULTS_PARKED.format(count=2, destination="main")
+    waits = reasons.RESULTS_WAIT.format(count=3, destination="ward", why=reasons.NO_CONNECTION)
+    unknown = reasons.NOT_FORWARDED.format(why="something else")
+    for text, kept in (
+        (reasons.joined([reasons.NO_REPORTS, waits, parked, waits]), "ward"),
+        (unknown, "something else"),
+        ("something else", "something else"),
+    ):
+        assert in_language(box, "en", lambda: [retelling.reason(text)]) == [text]  # noqa: B023 - called at once
+        (said,) = in_language(box, "fr", lambda: [retelling.reason(text)])  # noqa: B023
+        assert kept in said
+        assert not re.search(r"results|cannot|no connection", said)
+
+
+def test_arabic_separates_by_its_own_comma(box: Box) -> None:
+    (said,) = in_language(box, "ar", lambda: [words.headline(samples.flagged())])
+    assert "،" in said
+    assert "," not in said
 
 
 def test_words_say_the_same_four_answers_in_each_language(box: Box) -> None:

@@ -63,7 +63,8 @@ def test_the_alarm_stays_until_somebody_answers(box: Box) -> None:
     response = client.post(f"/results/{stored.id}/acknowledge", data=answer, follow_redirects=True)
     assert response.request.path == f"/results/{stored.id}"
     assert "technician disagrees" in text_of(response.text)
-    assert "Call the clinician now:" not in text_of(response.text)
+    assert "Call the clinician" not in text_of(response.text)
+    assert "The software suggests: pneumonia. It can be wrong." in text_of(response.text)
     client.post(f"/results/{stored.id}/acknowledge", data=answer | {"response": "agree"})
     kept = box.store.result(stored.id)
     assert kept and kept.acknowledged_as == "disagree"

@@ -77,6 +77,7 @@ def test_only_an_urgent_flag_calls_the_clinician() -> None:
     assert words.advice(samples.flagged()).startswith("Call the clinician now.")
     routine = samples.result(Status.FLAGGED, findings=(samples.finding(0.7),), priority=Priority.ROUTINE)
     assert words.advice(routine).startswith("Ask the clinician to look.")
+    assert words.advice(samples.flagged(), acknowledged=True) == "The software suggests: pneumonia. It can be wrong."
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import Lock
 from typing import NamedTuple, Protocol, TextIO
 
-from edge import events
+from edge import events, reasons
 from edge.config import Config
 from edge.errors import ScansideError
 from edge.events import emit
@@ -272,7 +272,7 @@ class AuditTrail:
         with self._lock:
             self._missed_since = self._missed_since if self._missed else now
             self._missed += len(messages)
-            self.trouble = "the audit trail cannot be written"
+            self.trouble = reasons.TRAIL_UNWRITABLE
         emit(events.AUDIT_FAILED, event=messages[0].event.meaning, error=type(error).__name__, count=self._missed)
 
     def _anchor_when_due(self, head: Head, now: float) -> None:
