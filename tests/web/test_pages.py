@@ -64,7 +64,9 @@ def test_the_alarm_stays_until_somebody_answers(box: Box) -> None:
     assert response.request.path == f"/results/{stored.id}"
     assert "technician disagrees" in text_of(response.text)
     assert "Call the clinician" not in text_of(response.text)
-    assert "The software suggests: pneumonia. It can be wrong." in text_of(response.text)
+    advice = '<p data-part="advice">The software suggests: pneumonia. It can be wrong.</p>'
+    assert advice in response.text
+    assert advice in client.get(f"/live/study/{stored.id}").text, "an open page replaces it too"
     client.post(f"/results/{stored.id}/acknowledge", data=answer | {"response": "agree"})
     kept = box.store.result(stored.id)
     assert kept and kept.acknowledged_as == "disagree"
