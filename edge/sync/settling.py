@@ -13,6 +13,9 @@ from typing import Generic, TypeVar
 SETTLED_AFTER = 30.0
 """Seconds from one acknowledgement to a later one: three times the interval of the fleet kit's broker."""
 
+MOST = 6_000
+"""Messages that are held so, the newest: what goes in that time at the rate of the default configuration."""
+
 _Message = TypeVar("_Message")
 
 
@@ -26,7 +29,7 @@ class Settling(Generic[_Message]):
     def add(self, message: _Message, now: float) -> None:
         """It was acknowledged. `now` is in seconds on a clock that never steps."""
         self._acknowledged.append((now, message))
-        while now - self._acknowledged[0][0] >= SETTLED_AFTER:
+        while now - self._acknowledged[0][0] >= SETTLED_AFTER or len(self._acknowledged) > MOST:
             self._acknowledged.popleft()
 
     def broken(self) -> list[_Message]:

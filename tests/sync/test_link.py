@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,8 +119,11 @@ def test_a_broker_whose_certificate_is_not_valid_yet_by_the_boxs_clock(
             assert "not yet valid" in sync.wait_for("SC501")
             assert [message.message_id for message in sync.outbox.waiting()] == ids
             mosquitto.stop()
+    watcher = Watcher(mosquitto.port, tls=ssl.create_default_context(cafile=authority.certificate))
     sync.wait_for("SC500")
+    assert set(watcher.findings(5)) == set(ids)
     sync.await_empty_outbox()
+    watcher.stop()
     assert sync.program.process.poll() is None
 
 

@@ -182,14 +182,14 @@ def test_the_outbox_is_drained_in_order(watcher: Watcher, sync: SyncProcess) -> 
 
 def test_many_messages_drain_without_loss_and_memory_does_not_grow(watcher: Watcher, sync: SyncProcess) -> None:
     """OUTBOX-MANY-01: 100,000 in `benchmarks/outbox.py`. As Python objects 4,000 would take 2.5 MB."""
-    ids = sync.put(4000)
+    ids = sync.put(8000)  # more than are held until they are settled
     sync.start()
     sync.await_empty_outbox()
     before = _resident(sync)
     ids += sync.put(4000)
     sync.await_empty_outbox()
     assert _resident(sync) - before < 1_000_000
-    assert set(watcher.findings(8000)) == set(ids)
+    assert set(watcher.findings(12_000)) == set(ids)
 
 
 def _resident(sync: SyncProcess) -> int:
@@ -231,13 +231,15 @@ def test_the_broker_is_restarted_in_the_middle(broker: Mosquitto, watcher: Watch
     watcher.findings(200)
     broker.stop()
     sync.wait_for("SC501")
+    taken = 3000 - sync.outbox.depth().rows
     ids += sync.put(10)
     broker.start()
     arrived = watcher.findings(3010)
     sync.await_empty_outbox()
     assert set(arrived) == set(ids)
-    # A window may be repeated on the way to the broker, and one of Mosquitto's (20 by default) from it to the watcher.
-    assert len(arrived) - len(ids) <= WINDOW + 20
+    # What the broker took just before may be repeated, a window on the way to it, and one of Mosquitto's (20 by
+    # default) from it to the watcher.
+    assert len(arrived) - len(ids) <= taken + WINDOW + 20
 
 
 def test_sync_is_killed_again_and_again_in_the_middle(watcher: Watcher, sync: SyncProcess) -> None:
