@@ -24,6 +24,7 @@ FLOORS = [
         "identity",
         "file_meta",
         "messages",
+        "model_facts",
     },
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},

@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 
 from edge.config import Syslog
+from edge.device.client_tls import client_context
 from edge.store.audit.message import AuditSource, utc
 
 SECONDS = 5.0
@@ -37,10 +38,7 @@ class SyslogLink:
 
     def __init__(self, config: Syslog) -> None:
         """Connect, and verify the server by name and authority."""
-        context = ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if config.certificate_file:
-            context.load_cert_chain(config.certificate_file, config.key_file, password="")
+        context = client_context(config.ca_file, config.certificate_file, config.key_file)
         self._settling = _SETTLING
         plain = socket.create_connection((config.host, config.port), SECONDS)
         try:

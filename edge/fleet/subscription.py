@@ -19,6 +19,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import Mqtt
+from edge.device.client_tls import client_context
 from edge.messages.topics import ROOT, VERSION
 from edge.sync.retry import Ending, Protocol
 
@@ -159,11 +160,7 @@ class Subscription:
             password = mqtt.password_file.read_text("utf-8").partition("\n")[0] if mqtt.password_file else None
             client.username_pw_set(mqtt.username, password)
         if mqtt.tls:
-            context = ssl.create_default_context(cafile=str(mqtt.ca_file) if mqtt.ca_file else None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if mqtt.certificate_file:
-                context.load_cert_chain(mqtt.certificate_file, mqtt.key_file)
-            client.tls_set_context(context)
+            client.tls_set_context(client_context(mqtt.ca_file, mqtt.certificate_file, mqtt.key_file))
         return client
 
     def _on_connect(

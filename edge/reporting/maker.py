@@ -10,9 +10,9 @@ from importlib import metadata
 from edge import events
 from edge.config import Config
 from edge.events import emit
-from edge.records import StoredResult
+from edge.model_facts import ModelFacts, ModelShelf
+from edge.records import Result, StoredResult
 from edge.reporting.decide import kinds_of, why_not
-from edge.reporting.model_facts import facts_of
 from edge.reporting.modules import Report
 from edge.reporting.objects import SC, SR, Made, Pictures, make
 from edge.reporting.source import Source, Unreportable, read_source
@@ -38,6 +38,7 @@ class Maker:
         self._destinations = config.reporting.destinations
         self._kinds = {destination.name: kinds_of(destination) for destination in self._destinations}
         self._orders = Orders(config.reporting.worklist) if config.reporting.worklist else None
+        self._shelf = ModelShelf(config.models_folder)
         self._software = metadata.version("scanside")
 
     def turn(self) -> bool:
@@ -121,11 +122,15 @@ class Maker:
             at=datetime.fromtimestamp(stored.committed_at, UTC).astimezone(),
             box=self._config.box,
             software=self._software,
-            facts=facts_of(self._config.models_folder, stored.result.model),
+            facts=self._facts(stored.result),
         )
         kinds = {kind for of_one in self._kinds.values() for kind in of_one}
         shown = all(SC in of_one for of_one in self._kinds.values() if SR in of_one)
         return make(source, report, self._pictures(stored), sorted(kinds), link_picture=shown)
+
+    def _facts(self, result: Result) -> ModelFacts:
+        """What the bundle of its model says; nothing when that is not there any more."""
+        return (self._shelf.facts(result.model) if result.model else None) or ModelFacts()
 
     def _pictures(self, stored: StoredResult) -> Pictures:
         def picture(name: str) -> bytes | None:

@@ -9,9 +9,9 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
+from edge.model_facts import ModelFacts
 from edge.records import STATUS_WORDS, Result
 from edge.reporting import codes
-from edge.reporting.model_facts import ModelFacts
 from edge.reporting.names import device_uid, uid_of
 from edge.reporting.source import Source, take_over, text_of
 

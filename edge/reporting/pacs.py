@@ -18,6 +18,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from edge import reasons
 from edge.config import Destination
+from edge.device.client_tls import client_context
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -68,7 +69,7 @@ class Association:
                 destination.host,
                 destination.port,
                 ae_title=destination.called_ae_title,
-                tls_args=(_client_context(destination), destination.host) if destination.tls else None,
+                tls_args=(_tls(destination), destination.host) if destination.tls else None,
                 evt_handlers=[(evt.EVT_N_EVENT_REPORT, commitment_handler(on_commitment))],
             )
         except (OSError, ssl.SSLError, ValueError, RuntimeError) as error:
@@ -154,9 +155,5 @@ def listen_for_commitment(ae_title: str, host: str, port: int, on_commitment: Co
     )
 
 
-def _client_context(destination: Destination) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(destination.ca_file) if destination.ca_file else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if destination.certificate_file:
-        context.load_cert_chain(destination.certificate_file, destination.key_file)
-    return context
+def _tls(destination: Destination) -> ssl.SSLContext:
+    return client_context(destination.ca_file, destination.certificate_file, destination.key_file)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 import uuid
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 from edge import reasons
 from edge.config import Destination
+from edge.device.client_tls import client_context
 from edge.reporting.pacs import Unreachable
 
 _ANSWER_WITHIN = 60.0
@@ -94,8 +94,5 @@ def status_of(code: int, body: bytes) -> int:
 def _connect(destination: Destination, host: str, port: int | None, *, secure: bool) -> http.client.HTTPConnection:
     if not secure:
         return http.client.HTTPConnection(host, port, timeout=_ANSWER_WITHIN)
-    context = ssl.create_default_context(cafile=str(destination.ca_file) if destination.ca_file else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if destination.certificate_file:
-        context.load_cert_chain(destination.certificate_file, destination.key_file)
+    context = client_context(destination.ca_file, destination.certificate_file, destination.key_file)
     return http.client.HTTPSConnection(host, port, timeout=_ANSWER_WITHIN, context=context)

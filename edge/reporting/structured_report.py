@@ -135,7 +135,7 @@ def presence(report: Report, finding: Finding) -> Code:
     """What the answer says of a finding at its operating point."""
     if finding.flagged:
         return codes.PRESENT
-    point = report.facts.point_of(finding)
+    point = next(iter(report.facts.points_of(finding)), None)
     if point:
         return codes.INDETERMINATE if finding.probability >= point[1].indeterminate_from else codes.ABSENT
     return codes.INDETERMINATE if report.result.status is Status.INDETERMINATE else codes.ABSENT
@@ -146,7 +146,7 @@ def _algorithm(report: Report, finding: Finding) -> sr.AlgorithmIdentification |
     model = report.result.model
     if model is None:
         return None
-    point = report.facts.point_of(finding)
+    point = next(iter(report.facts.points_of(finding)), None)
     calibration = next((each for each in report.facts.findings if each.code == finding.code), None)
     parameters = [
         f"operating point: {point[0]}" if point else "",

@@ -18,6 +18,7 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind
 from edge import events
 from edge.config import Worklist
 from edge.device.backoff import backoff
+from edge.device.client_tls import client_context
 from edge.events import emit
 from edge.reporting.source import text_of
 
@@ -71,13 +72,11 @@ class Orders:
         entity.connection_timeout = entity.acse_timeout = _CONNECT_WITHIN
         entity.dimse_timeout = entity.network_timeout = _ANSWER_WITHIN
         entity.add_requested_context(ModalityWorklistInformationFind)
-        context = ssl.create_default_context(cafile=str(config.ca_file) if config.ca_file else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
         association = entity.associate(
             config.host,
             config.port,
             ae_title=config.called_ae_title,
-            tls_args=(context, config.host) if config.tls else None,
+            tls_args=(client_context(config.ca_file, None, None), config.host) if config.tls else None,
         )
         if not association.is_established:
             raise ConnectionError("it rejects this box" if association.is_rejected else "no connection")

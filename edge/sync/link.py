@@ -21,6 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.config import Mqtt
+from edge.device.client_tls import client_context
 from edge.sync.retry import Ending, Protocol
 
 WINDOW = 20
@@ -210,7 +211,7 @@ class Link:
             password = mqtt.password_file.read_text("utf-8").partition("\n")[0] if mqtt.password_file else None
             client.username_pw_set(mqtt.username, password)
         if mqtt.tls:
-            client.tls_set_context(_tls(mqtt))
+            client.tls_set_context(client_context(mqtt.ca_file, mqtt.certificate_file, mqtt.key_file))
         properties = None
         if five:
             properties = _json_properties(PacketTypes.WILLMESSAGE)
@@ -323,14 +324,6 @@ def _json_properties(packet: int) -> Any:
     properties.ContentType = _JSON
     properties.PayloadFormatIndicator = 1
     return properties
-
-
-def _tls(mqtt: Mqtt) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(mqtt.ca_file) if mqtt.ca_file else None)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if mqtt.certificate_file:
-        context.load_cert_chain(mqtt.certificate_file, mqtt.key_file)
-    return context
 
 
 def _words(error: Exception) -> str:

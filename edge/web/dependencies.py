@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
+from edge.model_facts import ModelFacts
 from edge.records import ModelUsed
 from edge.store import Store
 from edge.store.audit import AuditTrail
@@ -14,7 +15,6 @@ from edge.web.accounts import Accounts
 from edge.web.condition import Condition
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
-from edge.web.model_facts import ModelFacts
 from edge.web.rates import Rates
 from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions

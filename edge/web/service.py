@@ -30,6 +30,7 @@ from edge import events
 from edge.config import Config
 from edge.device.health import HealthFile, State
 from edge.events import emit, place
+from edge.model_facts import ModelShelf
 from edge.store import Doorbell, Store
 from edge.store.audit import actions, open_trail
 from edge.web.accounts import Accounts
@@ -39,7 +40,7 @@ from edge.web.condition import Condition, read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
-from edge.web.model_facts import ModelShelf, reference
+from edge.web.model_figures import reference
 from edge.web.rates import REFUSAL, Rates
 from edge.web.recorder import Recorder
 from edge.web.sessions import Sessions

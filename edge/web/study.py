@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from edge.records import StoredResult
 from edge.web.dependencies import given
-from edge.web.model_facts import Figures, figures
+from edge.web.model_figures import Figures, figures
 from edge.web.views import StudyView, view_of
 
 EARLIER = 5

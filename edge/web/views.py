@@ -10,7 +10,7 @@ from edge.device.health import ModelInService
 from edge.device.history import Sample
 from edge.records import Kept, Record, Result, StoredResult
 from edge.web import words
-from edge.web.model_facts import Figures
+from edge.web.model_figures import Figures
 from edge.web.remedies import ErrorView
 from edge.web.tally import Day
 

@@ -14,6 +14,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from edge.model_facts import Calibration, ModelFacts, OperatingPoint, Threshold
 from edge.records import (
     Finding,
     Level,
@@ -25,7 +26,6 @@ from edge.records import (
     Status,
     Timings,
 )
-from edge.reporting.model_facts import Calibration, ModelFacts, OperatingPoint, Threshold
 from edge.reporting.modules import Report
 from edge.reporting.objects import Pictures
 

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from edge.device.health import Health, HealthFile, State
+from edge.model_facts import ModelShelf
 from edge.store import Machine, Store
 from edge.store.audit import AuditTrail
 from edge.store.audit.message import AuditSource
@@ -26,7 +27,6 @@ from edge.web.condition import read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
-from edge.web.model_facts import ModelShelf
 from edge.web.permissions import SESSION_COOKIE
 from edge.web.rates import Rates
 from edge.web.recorder import Recorder

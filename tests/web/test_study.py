@@ -12,9 +12,10 @@ import pytest
 import yaml
 from flask.testing import FlaskClient
 
+from edge.model_facts import Interval, Measured, ModelFacts, ModelShelf, OperatingPoint, Threshold
 from edge.records import Finding, ModelUsed, Subject
 from edge.web import words
-from edge.web.model_facts import Figures, Interval, Measured, ModelFacts, ModelShelf, OperatingPoint, Threshold, figures
+from edge.web.model_figures import Figures, figures
 from edge.web.study import EARLIER, study_of
 from tests.conftest import ROOT
 from tests.store.audit_reading import in_words
@@ -44,7 +45,8 @@ def measured(sensitivity: float, specificity: float, positives: int, images: int
 
 def facts(row: Measured, threshold: float = 0.62) -> ModelFacts:
     """A bundle with one operating point."""
-    return ModelFacts("Fractures.", (OperatingPoint("balanced", (Threshold(CODE, threshold),)),), (row,))
+    point = OperatingPoint("balanced", (Threshold(CODE, threshold / 2, threshold),))
+    return ModelFacts(not_looked_for="Fractures.", operating_points=(point,), measured=(row,))
 
 
 def asked(row: Measured, threshold: float = 0.62, **model: str) -> Figures | None:
