@@ -25,7 +25,8 @@ import yaml
 
 from benchmarks.report import heading, percentile, ratio, spread
 from edge import config_file
-from edge.config import Config, Destination, Reporting
+from edge.config import Config
+from edge.config_reporting import Destination, Reporting
 from edge.device.health import State, read_health
 from edge.reporting.courier import Courier
 from edge.reporting.maker import Maker

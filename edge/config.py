@@ -8,31 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from edge.errors import UsageError
-
-Port = Annotated[int, msgspec.Meta(ge=0, le=65535, description="a TCP port up to 65535; 0 lets the system choose")]
-Identifier = Annotated[
-    str,
-    msgspec.Meta(
-        pattern=r"\A[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?\Z",
-        description="1 to 64 of a-z, 0-9 and -, as it stands in topics",
-    ),
-]
-Language = Literal["en", "fr", "es", "pt", "sw", "hi", "ar"]
-"""Languages of the status page, as ISO 639-1 names them."""
-
-AeTitle = Annotated[
-    str,
-    msgspec.Meta(pattern=r"\A(?=.*[^ ])[ -\[\]-~]{1,16}\Z", description="1 to 16 ASCII characters (PS3.5 6.2, VR AE)"),
-]
-
-
-class ConfigError(UsageError):
-    """A configuration that cannot be used: the message is file, line, key, rule and fix in one line."""
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Keys that stand together; a key that it does not have is an error."""
+from edge.config_reporting import Reporting
+from edge.config_section import AeTitle, Identifier, Language, Port, Section
 
 
 class DicomTls(Section, frozen=True, kw_only=True):
@@ -275,85 +252,6 @@ class Audit(Section, frozen=True, kw_only=True):
 
     days: Annotated[int, msgspec.Meta(ge=1, le=36500)] = 2192
     syslog: Syslog | None = None
-
-
-class Destination(Section, frozen=True, kw_only=True):
-    """A PACS that is sent the results: by C-STORE, or by STOW-RS where it has a `stow_url`.
-
-    Attributes:
-        name: What it is called on the page, in the log and in the journal.
-        host: Its name or address.
-        port: Its DICOM port.
-        called_ae_title: Its AE title.
-        calling_ae_title: Ours.
-        tls: Verify it and encrypt (PS3.15 B.12).
-        stow_url: Where its STOW-RS takes studies; by this instead of C-STORE.
-        ca_file: Certificate authority to trust; absent means the system's.
-        certificate_file: This box's certificate, for mutual TLS.
-        key_file: Its private key.
-        authorization_file: File whose first line is the value of the HTTP header Authorization.
-        structured_report: As which SOP Class the report is offered first; a PACS that takes none gets the picture.
-        secondary_capture: Send the picture of the result.
-        presentation_state: Send the outlines to be shown over the image.
-        segmentation: Send the outline of the lungs.
-        storage_commitment: Keep what was sent until the PACS has committed to keep it.
-        objects_per_second: Never send faster.
-    """
-
-    name: Identifier
-    host: str = "127.0.0.1"
-    port: Port = 104
-    called_ae_title: AeTitle = "PACS"
-    calling_ae_title: AeTitle = "SCANSIDE"
-    tls: bool = False
-    stow_url: Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://", description="a URL with http or https")] | None = None
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    authorization_file: Path | None = None
-    structured_report: Literal["comprehensive_3d", "comprehensive", "none"] = "comprehensive_3d"
-    secondary_capture: bool = True
-    presentation_state: bool = True
-    segmentation: bool = False
-    storage_commitment: bool = False
-    objects_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
-
-
-class Worklist(Section, frozen=True, kw_only=True):
-    """The clinic's worklist, in which the order behind an image is looked up (Modality Worklist).
-
-    Attributes:
-        host: Its name or address.
-        port: Its DICOM port.
-        called_ae_title: Its AE title.
-        calling_ae_title: Ours.
-        tls: Verify it and encrypt.
-        ca_file: Certificate authority to trust; absent means the system's.
-    """
-
-    host: str = "127.0.0.1"
-    port: Port = 104
-    called_ae_title: AeTitle = "WORKLIST"
-    calling_ae_title: AeTitle = "SCANSIDE"
-    tls: bool = False
-    ca_file: Path | None = None
-
-
-class Reporting(Section, frozen=True, kw_only=True):
-    """Results back to where the clinic reads images.
-
-    Attributes:
-        destinations: Who gets them; nobody when empty.
-        modalities: Results of whose images are sent, whatever they say.
-        commitment_port: Where PACS that call back with their storage commitment find us; only on the same association
-            when absent.
-        worklist: Where the order behind an image is looked up before anything is written about it; nowhere when absent.
-    """
-
-    destinations: tuple[Destination, ...] = ()
-    modalities: tuple[str, ...] = ("CR", "DX")
-    commitment_port: Port | None = None
-    worklist: Worklist | None = None
 
 
 class Config(Section, frozen=True, kw_only=True):

@@ -16,7 +16,8 @@ import msgspec
 import yaml
 
 from edge import settings
-from edge.config import Config, ConfigError, Section, Storage
+from edge.config import Config, Storage
+from edge.config_section import ConfigError, Section
 
 FLEET = "the fleet's settings"
 """What errors call them."""

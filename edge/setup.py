@@ -21,7 +21,8 @@ from typing import Any, NamedTuple, TextIO
 import yaml
 
 from edge import config_file
-from edge.config import Config, ConfigError
+from edge.config import Config
+from edge.config_section import ConfigError
 from edge.errors import ScansideError
 from edge.web.accounts import Accounts
 from edge.web.accounts_file import AccountsFile

@@ -12,8 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Config, ConfigError
+from edge.config import Config
 from edge.config_file import load, parse
+from edge.config_section import ConfigError
 
 COMPLETE: dict[str, Any] = {
     "site": "clinic-1",

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 import yaml
 
-from edge.config import Audit, Config, Destination, DicomTls, Mqtt, Reporting, Syslog, WebTls, Worklist
+from edge.config import Audit, Config, DicomTls, Mqtt, Syslog, WebTls
 from edge.config_file import parse
+from edge.config_reporting import Destination, Reporting, Worklist
 from edge.setup import laid_over, read_answers
 from tests.conftest import ROOT
 

@@ -14,8 +14,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import Config, ConfigError, WebTls
+from edge.config import Config, WebTls
 from edge.config_file import load, parse
+from edge.config_section import ConfigError
 from edge.setup import ask, laid_over, sheet
 from tests.running import ROOT, scanside
 

@@ -12,7 +12,8 @@ from functools import partial
 
 from edge import events, reasons
 from edge.audit.syslog import SyslogLink, frame
-from edge.config import Config, ConfigError, Syslog
+from edge.config import Config, Syslog
+from edge.config_section import ConfigError
 from edge.device.backoff import backoff
 from edge.device.health import HealthFile, State
 from edge.device.signals import stop_on_signals

@@ -11,7 +11,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from edge import events
-from edge.config import ConfigError
+from edge.config_section import ConfigError
 from edge.events import emit
 from edge.fleet.console import create_app
 from edge.fleet.database import open_database

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sql
 
 from edge import events
-from edge.config import ConfigError
+from edge.config_section import ConfigError
 from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.fleet import ordering

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import msgspec
 import yaml
 
-from edge.config import Config, ConfigError, Identifier, Mqtt, Port
+from edge.config import Config, Mqtt
+from edge.config_section import ConfigError, Identifier, Port
 from edge.fleet.alarms import RULES, Rule
 
 Days = Annotated[int, msgspec.Meta(ge=1, le=36500)]

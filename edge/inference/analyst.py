@@ -132,7 +132,7 @@ def main(descriptor: int) -> int:
 def _give_back_most() -> None:
     """Between two images: what a decoder has left in pieces all over the heap, but not what the next image needs.
 
-    A quarter of what the analyst holds after JPEG 2000 images (README). Another C library has its own ways.
+    What it comes to is printed by `benchmarks/whole_way.py`. Another C library has its own ways (malloc_trim(3)).
     """
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(_KEPT_BYTES)

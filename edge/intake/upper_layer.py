@@ -269,7 +269,7 @@ class _Dul(DULServiceProvider):  # type: ignore[misc]
         try:
             view = self.socket.read_pdu()
             while view[0] == _P_DATA and self.state_machine.current_state == _ESTABLISHED:
-                # PS3.8's action DT-2, again and again until a message is whole: 80 us less for each PDU of it.
+                # PS3.8's action DT-2 until a message is whole, without a turn of the reactor for each PDU.
                 self.assoc.dimse.receive_primitive(_PDataTf(view).to_primitive())
                 if self.assoc.dimse.message is None:
                     return

@@ -13,7 +13,7 @@ from threading import Event, Lock
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from edge import events, reasons
-from edge.config import Destination
+from edge.config_reporting import Destination
 from edge.device.backoff import backoff
 from edge.events import emit
 from edge.reporting.decide import Answer, Drop, Park, Send, classes_of, judge, plan

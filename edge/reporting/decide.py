@@ -14,7 +14,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from edge.config import Destination, Reporting
+from edge.config_reporting import Destination, Reporting
 from edge.records import Reason, StoredResult
 from edge.reporting.objects import PR, SC, SEG, SR
 

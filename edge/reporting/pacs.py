@@ -17,7 +17,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from edge import reasons
-from edge.config import Destination
+from edge.config_reporting import Destination
 from edge.device.client_tls import client_context
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 

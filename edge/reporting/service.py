@@ -15,7 +15,9 @@ from functools import partial
 from threading import Event, Lock, Thread
 
 from edge import events, reasons
-from edge.config import Config, ConfigError, Destination
+from edge.config import Config
+from edge.config_reporting import Destination
+from edge.config_section import ConfigError
 from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
 from edge.events import emit

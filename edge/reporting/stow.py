@@ -11,7 +11,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from edge import reasons
-from edge.config import Destination
+from edge.config_reporting import Destination
 from edge.device.client_tls import client_context
 from edge.reporting.pacs import Unreachable
 

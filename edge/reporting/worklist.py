@@ -16,7 +16,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
 from edge import events
-from edge.config import Worklist
+from edge.config_reporting import Worklist
 from edge.device.backoff import backoff
 from edge.device.client_tls import client_context
 from edge.events import emit

@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 
 from edge import events, reasons, settings
-from edge.config import Config, ConfigError
+from edge.config import Config
 from edge.config_file import try_settings
+from edge.config_section import ConfigError
 from edge.device.health import HealthFile, State
 from edge.device.signals import stop_on_signals
 from edge.events import emit

@@ -19,6 +19,7 @@ from edge.store import lifetime
 from edge.store.damage import Damaged
 from edge.store.database import Database
 from edge.store.keys import VaultLocked
+from edge.store.lifetime import Moment
 from edge.store.vault import Tampered, Vault
 
 VERSION = 3
@@ -153,8 +154,7 @@ def migrations(vault: Callable[[], Vault]) -> dict[int, Callable[[sqlite3.Connec
 
 def mark_patient(sql: sqlite3.Connection, number: int, subject: Subject, columns: Columns) -> None:
     """Make a result findable by its patient, where it says one. Under the ring's first key, whatever it was before."""
-    for mark in columns.patient_marks(subject.patient_id)[:1]:
-        sql.execute("INSERT OR REPLACE INTO patients VALUES (?, ?)", (number, mark))
+    _add_marks(sql, number, columns.patient_marks(subject.patient_id))
 
 
 def mark_patients(sql: sqlite3.Connection, columns: Columns) -> None:
@@ -196,6 +196,34 @@ def insert_instance(sql: sqlite3.Connection, instance: Instance, columns: Column
         ),
     )
     return conflict
+
+
+class Answer(NamedTuple):
+    """A result as the journal's columns have it, and the patient's marks: `Columns.answer`, before a transaction."""
+
+    id: str
+    status: str
+    patient: tuple[str, ...]
+    subject: bytes
+    result: bytes
+    explanation: bytes | None
+
+
+def insert_result(sql: sqlite3.Connection, instance_id: str, answer: Answer, now: Moment) -> float:
+    """Add an instance's answer, findable by its patient; for how many seconds the instance has waited for it."""
+    seq, lifetime = next_seq(sql), None if now.synchronised else now.lifetime
+    (received,) = sql.execute("SELECT received_lifetime FROM instances WHERE id = ?", (instance_id,)).fetchone()
+    waited: float = max(0.0, now.lifetime - received)
+    sql.execute(
+        "INSERT INTO results (id, instance_id, seq, number, committed_at, committed_lifetime, waited,"
+        " status, subject, result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            *(answer.id, instance_id, seq, seq, now.wall, lifetime, waited),
+            *(answer.status, answer.subject, answer.result, answer.explanation),
+        ),
+    )
+    _add_marks(sql, seq, answer.patient)
+    return waited
 
 
 def next_seq(sql: sqlite3.Connection) -> int:
@@ -268,6 +296,17 @@ class Columns:
         record = msgspec.json.decode(self.unseal("instances.record", row["id"], row["record"]), type=Instance)
         return msgspec.structs.replace(record, received_at=row["received_at"], attempts=row["attempts"])
 
+    def answer(self, result_id: str, result: Result, subject: Subject, explanation: str | None) -> Answer:
+        """What `insert_result` puts into the row of a result."""
+        return Answer(
+            id=result_id,
+            status=result.status,
+            patient=self.patient_marks(subject.patient_id),
+            subject=self.seal("results.subject", result_id, subject),
+            result=self.seal("results.result", result_id, result),
+            explanation=self.seal("results.explanation", result_id, explanation) if explanation else None,
+        )
+
     def subject(self, row: sqlite3.Row) -> Subject:
         """Whose image a row of `results` is about. Raises `Damaged`."""
         return msgspec.json.decode(self.unseal("results.subject", row["id"], row["subject"]), type=Subject)
@@ -295,6 +334,11 @@ class Columns:
             subject=self.subject(row),
             result=msgspec.json.decode(result, type=Result),
         )
+
+
+def _add_marks(sql: sqlite3.Connection, number: int, marks: tuple[str, ...]) -> None:
+    for mark in marks[:1]:
+        sql.execute("INSERT OR REPLACE INTO patients VALUES (?, ?)", (number, mark))
 
 
 def _prove(sql: sqlite3.Connection, vault: Vault) -> None:

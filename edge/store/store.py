@@ -34,9 +34,8 @@ from edge.store.journal import (
     Received,
     check_key,
     insert_instance,
-    mark_patient,
+    insert_result,
     migrations,
-    next_seq,
     owe,
 )
 from edge.store.keys import open_ring
@@ -286,25 +285,11 @@ class Store(Answers):
         """
         result_id = f"{instance.id}-{result.model.digest[-8:] if result.model else '0'}"
         now = self.lifetime.now()
-        sealed = (
-            self._columns.seal("results.subject", result_id, subject),
-            self._columns.seal("results.result", result_id, result),
-            self._columns.seal("results.explanation", result_id, explanation) if explanation else None,
-        )
+        answer = self._columns.answer(result_id, result, subject, explanation)
         with self._journal.transaction() as sql:
             done = "UPDATE instances SET state = 'done' WHERE id = ? AND state != 'done'"
             if sql.execute(done, (instance.id,)).rowcount:
-                seq, lifetime = next_seq(sql), None if now.synchronised else now.lifetime
-                (received,) = sql.execute(
-                    "SELECT received_lifetime FROM instances WHERE id = ?", (instance.id,)
-                ).fetchone()
-                waited = max(0.0, now.lifetime - received)
-                sql.execute(
-                    "INSERT INTO results (id, instance_id, seq, number, committed_at, committed_lifetime, waited,"
-                    " status, subject, result, explanation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (result_id, instance.id, seq, seq, now.wall, lifetime, waited, result.status, *sealed),
-                )
-                mark_patient(sql, seq, subject, self._columns)
+                waited = insert_result(sql, instance.id, answer, now)
                 owe(sql, "preview", result_id, "")
                 if summary:
                     said = summary(

@@ -17,7 +17,8 @@ from functools import partial
 from importlib import metadata
 
 from edge import events, reasons
-from edge.config import Config, ConfigError, Mqtt
+from edge.config import Config, Mqtt
+from edge.config_section import ConfigError
 from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State, read_health
 from edge.device.signals import stop_on_signals

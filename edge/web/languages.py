@@ -25,7 +25,7 @@ from flask_babel import Babel, Domain, get_locale
 from flask_babel import gettext as _gettext
 from flask_babel import ngettext as _ngettext
 
-from edge.config import Language
+from edge.config_section import Language
 from edge.web import preferences
 
 LANGUAGES: dict[str, str] = {

@@ -99,10 +99,16 @@ def _drift(condition: Condition) -> Iterator[Notice]:
     for one in (drifted for health in condition.services for drifted in health.drift):
         what = f"{one.statistic}{f' of {one.model}' if one.model else ''}"
         day = time.strftime("%Y-%m-%d", time.localtime(one.since))
+        said = gettext(
+            "How well the software does is not confirmed since %(day)s: %(what)s is not as it was"
+            " (index %(index)s over %(images)s images).",
+            day=day,
+            what=what,
+            index=f"{one.index:.2f}",
+            images=one.images,
+        )
         yield Notice(
-            f"How well the software does is not confirmed since {day}: {what} is not as it was "
-            f"(index {one.index:.2f} over {one.images} images).",
-            "Compare recent answers with a reader's. Has a device, a protocol or who is imaged changed?",
+            said, gettext("Compare recent answers with a reader's. Has a device, a protocol or who is imaged changed?")
         )
 
 

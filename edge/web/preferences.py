@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from flask import Flask, Response, request
 
-from edge.config import Language
+from edge.config_section import Language
 from edge.web.addresses import is_own
 
 CHOICES: dict[str, tuple[str, ...]] = {"language": get_args(Language), "theme": ("auto", "light", "dark")}

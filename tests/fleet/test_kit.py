@@ -18,7 +18,7 @@ import pytest
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.config import ConfigError
+from edge.config_section import ConfigError
 from edge.fleet.alarms import RULES
 from edge.fleet.settings import FleetConfig, load
 from tests.conftest import ROOT

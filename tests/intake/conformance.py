@@ -14,7 +14,8 @@ import msgspec
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 
-from edge.config import Destination, Dicom
+from edge.config import Dicom
+from edge.config_reporting import Destination
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from edge.imaging.transfer_syntaxes import DECODED_SYNTAXES
 from edge.intake import dimse, statuses, upper_layer

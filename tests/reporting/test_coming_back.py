@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
-from edge.config import Config, Destination, Reporting
+from edge.config import Config
+from edge.config_reporting import Destination, Reporting
 from edge.imaging.header import read_dataset, read_header
 from edge.inference.bundle import Accepts
 from edge.inference.pipeline import analyse

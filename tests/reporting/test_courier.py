@@ -9,7 +9,8 @@ from threading import Event
 import pytest
 from pydicom import uid
 
-from edge.config import Config, Destination, Reporting
+from edge.config import Config
+from edge.config_reporting import Destination, Reporting
 from edge.records import Arrival, Kept
 from edge.reporting.courier import Courier
 from edge.reporting.maker import Maker

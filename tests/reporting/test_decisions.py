@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from pydicom import uid
 
-from edge.config import Destination, Reporting
+from edge.config_reporting import Destination, Reporting
 from edge.records import Kept, Reason, StoredResult, Subject
 from edge.reporting.decide import (
     CHANGED_WORDS,

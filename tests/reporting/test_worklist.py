@@ -12,7 +12,8 @@ import pytest
 from pydicom import Dataset
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
-from edge.config import Config, Destination, Reporting, Worklist
+from edge.config import Config
+from edge.config_reporting import Destination, Reporting, Worklist
 from edge.reporting.maker import Maker
 from edge.reporting.objects import encode
 from edge.reporting.worklist import Orders, compare

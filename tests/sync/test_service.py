@@ -15,7 +15,8 @@ import msgspec
 import paho.mqtt.client as paho
 import pytest
 
-from edge.config import Config, ConfigError
+from edge.config import Config
+from edge.config_section import ConfigError
 from edge.device.health import HealthFile, State
 from edge.device.troubles import Trouble
 from edge.sync.link import WINDOW

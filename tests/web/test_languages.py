@@ -30,6 +30,7 @@ from edge.web.languages import LANGUAGES
 from edge.web.notices import notices
 from edge.web.remedies import REMEDIES, last_errors
 from edge.web.trail_view import line_of
+from tests.conftest import ROOT
 from tests.web import catalogues, samples
 from tests.web.conftest import Box
 
@@ -157,6 +158,15 @@ def test_templates_say_nothing_outside_of_the_catalogues(template: Path) -> None
     for found in parser.found:
         left = [word for word in re.findall(r"[^\W\d_]+", found) if word not in UNITS_AND_NAMES]
         assert left == [], f"{template.name}: {found.strip()!r} is not in the catalogues"
+
+
+def test_notices_have_no_words_of_their_own() -> None:
+    tree = ast.parse((ROOT / "edge" / "web" / "notices.py").read_text(encoding="utf-8"))
+    made = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Notice"]
+    assert made
+    for notice in made:
+        own = [each for each in notice.args if isinstance(each, ast.Constant | ast.JoinedStr)]
+        assert own == [], f"line {notice.lineno} is not in the catalogues"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from edge.config import Destination
+from edge.config_reporting import Destination
 from edge.identity import Identity
 from edge.records import StoredResult
 from edge.store.audit.message import AuditMessage, AuditObject, AuditSource, Code, Outcome, Participant, utc
