@@ -9,24 +9,20 @@ beside a backlog the end of the image in work, and of its pictures, is in them.
 from __future__ import annotations
 
 import random
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from benchmarks.box import running_service
 from benchmarks.report import heading, percentile, ratio, spread
 from edge import config_file
 from edge.config import Config
-from edge.device.health import State, read_health
 from edge.records import Arrival, StoredResult
 from edge.store import Store
 from edge.synthetic.appearance import Kind, radiograph
@@ -52,11 +48,11 @@ def main() -> None:
             file = _write_config(folder, Path(name) / "cache")
             settings = config_file.load(file)
             store = Store(settings.state_dir)
-            with _running(file, settings, "intake"):
-                with _running(file, settings, "inference"):
+            with running_service(file, settings, "intake"):
+                with running_service(file, settings, "inference"):
                     alone += _fresh(store, settings, images, seed=10_000)
                 _send_all(store, images)
-                with _running(file, settings, "inference"):
+                with running_service(file, settings, "inference"):
                     beside += _fresh(store, settings, images, seed=20_000)
                     left = store.queue().depth
             store.close()
@@ -98,24 +94,6 @@ def _answer(store: Store, seen: int) -> StoredResult:
             if result.result.source == "dicom":
                 return result
         time.sleep(0.002)
-
-
-@contextmanager
-def _running(file: Path, settings: Config, service: str) -> Iterator[None]:
-    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file), service]
-    began = time.time()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while True:
-                said = read_health(settings.state_dir, time.time()).get(service)
-                if said and said.state in (State.UP, State.DEGRADED) and said.updated_at >= began:
-                    break
-                if process.poll() is not None:
-                    raise SystemExit(f"{service} did not start")
-                time.sleep(0.02)
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
 
 
 def _write_config(folder: Path, cache: Path) -> Path:

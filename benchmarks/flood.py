@@ -32,6 +32,7 @@ from typing import NamedTuple
 
 import yaml
 
+from benchmarks.box import free_port
 from benchmarks.page import session
 from benchmarks.report import heading, percentile, ratio, spread
 from edge import config_file
@@ -82,7 +83,7 @@ def main() -> None:
         with _running(file, settings) as web, session(settings.state_dir) as token:
             floods = {
                 _QUIET: None,
-                _PEER: (_free_port(), ""),
+                _PEER: (free_port(), ""),
                 _OPEN: (settings.web.port, ""),
                 _SIGNED_IN: (settings.web.port, token),
             }
@@ -248,17 +249,12 @@ def _memory(pid: int) -> dict[str, float]:
 def _write_config(folder: Path) -> Path:
     document = {
         "state_dir": str(folder / "state"),
-        "intake": {"dicom": {"port": _free_port()}},
-        "web": {"port": _free_port()},
+        "intake": {"dicom": {"port": free_port()}},
+        "web": {"port": free_port()},
     }
     file = folder / "scanside.yaml"
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     return file
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import yaml
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
+from benchmarks.box import free_port
 from benchmarks.report import heading, ratio, spread
 from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file
@@ -88,7 +89,7 @@ def _send(images: list[Path], port: int) -> float:
 
 @contextmanager
 def _scanside(folder: Path) -> Iterator[_Receiver]:
-    port = _free_port()
+    port = free_port()
     file = folder / "scanside.yaml"
     document = {"state_dir": str(folder / "state"), "intake": {"dicom": {"port": port}}}
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
@@ -98,7 +99,7 @@ def _scanside(folder: Path) -> Iterator[_Receiver]:
 
 @contextmanager
 def _storescp(folder: Path, *options: str) -> Iterator[_Receiver]:
-    port = _free_port()
+    port = free_port()
     inside = folder / f"storescp{''.join(options)}"
     inside.mkdir()
     with _running([_program("storescp"), "-od", str(inside), *options, str(port)], port) as pid:
@@ -107,7 +108,7 @@ def _storescp(folder: Path, *options: str) -> Iterator[_Receiver]:
 
 @contextmanager
 def _orthanc(folder: Path) -> Iterator[_Receiver]:
-    port = _free_port()
+    port = free_port()
     file = folder / "orthanc.json"
     settings = {
         "StorageDirectory": str(folder / "orthanc"),
@@ -149,11 +150,6 @@ def _program(name: str) -> str:
     if path is None:
         raise SystemExit(f"{name} is missing: run tests/install_system_packages")
     return path
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

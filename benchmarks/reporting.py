@@ -8,14 +8,12 @@ result, box without a PACS, with one that is away and with one that takes 2 s fo
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from statistics import median
 from threading import Event
@@ -23,11 +21,11 @@ from typing import Any
 
 import yaml
 
+from benchmarks.box import running_service
 from benchmarks.report import heading, percentile, ratio, spread
 from edge import config_file
 from edge.config import Config
 from edge.config_reporting import Destination, Reporting
-from edge.device.health import State, read_health
 from edge.reporting.courier import Courier
 from edge.reporting.maker import Maker
 from edge.reporting.objects import ORDER, make
@@ -124,7 +122,7 @@ def _time_to_pacs(folder: Path) -> None:
     times: list[float] = []
     with pacs() as peer:
         file, settings = _write_config(place, [{"name": "pacs", "port": peer.port}])
-        with closing(Store(settings.state_dir)) as store, _running(file, settings, "reporting"):
+        with closing(Store(settings.state_dir)) as store, running_service(file, settings, "reporting"):
             for number in range(20):
                 wanted = len(peer.received) + 3
                 begun = time.perf_counter()
@@ -155,7 +153,7 @@ def _flags(folder: Path) -> None:
                 file, settings = _write_config(place, destinations, cache)
                 services = ["intake", "inference", *(["reporting"] if destinations else [])]
                 for service in services:
-                    opened.enter_context(_running(file, settings, service))
+                    opened.enter_context(running_service(file, settings, service))
                 store = opened.enter_context(closing(Store(settings.state_dir)))
                 found[name] += _latencies(store, settings, pictures, number)
     for name, latencies in found.items():
@@ -179,24 +177,6 @@ def _latencies(store: Store, settings: Config, pictures: Sequence[Any], round_nu
         latencies.append(changed[0].waited * 1000)
         time.sleep(0.5)
     return latencies
-
-
-@contextmanager
-def _running(file: Path, settings: Config, service: str) -> Iterator[None]:
-    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file), service]
-    began = time.time()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            while True:
-                said = read_health(settings.state_dir, time.time()).get(service)
-                if said and said.state in (State.UP, State.DEGRADED) and said.updated_at >= began:
-                    break
-                if process.poll() is not None:
-                    raise SystemExit(f"{service} did not start")
-                time.sleep(0.02)
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
 
 
 def _write_config(folder: Path, destinations: list[dict[str, Any]], cache: Path | None = None) -> tuple[Path, Config]:

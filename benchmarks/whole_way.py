@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.box import free_port
 from benchmarks.report import heading, percentile, ratio, spread
 from edge import config_file
 from edge.config import Config
@@ -42,7 +43,7 @@ _PEER_READS = ("uncompressed", "JPEG 2000 lossless")
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as name, embedded_broker(broker_port := _free_port()):
+    with tempfile.TemporaryDirectory() as name, embedded_broker(broker_port := free_port()):
         folder = Path(name)
         file = _write_config(folder, broker_port)
         settings = config_file.load(file)
@@ -114,7 +115,7 @@ def _running(file: Path, settings: Config) -> Iterator[tuple[subprocess.Popen[by
 
 @contextmanager
 def _usual_stack() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    port = _free_port()
+    port = free_port()
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.usual_stack", str(port)])
     try:
         while socket.socket().connect_ex(("127.0.0.1", port)):
@@ -144,18 +145,13 @@ def _tree(pid: int) -> Iterator[int]:
 def _write_config(folder: Path, broker_port: int) -> Path:
     document = {
         "state_dir": str(folder / "state"),
-        "intake": {"dicom": {"port": _free_port()}},
-        "web": {"port": _free_port()},
+        "intake": {"dicom": {"port": free_port()}},
+        "web": {"port": free_port()},
         "mqtt": {"host": "127.0.0.1", "port": broker_port, "tls": False},
     }
     file = folder / "scanside.yaml"
     file.write_text(yaml.safe_dump(document), encoding="utf-8")
     return file
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":
