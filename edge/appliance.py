@@ -120,17 +120,11 @@ def run(config: Config, command: Sequence[str]) -> int:
     if setpriv is None:
         raise ApplianceError("setpriv: not found, and services must end with their supervisor: install util-linux")
     hold_lock(config.state_dir, "appliance")
-    obeys = config.mqtt and config.mqtt.command_keys
-    optional = (
-        ("sync", config.mqtt),
-        ("steward", obeys),
-        ("audit", config.audit.syslog),
-        ("reporting", config.reporting.destinations),
-    )
-    names = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
-    emit(events.STARTING, version=metadata.version("scanside"), services=", ".join(names), state_dir=config.state_dir)
+    names = ", ".join(config.services)
+    emit(events.STARTING, version=metadata.version("scanside"), services=names, state_dir=config.state_dir)
     services = [
-        Service(name, partial(_start_process, [setpriv, "--pdeathsig", "KILL", *command, name])) for name in names
+        Service(name, partial(_start_process, [setpriv, "--pdeathsig", "KILL", *command, name]))
+        for name in config.services
     ]
     health = HealthFile(config.state_dir, "appliance")
     received = _supervise(config, services, signals, health)

@@ -284,6 +284,17 @@ class Config(Section, frozen=True, kw_only=True):
     mqtt: Mqtt | None = None
 
     @property
+    def services(self) -> tuple[str, ...]:
+        """The services that this box runs, in the order of their start."""
+        optional = {
+            "sync": self.mqtt is not None,
+            "steward": self.mqtt is not None and self.mqtt.command_keys is not None,
+            "audit": self.audit.syslog is not None,
+            "reporting": bool(self.reporting.destinations),
+        }
+        return ("intake", "inference", "web", *(name for name, wanted in optional.items() if wanted))
+
+    @property
     def models_folder(self) -> Path:
         """Where the model bundles lie."""
         return self.inference.models or _installed("models")

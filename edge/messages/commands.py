@@ -36,7 +36,7 @@ AHEAD = 3600.0
 _SIGNED_AS = b"scanside.order/1\0"
 """Stands before the text under the signature, so that it cannot be taken for anything else under the same key."""
 
-ServiceName = Literal["intake", "inference", "web", "sync", "audit"]
+ServiceName = Literal["intake", "inference", "web", "sync", "audit", "reporting"]
 Version = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
 Words = Annotated[str, msgspec.Meta(max_length=200)]
 Number = Annotated[int, msgspec.Meta(ge=-(1 << 53) + 1, le=(1 << 53) - 1)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import get_args
 
 import msgspec
 
@@ -210,7 +211,8 @@ def _keys(config: Config) -> list[bytes]:
 
 
 def _services(config: Config) -> tuple[str, ...]:
-    return ("audit",) * bool(config.audit.syslog) + ("inference", "intake", "sync", "web")
+    """Those that can be ordered to start anew: all but the steward, who does it."""
+    return tuple(sorted(name for name in config.services if name in get_args(commands.ServiceName)))
 
 
 def _document(ordered: Ordered) -> Command:

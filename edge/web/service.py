@@ -106,8 +106,6 @@ def serve(config: Config) -> int:
 
 def build(config: Config, port: int, certificate: Certificate | None, clock: Callable[[], float] = time.time) -> Parts:
     """The app over the box's real parts, its watcher running."""
-    optional = (("sync", config.mqtt), ("audit", config.audit.syslog), ("reporting", config.reporting.destinations))
-    services = ("intake", "inference", "web", *(name for name, wanted in optional if wanted))
     store = Store(config.state_dir, clock, storage=config.storage)
     trail = open_trail(config, "web", clock)
     file, streams, rates = AccountsFile(config.state_dir), Streams(), Rates()
@@ -119,7 +117,7 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
         trail.check()
         if certificate:
             certificate.look()
-        return read_condition(store, config.state_dir, services, clock())
+        return read_condition(store, config.state_dir, config.services, clock())
 
     bell, health = Doorbell(config.state_dir, "web"), HealthFile(config.state_dir, "web", clock)
     health.report(State.UP, port=port, streams=0)

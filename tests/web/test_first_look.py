@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from threading import Event, Thread
 
 import pytest
@@ -31,21 +30,27 @@ def morning(clinic: Clinic) -> Iterator[Clinic]:
     samples.commit(clinic.store, samples.flagged())
     samples.commit(clinic.store, samples.clear())
     samples.commit(clinic.store, samples.not_analysed(Reason.UNDER_AGE))
+    intake, inference = (HealthFile(clinic.service.state_dir, name) for name in ("intake", "inference"))
+    inference.list_models(samples.IN_SERVICE)
+    say(intake, inference)
     over = Event()
-    services = Thread(target=keep_up, args=(clinic.service.state_dir, over))
+    services = Thread(target=keep_saying, args=(intake, inference, over))
     services.start()
     yield clinic
     over.set()
     services.join()
 
 
-def keep_up(state_dir: Path, over: Event) -> None:
-    """The other services say every second how they are, as they do."""
-    intake, inference = HealthFile(state_dir, "intake"), HealthFile(state_dir, "inference")
-    inference.list_models(samples.IN_SERVICE)
+def say(intake: HealthFile, inference: HealthFile) -> None:
+    """The other services say how they are."""
+    intake.report(State.UP, hours_until_full=30.0, synchronised=True)
+    inference.report(State.UP)
+
+
+def keep_saying(intake: HealthFile, inference: HealthFile, over: Event) -> None:
+    """Every second, as they do."""
     while not over.wait(1.0):
-        intake.report(State.UP, hours_until_full=30.0, synchronised=True)
-        inference.report(State.UP)
+        say(intake, inference)
 
 
 def read(page: Page) -> str:
