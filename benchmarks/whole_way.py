@@ -1,7 +1,8 @@
 """Claims: last C-STORE byte to committed result under 250 ms (p95); ready within 5 s; under 450 MB in all.
 
-`python -m benchmarks.whole_way`. The same images go to the usual stack (benchmarks/usual_stack.py) in the same run,
-alternating. The time is taken from the start of DCMTK's storescu, so its process, association and transfer are in it.
+`python -m benchmarks.whole_way`. The same images go to the usual stack (benchmarks/usual_stack.py), once with
+DenseNet-121 and once with our own network, in the same run, by turns. The time is taken from the start of DCMTK's
+storescu, so its process, association and transfer are in it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import yaml
 
 from benchmarks.box import free_port
 from benchmarks.report import heading, percentile, ratio, spread
+from benchmarks.usual_stack import NETWORKS
 from edge import config_file
 from edge.config import Config
 from edge.demo.broker import embedded_broker
@@ -49,17 +51,24 @@ def main() -> None:
         settings = config_file.load(file)
         with _running(file, settings):
             pass  # fills the model caches and chooses the engine
-        with _running(file, settings) as (appliance, ready_seconds), _usual_stack() as (peer, peer_port):
+        with ExitStack() as stack:
+            appliance, ready_seconds = stack.enter_context(_running(file, settings))
+            peers = {network: stack.enter_context(_usual_stack(network)) for network in NETWORKS}
             heading(f"The whole way, 2048 x 2500 x 16 bit DX, {IMAGES} images each, one storescu each")
             print(f"ready after {ready_seconds:.2f} s (model caches warm)")
             for title, (syntax, proposal) in _SYNTAXES.items():
-                _compare(title, syntax, proposal, settings, peer_port)
-            print(f"memory (PSS), all processes: {_pss(appliance.pid):.0f} MB; usual stack {_pss(peer.pid):.0f} MB")
+                ports = {network: port for network, (_, port) in peers.items()} if title in _PEER_READS else {}
+                _compare(title, syntax, proposal, settings, ports)
+            print(f"memory (PSS), all processes: {_pss(appliance.pid):.0f} MB")
+            for network, (peer, _) in peers.items():
+                print(f"memory (PSS), usual stack with {network}: {_pss(peer.pid):.0f} MB")
 
 
-def _compare(title: str, syntax: str, proposal: str, settings: Config, peer_port: int) -> None:
+def _compare(title: str, syntax: str, proposal: str, settings: Config, peers: dict[str, int]) -> None:
     store = Store(settings.state_dir)
-    ours, peer, server_side = [], [], []
+    ours: list[float] = []
+    server_side: list[float] = []
+    theirs: dict[str, list[float]] = {network: [] for network in peers}
     for number in range(IMAGES):
         pixels = radiograph(Kind.OPACITY, number, 2048, 2500)
         data = dx_file(pixels, seed=1000 * len(title) + number, transfer_syntax=syntax)
@@ -72,16 +81,16 @@ def _compare(title: str, syntax: str, proposal: str, settings: Config, peer_port
             time.sleep(0.001)
         ours.append((time.perf_counter() - start) * 1000)
         server_side.append((new[0].committed_at - new[0].received_at) * 1000)
-        if title in _PEER_READS:
+        for network, port in peers.items():
             start = time.perf_counter()
-            _send(path, peer_port, "USUAL", proposal)
-            peer.append((time.perf_counter() - start) * 1000)
+            _send(path, port, "USUAL", proposal)
+            theirs[network].append((time.perf_counter() - start) * 1000)
     print(f"{title}: Scanside, sent to committed result {spread(ours)}, p95 {percentile(ours, 95):.0f} ms")
     print(
         f"{title}: of it, received to committed       {spread(server_side)}, p95 {percentile(server_side, 95):.0f} ms"
     )
-    if peer:
-        print(f"{title}: usual stack, sent to score         {spread(peer)}; Scanside is {ratio(peer, ours)}")
+    for network, times in theirs.items():
+        print(f"{title}: usual stack with {network}, sent to score {spread(times)}; Scanside is {ratio(times, ours)}")
     store.close()
 
 
@@ -114,9 +123,9 @@ def _running(file: Path, settings: Config) -> Iterator[tuple[subprocess.Popen[by
 
 
 @contextmanager
-def _usual_stack() -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def _usual_stack(network: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     port = free_port()
-    process = subprocess.Popen([sys.executable, "-m", "benchmarks.usual_stack", str(port)])
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.usual_stack", str(port), network])
     try:
         while socket.socket().connect_ex(("127.0.0.1", port)):
             time.sleep(0.05)
