@@ -64,16 +64,7 @@ def serve(config: Config) -> int:
                 _retire(trail, config)
             troubles = (keeper.trouble, reception.trouble, folder.trouble if folder else "", trail.trouble)
             trouble = next(filter(None, troubles), "") or repaired_lately(config.state_dir)
-            health.report(
-                State.DEGRADED if trouble else State.UP,
-                trouble,
-                dicom_port=listener.port,
-                dicom_tls_port=listener.tls_port,
-                associations=listener.associations,
-                accepted=reception.accepted,
-                refused=reception.refused,
-                **keeper.figures,
-            )
+            _report(health, trouble, listener, reception, keeper)
             if reception.accepted != buffers_of and not listener.associations:
                 buffers_of = reception.accepted
                 _give_buffers_back()
@@ -88,6 +79,19 @@ def serve(config: Config) -> int:
     health.report(State.DOWN, last_words)
     store.close()
     return status
+
+
+def _report(health: HealthFile, trouble: str, listener: DicomListener, reception: Reception, keeper: Keeper) -> None:
+    health.report(
+        State.DEGRADED if trouble else State.UP,
+        trouble,
+        dicom_port=listener.port,
+        dicom_tls_port=listener.tls_port,
+        associations=listener.associations,
+        accepted=reception.accepted,
+        refused=reception.refused,
+        **keeper.figures,
+    )
 
 
 def _listening(dicom: Dicom, reception: Reception, health: HealthFile) -> DicomListener | None:
