@@ -16,10 +16,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from typing import NamedTuple
 
-from edge import events, reasons
+from edge import __version__, events, reasons
 from edge.config import Config
 from edge.device.backoff import backoff
 from edge.device.health import Figure, Health, HealthFile, State, read_health
@@ -121,7 +120,7 @@ def run(config: Config, command: Sequence[str]) -> int:
         raise ApplianceError("setpriv: not found, and services must end with their supervisor: install util-linux")
     hold_lock(config.state_dir, "appliance")
     names = ", ".join(config.services)
-    emit(events.STARTING, version=metadata.version("scanside"), services=names, state_dir=config.state_dir)
+    emit(events.STARTING, version=__version__, services=names, state_dir=config.state_dir)
     services = [
         Service(name, partial(_start_process, [setpriv, "--pdeathsig", "KILL", *command, name]))
         for name in config.services

@@ -12,11 +12,11 @@ import resource
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge import config, config_file, events
+from edge import __version__, config, config_file, events
 from edge.command_line import DEVICE_FILE, config_of, require
 from edge.device.troubles import TroubleLog
 from edge.errors import ScansideError, UsageError
@@ -195,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="scanside",
         description="An inference appliance for medical imaging. Research use; not a diagnosis.",
     )
-    parser.add_argument("--version", action="version", version=f"scanside {metadata.version('scanside')}")
+    parser.add_argument("--version", action="version", version=f"scanside {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_work(commands, common)
     add_keeping(commands, common)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from edge import __version__
 from edge.config import Config
 from edge.device.checks import Check
 from edge.device.health import Health, read_health
@@ -84,7 +85,7 @@ def _about(config: Config) -> dict[str, Any]:
     """The machine and the software; not its name, which is the clinic's."""
     existing = next(path for path in (config.state_dir, *config.state_dir.absolute().parents) if path.exists())
     return {
-        "scanside": metadata.version("scanside"),
+        "scanside": __version__,
         "python": platform.python_version(),
         "kernel": platform.release(),
         "machine": platform.machine(),

@@ -12,12 +12,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from edge import __version__
 from edge.errors import ScansideError, UsageError
 from edge.inference.bundle import open_bundle
 from export.deployed import command as evaluation_command
@@ -159,7 +159,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scanside-export", description="Trains, quantizes, proves and seals the models that Scanside devices run."
     )
-    parser.add_argument("--version", action="version", version=f"scanside {metadata.version('scanside')}")
+    parser.add_argument("--version", action="version", version=f"scanside {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = commands.add_parser("train", parents=[common, model], help="fit the weights; goes on after a kill")

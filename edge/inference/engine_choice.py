@@ -11,7 +11,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,10 +106,9 @@ def _key(sealed: SealedBundle, threads: int) -> str:
 
 
 def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "absent"
+    """As its folder's name says (PyPA, Recording installed projects): `importlib.metadata` would stay in memory."""
+    folders = (found for place in sys.path for found in Path(place).glob(f"{distribution}-*.dist-info"))
+    return next((folder.stem.partition("-")[2] for folder in folders), "absent")
 
 
 def _cpu() -> str:

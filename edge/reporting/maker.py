@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 
-from edge import events
+from edge import __version__, events
 from edge.config import Config
 from edge.events import emit
 from edge.model_facts import ModelFacts, ModelShelf
@@ -39,7 +38,7 @@ class Maker:
         self._kinds = {destination.name: kinds_of(destination) for destination in self._destinations}
         self._orders = Orders(config.reporting.worklist) if config.reporting.worklist else None
         self._shelf = ModelShelf(config.models_folder)
-        self._software = metadata.version("scanside")
+        self._software = __version__
 
     def turn(self) -> bool:
         """Make the objects of one result that is owed and ready; whether there was one.

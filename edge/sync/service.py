@@ -14,9 +14,8 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import metadata
 
-from edge import events, reasons
+from edge import __version__, events, reasons
 from edge.config import Config, Mqtt
 from edge.config_section import ConfigError
 from edge.device.certificates import ExpiryWatch
@@ -69,7 +68,7 @@ class Sync:
         self._link = Link(mqtt, client_id, lambda: ring(config.state_dir, "sync"), subscription=heard)
         self._commands = Commands(Orders(config.state_dir), self._link, config, Machine(), time.time) if heard else None
         self._sender = Sender(Outbox(config.state_dir), self._link, config, mqtt)
-        software = metadata.version("scanside")
+        software = __version__
         self._announcer = Announcer(config, self._link, software, mqtt.health_interval_seconds)
         self._attempt = Attempt(Protocol.MQTT_5, 0.0, 0)
         self._attempt_at: float | None = 0.0
