@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 
 FLOORS = [
     {
+        "__version__",
         "records",
         "events",
         "reasons",
