@@ -37,7 +37,8 @@ def old_chromium(program: Callable[[str], str], tmp_path_factory: pytest.TempPat
     npm, node, folder = program("npm"), program("node"), tmp_path_factory.mktemp("old")
     fetched = subprocess.run([npm, "pack", PACKAGE], cwd=folder, capture_output=True, text=True, check=False)
     if fetched.returncode:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"npm cannot fetch {PACKAGE}: {fetched.stderr}")
+        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        give_up(f"npm cannot fetch {PACKAGE}: {fetched.stderr}")
     package = next(folder.glob("*.tgz"))
     with package.open("rb") as file:
         assert base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode() == SHA512
