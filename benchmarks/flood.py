@@ -23,8 +23,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import count
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -48,6 +49,9 @@ IMAGES = 20
 
 CONNECTIONS = 64
 AT_ONCE = 16
+Client = Callable[[Event, Event, Callable[[Counter[str]], None]], None]
+"""Floods until told to stop: says when it is under way, and then how many it `sent` and how they were answered."""
+
 _VISITOR = "127.0.0.2"
 _QUIET, _PEER, _OPEN, _SIGNED_IN = "no flood", "flood at a closed port", "flood of the page", "flood with a session"
 _ROWS, _COLUMNS = 1024, 832
@@ -76,27 +80,34 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=6)
     rounds = parser.parse_args().rounds
-    turns = {name: Turn([], [], [], Counter(), []) for name in (_QUIET, _PEER, _OPEN, _SIGNED_IN)}
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        file = _write_config(Path(name))
+        file = write_config(Path(name))
         settings = config_file.load(file)
-        with _running(file, settings) as web, session(settings.state_dir) as token:
+        with running(file, settings) as web, session(settings.state_dir) as token:
             floods = {
                 _QUIET: None,
-                _PEER: (free_port(), ""),
-                _OPEN: (settings.web.port, ""),
-                _SIGNED_IN: (settings.web.port, token),
+                _PEER: partial(_flood, free_port(), ""),
+                _OPEN: partial(_flood, settings.web.port, ""),
+                _SIGNED_IN: partial(_flood, settings.web.port, token),
             }
-            before, seeds = _memory(web), count()
-            for number in range(rounds + 1):
-                for way, flood in floods.items():
-                    turn = _turn(settings, flood, seeds)
-                    if number:  # the first round warms up
-                        turns[way].add(turn)
+            before = _memory(web)
+            turns = alternate(settings, floods, rounds)
             after = _memory(web)
     _print(turns, rounds)
     print(f"memory of the page's worker (resident): {before['VmRSS']:.0f} MB before, {after['VmRSS']:.0f} MB after,")
     print(f"at most {after['VmHWM']:.0f} MB")
+
+
+def alternate(settings: Config, floods: Mapping[str, Client | None], rounds: int) -> dict[str, Turn]:
+    """Turns beside each of the floods (None is a quiet turn), one way after the other; the first round warms up."""
+    turns = {way: Turn([], [], [], Counter(), []) for way in floods}
+    seeds = count()
+    for number in range(rounds + 1):
+        for way, flood in floods.items():
+            turn = _turn(settings, flood, seeds)
+            if number:
+                turns[way].add(turn)
+    return turns
 
 
 def _print(turns: dict[str, Turn], rounds: int) -> None:
@@ -117,8 +128,8 @@ def _print(turns: dict[str, Turn], rounds: int) -> None:
             print(f"{way}: in the pipeline, the peer is {ratio(turn.pipeline, peer.pipeline)}")
 
 
-def _turn(settings: Config, flood: tuple[int, str] | None, seeds: Iterator[int]) -> Turn:
-    """One turn of images beside a flood of a port, with the cookie of a session or an empty one."""
+def _turn(settings: Config, flood: Client | None, seeds: Iterator[int]) -> Turn:
+    """One turn of images beside a client in a process of its own."""
     turn = Turn([], [], [], Counter(), [])
     path = settings.state_dir.parent / "image.dcm"
     with closing(Store(settings.state_dir)) as store, _flooding(flood, turn):
@@ -145,13 +156,13 @@ def _visit(port: int) -> float:
 
 
 @contextmanager
-def _flooding(flood: tuple[int, str] | None, turn: Turn) -> Iterator[None]:
+def _flooding(flood: Client | None, turn: Turn) -> Iterator[None]:
     if flood is None:
         yield
         return
     context = multiprocessing.get_context("spawn")
     begun, stop, told = context.Event(), context.Event(), context.Queue()
-    client = context.Process(target=_flood, args=(*flood, begun, stop, told.put))
+    client = context.Process(target=flood, args=(begun, stop, told.put))
     client.start()
     begun.wait()
     start = time.perf_counter()
@@ -222,8 +233,8 @@ def _send(path: Path, settings: Config) -> None:
 
 
 @contextmanager
-def _running(file: Path, settings: Config) -> Iterator[int]:
-    """The appliance; the process id of the page's worker."""
+def running(file: Path, settings: Config) -> Iterator[int]:
+    """The appliance, up; the process id of the page's worker."""
     command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
@@ -246,7 +257,8 @@ def _memory(pid: int) -> dict[str, float]:
     return {name: int(kilo) / 1024 for name, kilo in re.findall(r"^(Vm\w+):\s+(\d+) kB", status, re.MULTILINE)}
 
 
-def _write_config(folder: Path) -> Path:
+def write_config(folder: Path) -> Path:
+    """Of an appliance in this folder, on free ports of loopback."""
     document = {
         "state_dir": str(folder / "state"),
         "intake": {"dicom": {"port": free_port()}},

@@ -48,6 +48,9 @@ _DECADE = 10
 EVERY_MODEL = ""
 """The subject of what is counted over all images, whichever model was asked."""
 
+SCORES_OF = "scores of "
+"""Before the meaning of a finding: the name of the statistic of its scores."""
+
 _VIEWS = frozenset(("AP", "PA", "LL", "RL", "RLD", "LLD", "RLO", "LLO"))
 """View Position (0018,5101), PS3.3 C.8.1.1: a tag may hold anything, and what is kept here is not sealed."""
 
@@ -221,7 +224,7 @@ def of_answer(stored: StoredResult) -> dict[str, str]:
     found = {"answers": str(result.status), "quality": checks[0] if checks else "nothing found"}
     for finding in result.findings:
         tenth = min(_TENTHS - 1, max(0, int(finding.probability * _TENTHS)))
-        found[f"scores of {finding.meaning}"] = f"from 0.{tenth}"
+        found[f"{SCORES_OF}{finding.meaning}"] = f"from 0.{tenth}"
     return found
 
 

@@ -90,6 +90,7 @@ def create_app(dependencies: Dependencies) -> Flask:
         "id_end",
         "removed",
         "clock_state",
+        "statistic",
         "plain",
         "meaning",
         "answered",
@@ -100,6 +101,7 @@ def create_app(dependencies: Dependencies) -> Flask:
         app.add_template_filter(getattr(words, name), name)
     app.add_template_filter(_patient, "patient")
     app.add_template_filter(when_full, "when_full")
+    app.add_template_filter(languages.listed, "listed")
     app.add_template_filter(languages.number, "number")
     app.add_template_filter(languages.percent, "percent")
     app.add_template_filter(languages.date_and_time, "date_and_time")

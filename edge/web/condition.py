@@ -12,7 +12,7 @@ from edge.device.health import Health, ModelInService, State, read_health
 from edge.device.vitals import Vitals, read_vitals
 from edge.records import Record
 from edge.store import Store
-from edge.web.languages import gettext, mark
+from edge.web.languages import gettext, listed, mark
 from edge.web.retelling import reason
 
 _Kind = TypeVar("_Kind", float, bool)
@@ -105,7 +105,7 @@ def judge(services: tuple[Health, ...], hours_until_full: float | None = None) -
     said = [_reason(health) for health in down or amiss]
     if full_soon and not down:
         said.append(gettext("the disk will be full in about %(hours)s h", hours=round(hours_until_full or 0.0)))
-    reasons = "; ".join(said)
+    reasons = listed(said, ";")
     if not down:
         return State.DEGRADED, gettext("Ready, but %(reasons)s", reasons=reasons)
     starting = all(health.state is State.STARTING for health in down)

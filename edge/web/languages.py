@@ -7,7 +7,7 @@ command line, the watcher's thread). Figures are written in the digits 0 to 9 ev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
@@ -41,6 +41,8 @@ LANGUAGES: dict[str, str] = {
 
 LOCALES = Path(__file__).parent / "locales"
 _SOURCE = "en"
+_MARKS = {"ar": {",": "،", ";": "؛"}}
+"""What other languages write for a comma and a semicolon (Unicode: U+060C, U+061B)."""
 
 
 def gettext(text: str, **values: object) -> str:
@@ -88,6 +90,14 @@ def percent(share: float) -> str:
     return format_percent(share, locale=_locale())
 
 
+def listed(parts: Iterable[str], comma: str = ",") -> str:
+    """One after the other, with a comma (or a semicolon, where the parts have commas) as the language writes it.
+
+    Without a word before the last: not every part is a noun, and CLDR has such a list for some of the languages only.
+    """
+    return f"{_MARKS.get(_locale().language, {}).get(comma, comma)} ".join(parts)
+
+
 def date_and_time(seconds: float) -> str:
     """A time on the box's clock with its date, to the minute."""
     moment = datetime.fromtimestamp(seconds)
@@ -120,7 +130,12 @@ class _Catalogues(Domain):  # type: ignore[misc]
 
 def _for_every_template() -> dict[str, Any]:
     locale = _locale()
-    return {"language": locale.language, "direction": locale.text_direction, "languages": LANGUAGES}
+    return {
+        "comma": listed(("", "")),
+        "language": locale.language,
+        "direction": locale.text_direction,
+        "languages": LANGUAGES,
+    }
 
 
 assert tuple(LANGUAGES) == get_args(Language), "every language of the configuration has a name"  # noqa: S101

@@ -16,8 +16,9 @@ from werkzeug.wrappers import Response as BaseResponse
 from edge import events as catalogue
 from edge.events import emit
 from edge.web import audit
-from edge.web.condition import glance
+from edge.web.condition import Condition, glance
 from edge.web.dependencies import Dependencies, given
+from edge.web.device_view import device_view
 from edge.web.pages import ROWS, find_result
 from edge.web.problems import Problem
 from edge.web.streams import MAX_BACKLOG, MAX_STREAMS, Stream, message
@@ -54,6 +55,20 @@ def device() -> str:
     return render_template("live_device.html", condition=given().condition(), now=given().clock())
 
 
+@blueprint.get("/live/device-view")
+def device_page() -> BaseResponse:
+    """The device page without its frame, for whoever has it open.
+
+    By ETag: it is drawn anew when something changed that a person would notice, and once a minute for its curves.
+    """
+    dependencies = given()
+    told = Response(mimetype="text/html")
+    told.set_etag(f"{dependencies.clock() // 60:.0f}-{_digest(dependencies.condition())}")
+    if told.get_etag()[0] not in request.if_none_match:
+        told.set_data(render_template("_device_view.html", **device_view()))
+    return told.make_conditional(request)
+
+
 @blueprint.get("/live/changes")
 def changes() -> BaseResponse:
     """For a page whose event stream does not come through: which results changed after `?after=SEQ`.
@@ -63,7 +78,7 @@ def changes() -> BaseResponse:
     dependencies = given()
     seq, after = dependencies.store.last_seq(), _after(request.args.get("after", "")) or 0
     told = Response(mimetype="application/json")
-    tag = f"{seq}-{zlib.crc32(repr(glance(dependencies.condition())).encode()):08x}"
+    tag = f"{seq}-{_digest(dependencies.condition())}"
     told.set_etag(tag)
     if tag not in request.if_none_match:
         audit.saw(listing=True)
@@ -119,6 +134,11 @@ def _missed(after: int, dependencies: Dependencies) -> Iterator[bytes]:
 
 def _beat(dependencies: Dependencies) -> bytes:
     return message("beat", msgspec.json.encode({"now": dependencies.clock()}))
+
+
+def _digest(condition: Condition) -> str:
+    """Another one when something has changed that a person would notice."""
+    return f"{zlib.crc32(repr(glance(condition)).encode()):08x}"
 
 
 def _after(text: str) -> int | None:

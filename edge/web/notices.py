@@ -10,6 +10,7 @@ from edge.device.health import State
 from edge.device.history import Sample
 from edge.web.condition import FULL_SOON_HOURS, Condition, models_of
 from edge.web.languages import gettext, ngettext
+from edge.web.words import statistic
 
 OLD_AFTER = 600.0
 """Seconds that an image may wait before somebody should look why."""
@@ -97,13 +98,12 @@ def _work(condition: Condition) -> Iterator[Notice]:
 
 def _drift(condition: Condition) -> Iterator[Notice]:
     for one in (drifted for health in condition.services for drifted in health.drift):
-        what = f"{one.statistic}{f' of {one.model}' if one.model else ''}"
         day = time.strftime("%Y-%m-%d", time.localtime(one.since))
         said = gettext(
             "How well the software does is not confirmed since %(day)s: %(what)s is not as it was"
             " (index %(index)s over %(images)s images).",
             day=day,
-            what=what,
+            what=statistic(one.statistic, one.model),
             index=f"{one.index:.2f}",
             images=one.images,
         )

@@ -11,7 +11,7 @@ from edge.records import StoredResult
 from edge.web import audit, words
 from edge.web.dependencies import given
 from edge.web.device_view import device_view
-from edge.web.languages import gettext
+from edge.web.languages import gettext, listed
 from edge.web.problems import Problem
 from edge.web.study import study_of
 
@@ -60,7 +60,7 @@ def answer_of(response: str) -> words.Answer:
     try:
         return words.Answer(response)
     except ValueError:
-        known = ", ".join(words.Answer)
+        known = listed(words.Answer)
         detail = gettext("response %(value)s: must be one of %(known)s", value=repr(response[:20]), known=known)
         raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail) from None
 

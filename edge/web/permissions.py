@@ -51,6 +51,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "access.audit_trail": ADMINISTRATION,
     "access.veil": PATIENT_DATA,
     "pages.device": PEOPLE,
+    "live.device_page": PEOPLE,
     "api.health": PEOPLE,
     "api.history": PEOPLE,
     "api.trends": PEOPLE,

@@ -16,7 +16,7 @@ from edge.errors import ScansideError
 from edge.records import Record
 from edge.web.accounts import Role, normal_name
 from edge.web.accounts_file import AccountsFile
-from edge.web.languages import gettext
+from edge.web.languages import gettext, listed
 
 PREFIX = "scanside_"
 """By which a person, or a scanner for secrets, knows a token that lies where it should not."""
@@ -87,10 +87,8 @@ class Tokens:
         """
         wanted = sorted(set(scopes), key=str)
         if not wanted or not set(wanted) <= set(Scope):
-            given = ", ".join(wanted)[:60] or "none"
-            rule = gettext(
-                "scopes %(given)s: must be one or more of %(known)s", given=repr(given), known=", ".join(Scope)
-            )
+            given = listed(wanted)[:60] or "none"
+            rule = gettext("scopes %(given)s: must be one or more of %(known)s", given=repr(given), known=listed(Scope))
             raise TokenError(rule)
         if not 1 <= days <= MOST_DAYS:
             rule = gettext(

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from edge.records import Record
 from edge.store.audit import AuditRecord
-from edge.web.languages import gettext, mark
+from edge.web.languages import gettext, listed, mark
 from edge.web.retelling import retold
 from edge.web.words import id_end, plain
 
@@ -92,7 +92,7 @@ def line_of(record: AuditRecord) -> TrailLine:
         at=record.at,
         who=plain(person.get("UserID", "").partition("@")[0]) if person is not None else "",
         address=plain(person.get("NetworkAccessPointID", "")) if person is not None else "",
-        what=", ".join(_what(kind) for kind in kinds),
+        what=listed(_what(kind) for kind in kinds),
         outcome=gettext(_OUTCOMES.get(event.get("EventOutcomeIndicator", "") if event is not None else "", _UNKNOWN)),
         about=tuple(filter(None, map(_about, root.findall("ParticipantObjectIdentification")))),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from enum import StrEnum
 
+from edge.device.drift import SCORES_OF
 from edge.records import REASON_WORDS, STATUS_WORDS, Finding, Kept, Priority, Result, Status, StoredResult, Subject
 from edge.web import languages
 from edge.web.languages import gettext, mark, ngettext
@@ -105,6 +106,14 @@ _OPERATING_POINTS = {
     "balanced": mark("balanced"),
     "high_specificity": mark("high specificity"),
 }
+_STATISTICS = {
+    "answers": mark("answers"),
+    "quality": mark("quality"),
+    "refusals": mark("refusals"),
+    "familiarity": mark("familiarity"),
+    "view": mark("view"),
+    "age": mark("age"),
+}
 _LUNGS = {"right": mark("right lung"), "left": mark("left lung"), "both": mark("both lungs")}
 _ZONES = {"upper": mark("upper zone"), "middle": mark("middle zone"), "lower": mark("lower zone")}
 _REMOVED = {
@@ -155,7 +164,7 @@ def headline(result: Result) -> str:
         return gettext("Not analysed: %(reason)s", reason=reason) if reason else answer
     flagged = [_suggested(f) for f in result.findings if f.flagged]
     if result.status is Status.FLAGGED and flagged:
-        answer = gettext("Flagged: %(findings)s", findings="; ".join(flagged))
+        answer = gettext("Flagged: %(findings)s", findings=languages.listed(flagged, ";"))
     experimental = result.model and result.model.experimental
     return gettext("%(answer)s (experimental)", answer=answer) if experimental else answer
 
@@ -170,7 +179,7 @@ def advice(result: Result, *, acknowledged: bool = False) -> str:
     A flag that was `acknowledged` calls nobody any more.
     """
     if result.status is Status.FLAGGED:
-        what = ", ".join(meaning(f).lower() for f in result.findings if f.flagged) or gettext("a finding")
+        what = languages.listed(meaning(f).lower() for f in result.findings if f.flagged) or gettext("a finding")
         suggests = gettext("The software suggests: %(findings)s. It can be wrong.", findings=what)
         if acknowledged:
             return suggests
@@ -303,6 +312,15 @@ def image(subject: Subject) -> tuple[str, ...]:
     return tuple(part for part in (plain(subject.modality or ""), what.strip()) if part)
 
 
+def statistic(name: str, model: str = "") -> str:
+    """What the drift watch calls a statistic (`edge/device/drift.py`), of a model or of all images."""
+    finding = name.removeprefix(SCORES_OF)
+    said = gettext(_STATISTICS.get(name, name))
+    if finding != name:
+        said = gettext("scores of %(finding)s", finding=gettext(finding))
+    return gettext("%(statistic)s of %(model)s", statistic=said, model=model) if model else said
+
+
 def clock_state(synchronised: bool | None) -> str:
     """Whether something keeps the box's clock right; None when that is not known."""
     return {
@@ -341,6 +359,7 @@ def script_words() -> dict[str, object]:
         "spans": [(until, unit, gettext(said)) for until, unit, said in SPANS],
         "ago": gettext("%(span)s ago"),
         "live": gettext("live, %(span)s ago"),
+        "live_as_of": gettext("live, as of %(time)s"),
         "polling": gettext("live, looks every 2 s"),
         "not_live": gettext("display not live"),
         "lost": gettext(

@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from playwright.sync_api import expect
 
-from edge.device.health import Health
+from edge import reasons
+from edge.device.health import Health, HealthFile, State
 from edge.records import StoredResult, Subject
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
@@ -152,6 +153,29 @@ def test_a_lost_connection_is_said_and_made_good(clinic: Clinic, tmp_path: Path)
     live(page)
     expect(page.locator("#rows .row").first).to_have_attribute("data-id", missed.id)
     again.stop()
+
+
+def test_the_device_page_keeps_itself_current_and_moves_nothing(clinic: Clinic) -> None:
+    page = clinic.sign_in(Role.SERVICE, "/device")
+    live(page, "live, as of ")
+    state = page.locator("tr", has=page.get_by_role("rowheader", name="intake")).locator("td").first
+    expect(state).to_have_text("down")
+    page.evaluate("window.sameDocument = true")
+    table = page.locator(".graph details").first
+    table.locator("summary").click()
+    expect(table.locator("summary")).to_be_focused()
+    scrolled = page.evaluate("scrollY")
+    assert scrolled > 0
+    HealthFile(clinic.service.state_dir, "intake").report(State.DEGRADED, reasons.DISK_FULL)
+    expect(state).to_have_text("degraded")
+    expect(page.locator(".notices")).to_contain_text("The service intake: the disk is full.")
+    expect(table).to_have_attribute("open", "")
+    expect(table.locator("summary")).to_be_focused()
+    assert page.evaluate("scrollY") == pytest.approx(scrolled, abs=150)  # at most by what has come above it
+    assert page.evaluate("window.sameDocument")
+    clinic.service.stop()
+    expect(page.locator("#lost")).to_contain_text("Display not live")
+    expect(page.locator("#live")).to_have_text("display not live")
 
 
 def test_a_service_that_hangs_is_noticed_too(clinic: Clinic) -> None:

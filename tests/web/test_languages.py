@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import errno
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from babel.messages.catalog import Message
 
 import edge.web
 from edge import reasons
+from edge.device.drift import of_answer, of_image
 from edge.device.health import HealthFile, State
 from edge.device.history import Sample
 from edge.device.troubles import TroubleLog
@@ -33,6 +36,7 @@ from edge.web.trail_view import line_of
 from tests.conftest import ROOT
 from tests.web import catalogues, samples
 from tests.web.conftest import Box
+from tests.web.test_pages import text_of
 
 ROOM = Path(edge.web.__file__).parent
 TEMPLATES = sorted((ROOM / "templates").glob("*.html"))
@@ -365,10 +369,37 @@ def test_reasons_within_and_after_one_another_are_told_too(box: Box) -> None:
         assert not re.search(r"results|cannot|no connection", said)
 
 
-def test_arabic_separates_by_its_own_comma(box: Box) -> None:
-    (said,) = in_language(box, "ar", lambda: [words.headline(samples.flagged())])
-    assert "،" in said
-    assert "," not in said
+@pytest.mark.parametrize("language", OTHERS)
+def test_what_is_watched_for_drift_has_words_in_the_language(box: Box, language: str) -> None:
+    stored = samples.commit(box.store, samples.flagged(), pictures=False)
+    names = sorted(of_image(stored) | of_answer(stored))
+    for name, said in zip(names, in_language(box, language, lambda: [*map(words.statistic, names)]), strict=True):
+        assert said != name
+
+
+@pytest.mark.parametrize("language", OTHERS)
+def test_an_error_of_the_system_within_a_reason_is_told_too(box: Box, language: str) -> None:
+    for number in (errno.EADDRINUSE, errno.ENOSPC, errno.EIO, errno.EACCES, errno.ETIMEDOUT, errno.ECONNREFUSED):
+        text = reasons.CANNOT_LISTEN.format(port=104, error=os.strerror(number))
+        (said,) = in_language(box, language, lambda: [retelling.reason(text)])  # noqa: B023 - called at once
+        assert os.strerror(number) not in said
+        assert "104" in said
+    (said,) = in_language(box, language, lambda: [retelling.reason(reasons.NOT_FORWARDED.format(why="Unheard of"))])
+    assert "Unheard of" in said
+
+
+def test_arabic_separates_by_its_own_marks(box: Box) -> None:
+    two = samples.flagged(findings=(samples.finding(0.94), samples.finding(0.7)))
+    stored = samples.commit(box.store, two)
+    box.services_up()
+    client = box.signed_in(Role.ADMINISTRATOR)
+    client.set_cookie("scanside_language", "ar")
+    said = in_language(box, "ar", lambda: [words.headline(two), words.advice(two)])
+    said += [text_of(client.get(path).text) for path in ("/", f"/results/{stored.id}", "/device", "/access")]
+    assert "؛" in said[0]
+    assert "،" in said[1]
+    for text in said:
+        assert not re.search(r"[,;] ", text)
 
 
 def test_words_say_the_same_four_answers_in_each_language(box: Box) -> None:

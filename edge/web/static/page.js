@@ -1,20 +1,16 @@
 // Keeps an open page live. Everything it shows comes rendered from the box, and so do the few words that it says by
 // itself (data-words); without this script the page reads just as well.
 
+import { ASK_EVERY_MS, LOOK_EVERY_MS, LOST_AFTER_MS, ask, filled, showLink, words } from "./link.js";
 import { watchStudy } from "./study.js";
 import { sounding } from "./sound.js";
 
-const LOST_AFTER_MS = 4000; // the box says at least every 2 s that it is alive
 const RETRY_MS = 3000;
 const MAX_ROWS = 200; // a page may stay open for weeks
-const POLL_MS = 2000;
 const SILENT_MS = 5000; // a stream that says nothing for so long may never come through: the page asks by itself as well
 
 const body = document.body;
 const rows = document.getElementById("rows");
-const lost = document.getElementById("lost");
-const live = document.getElementById("live");
-const words = JSON.parse(body.dataset.words);
 const sound = sounding(words);
 
 let seq = Number(body.dataset.seq);
@@ -29,8 +25,6 @@ let missed = false;
 let work = Promise.resolve();
 
 const boxNow = () => Date.now() / 1000 + boxAhead;
-
-const filled = (text, values) => text.replace(/%\((\w+)\)s/g, (_, name) => values[name]);
 
 function spanOf(seconds) {
   const span = Math.max(0, Math.floor(seconds));
@@ -57,14 +51,7 @@ function tick() {
   if (silence > LOST_AFTER_MS) isLive = false;
   if (!isPolling && performance.now() - lastBeat > SILENT_MS) poll();
   const told = !isPolling ? filled(words.live, { span: spanOf(silence / 1000) }) : words.polling;
-  const chip = isLive ? told : words.not_live;
-  if (live.textContent !== chip) live.textContent = chip;
-  live.className = `chip live ${isLive ? "on" : "off"}`;
-  body.classList.toggle("stale", !isLive);
-  if (lost.hidden !== isLive) {
-    lost.hidden = isLive;
-    lost.textContent = isLive ? "" : words.lost;
-  }
+  showLink(isLive, told);
   for (const time of document.querySelectorAll("time[data-at]")) {
     const span = spanOf(boxNow() - Number(time.dataset.at));
     const said = "ago" in time.dataset ? filled(words.ago, { span }) : span;
@@ -165,24 +152,14 @@ async function reconnect() {
 // While no stream comes through: ask every 2 s what changed. The answer is 304 while nothing did, a sign of life too.
 async function poll() {
   isPolling = true;
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), LOST_AFTER_MS);
-  try {
-    const how = { headers: { "If-None-Match": tag }, cache: "no-store", signal: patience.signal };
-    const response = await fetch(`/live/changes?after=${seq}`, how);
-    if (response.status === 401) location.reload();
-    if (response.status === 200) take(await response.json(), response.headers.get("ETag"));
-    if (response.ok || response.status === 304) alive();
-  } catch {
-    // the box does not answer: after 4 s of it the page says so
-  }
-  clearTimeout(timer);
-  setTimeout(() => { if (isPolling) poll(); }, POLL_MS);
+  if (await ask(`/live/changes?after=${seq}`, tag, take)) alive();
+  setTimeout(() => { if (isPolling) poll(); }, ASK_EVERY_MS);
 }
 
-function take(change, newTag) {
+async function take(response) {
+  const change = await response.json();
   if (change.reset) location.reload();
-  tag = newTag;
+  tag = response.headers.get("ETag");
   seq = change.seq;
   change.ids.forEach((id) => queue(() => showChange(id)));
   queue(async () => replaceParts(await fetchFragment("/live/device")));
@@ -205,4 +182,4 @@ rows.addEventListener("keydown", (event) => {
 sound.waiting(Number(document.querySelector('[data-part="alarms"]').dataset.urgent));
 watchStudy(words);
 connect();
-setInterval(tick, 500);
+setInterval(tick, LOOK_EVERY_MS);
