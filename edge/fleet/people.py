@@ -44,6 +44,7 @@ PERMISSIONS: dict[str, frozenset[Role]] = {
     "people.sign_out": PEOPLE,
     "console.overview": PEOPLE,
     "console.sites": PEOPLE,
+    "console.answers": PEOPLE,
     "console.box": PEOPLE,
     "console.metrics": PEOPLE,
     "console.apart": KEEPERS,
