@@ -17,7 +17,7 @@ from edge.config import Config
 from edge.fleet import upkeep
 from edge.fleet.alarms import RULES
 from edge.fleet.console import create_app
-from edge.fleet.people import BY_ITSELF, KEEPERS, OPEN, PEOPLE, PERMISSIONS, SESSION_COOKIE, Dependencies
+from edge.fleet.people import BY_ITSELF, KEEPERS, PERMISSIONS, Dependencies
 from edge.fleet.reading import Apart, Why, read
 from edge.fleet.writing import Arrival, Writer
 from edge.messages.types import Drift
@@ -26,6 +26,7 @@ from edge.store.audit import open_trail
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from edge.web.lockout import Failures
+from edge.web.permissions import OPEN, PEOPLE
 from edge.web.sessions import Sessions
 from tests.fleet.boxes import (
     NOW,
@@ -78,7 +79,7 @@ class Page:
         visitor = self.visitor()
         (account,) = [one for one in self.accounts.list() if one.role is role]
         token = Sessions(self.file, lambda: self.now, IDLE).open(account)
-        visitor.set_cookie(SESSION_COOKIE, token)
+        visitor.set_cookie(Dependencies.session_cookie, token)
         return visitor
 
     def say(self, *messages: Any, box: str = "box-1", site: str = "clinic") -> None:
@@ -135,7 +136,7 @@ def test_each_role_sees_what_the_table_says(page: Page, role: Role | None) -> No
         expected = 303 if role is None else 200 if role in PERMISSIONS[endpoint] else 403
         assert visitor.get(address).status_code == expected, (role, address)
     assert PERMISSIONS["console.apart"] == KEEPERS < PEOPLE
-    assert PERMISSIONS["people.sign_in"] is OPEN
+    assert PERMISSIONS["sign_in.sign_in"] is OPEN
 
 
 def _form(visitor: FlaskClient, address: str, **fields: str) -> Any:
