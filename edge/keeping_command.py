@@ -57,6 +57,8 @@ def add_keeping(commands: _Commands, common: argparse.ArgumentParser) -> None:
     )
     log = "the log, for verify: the trail must go through what events SC800 in it say (- is standard input)"
     audit.add_argument("--log", type=Path, metavar="FILE", help=log)
+    head = "for verify: what the fleet was told, NUMBER:DIGEST of the box's page there; the trail must go through it"
+    audit.add_argument("--head", action="append", default=[], metavar="HEAD", help=head)
     audit.set_defaults(command=_audit)
 
     key = commands.add_parser(
@@ -139,13 +141,17 @@ def _user(options: argparse.Namespace) -> int:
 
 def _audit(options: argparse.Namespace) -> int:
     from edge.store.audit import actions, audit_file, open_trail  # noqa: PLC0415
-    from edge.store.audit.chain import check_file, report  # noqa: PLC0415
+    from edge.store.audit.chain import check_file, read_head, report  # noqa: PLC0415
 
+    try:
+        heads = [read_head(text) for text in options.head]
+    except ValueError as error:
+        raise UsageError(f"--head {error}: copy it from the fleet's page") from error
     settings = config_of(options)
     file = audit_file(settings.state_dir)
     if options.action == "verify":
         with _lines_of(options.log) as log:
-            verdict = check_file(file, log)
+            verdict = check_file(file, log, heads)
         print(report(verdict))
         return int(verdict.broken_at is not None)
     with closing(open_trail(settings, "cli")) as trail:

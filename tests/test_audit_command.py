@@ -55,6 +55,14 @@ def test_from_the_first_account_to_a_broken_trail(config: Path, tmp_path: Path) 
     assert (verified.returncode, verified.stderr) == (0, "")
     assert verified.stdout.startswith("the audit trail holds: records 1 to 4, digest ")
     assert run(config, "audit", "verify", "--log", "-", given=log.read_text()).returncode == 0
+    number, digest = 4, verified.stdout.rpartition("digest ")[2].strip()
+    assert run(config, "audit", "verify", "--head", f"{number}:sha256:{digest}").returncode == 0
+    shorter = run(config, "audit", "verify", "--head", f"{number + 1}:{digest}")
+    assert (shorter.returncode, "knows records up to 5, the trail ends at 4" in shorter.stdout) == (1, True)
+    other = run(config, "audit", "verify", "--head", f"2:{digest}")
+    assert (other.returncode, "BROKEN at record 2" in other.stdout) == (1, True)
+    wrong = run(config, "audit", "verify", "--head", "2")
+    assert (wrong.returncode, wrong.stderr.count("\n"), "NUMBER:DIGEST" in wrong.stderr) == (2, 1, True)
     refused = run(config, "user", "add", "bob", given=password)
     assert refused.returncode == 1, "nothing is changed that cannot be recorded"
     assert "bob" not in run(config, "user", "list").stdout

@@ -121,6 +121,13 @@ RULES: tuple[Rule, ...] = (
         clear_below=0.5,
     ),
     Rule(
+        name="audit_trail",
+        measure="trail_went_back",
+        words="the audit trail is shorter than it was, or another one",
+        raise_above=0.5,
+        clear_below=0.5,
+    ),
+    Rule(
         name="temperature",
         measure="temperature_celsius",
         words="the box is hot",

@@ -11,7 +11,7 @@ import sqlalchemy as sql
 from flask import Blueprint, Flask, Response, g, render_template, request, url_for
 
 import edge.web
-from edge.fleet import order_pages, people, queries, views
+from edge.fleet import order_pages, people, queries, reports, views
 from edge.fleet.alarms import DAY, RULES
 from edge.fleet.metrics import exposition
 from edge.fleet.people import Dependencies, given
@@ -24,6 +24,9 @@ from edge.web.trail_view import line_of
 
 RELOAD_SECONDS = 15
 TRAIL_ROWS = 100
+ANSWER_DAYS = 28
+"""Of how many days the histograms are."""
+
 COLLECTOR_SILENT = 30.0
 """Seconds without a word of any collector after which the page says that what it shows is old."""
 
@@ -69,7 +72,7 @@ def create_app(dependencies: Dependencies) -> Flask:
 def overview() -> str:
     """All boxes that the filter wants, a page at a time."""
     everything, silent = _rows()
-    wanted = views.Filter(**{name: request.args.get(name, "")[:80] for name in views.Filter._fields})
+    wanted = _filter()
     found = [row for row in everything if wanted.wants(row)]
     pages = max(1, -(-len(found) // views.PAGE))
     page = min(pages, max(1, request.args.get("page", 1, int)))
@@ -87,6 +90,7 @@ def overview() -> str:
         page=page,
         pages=pages,
         order_link=url_for("orders.form", **filters),
+        answers_link=url_for("console.answers", **filters),
         page_links=[url_for("console.overview", **filters, page=number) for number in (page - 1, page + 1)],
         collector_silent=silent,
         reload=url_for("console.overview", **filters, page=page, auto=1),
@@ -108,6 +112,25 @@ def sites() -> str:
     )
 
 
+@blueprint.get("/answers")
+def answers() -> str:
+    """What the boxes that the filter wants have answered, all of them together."""
+    everything, silent = _rows()
+    wanted = _filter()
+    found = [row.facts.id for row in everything if wanted.wants(row)]
+    with given().engine.connect() as connection:
+        some = None if len(found) == len(everything) else found
+        counted = reports.counted(connection, given().clock(), ANSWER_DAYS, some)
+    return render_template(
+        "fleet_answers.html",
+        histograms=views.histograms(counted),
+        days=ANSWER_DAYS,
+        boxes=len(found),
+        filters={name: value for name, value in wanted._asdict().items() if value},
+        collector_silent=silent,
+    )
+
+
 @blueprint.get("/boxes/<site>/<box>")
 def box(site: str, box: str) -> str:
     """One box: how it is, and how it was within a day."""
@@ -122,6 +145,9 @@ def box(site: str, box: str) -> str:
         services = queries.services(connection, number)
         alarms = queries.past_alarms(connection, number)
         days = queries.last_days(connection, number, now)
+        counted = reports.counted(connection, now, ANSWER_DAYS, [number])
+        heads = reports.audit_heads(connection, number)
+        errors = reports.errors(connection, number)
         silent = _collector_silent(connection, now)
 
     def graph(name: str, values: list[float | None]) -> views.Graph:
@@ -135,6 +161,10 @@ def box(site: str, box: str) -> str:
         services=services,
         alarms=alarms,
         days=days[::-1],
+        histograms=views.histograms(counted),
+        histogram_days=ANSWER_DAYS,
+        heads=heads,
+        errors=errors,
         graphs=(
             graph("Images waiting", [point.queue_depth for point in points]),
             graph("Messages waiting", [point.outbox_depth for point in points]),
@@ -182,6 +212,10 @@ def metrics() -> Response:
             interval=given().interval,
         )
     return Response(text, content_type=MEDIA_TYPE)
+
+
+def _filter() -> views.Filter:
+    return views.Filter(**{name: request.args.get(name, "")[:80] for name in views.Filter._fields})
 
 
 def _rows() -> tuple[list[views.Row], float | None]:

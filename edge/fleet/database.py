@@ -49,9 +49,13 @@ boxes = sql.Table(
     sql.Column("clock", sql.Text),
     sql.Column("certificate_days", _Whole),
     sql.Column("dropped", _Whole),
+    sql.Column("trail_back_at", sql.Double),
     sql.UniqueConstraint("site", "box"),
 )
-"""Each box and how it was when last heard. `models` and `drift` are JSON."""
+"""Each box and how it was when last heard. `models` and `drift` are JSON.
+
+`trail_back_at` is when its audit trail last turned out to be shorter than it was, or another one.
+"""
 
 services = sql.Table(
     "services",
@@ -121,6 +125,53 @@ days = sql.Table(
     sqlite_with_rowid=False,
 )
 """Counts of a UTC day, written in the transaction that writes the summaries: no page ever counts those."""
+
+aggregates = sql.Table(
+    "aggregates",
+    metadata,
+    sql.Column("box_id", _Whole, primary_key=True),
+    sql.Column("day", _Whole, primary_key=True),
+    sql.Column("message_id", sql.Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+"""The aggregates that came: what is here is in `bins`."""
+
+bins = sql.Table(
+    "bins",
+    metadata,
+    sql.Column("day", _Whole, primary_key=True),
+    sql.Column("box_id", _Whole, primary_key=True),
+    sql.Column("statistic", sql.Text, primary_key=True),
+    sql.Column("subject", sql.Text, primary_key=True),
+    sql.Column("name", sql.Text, primary_key=True),
+    sql.Column("images", _Whole, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Histograms of a UTC day by category, in fives. `subject` says of which model and finding scores are."""
+
+audit_heads = sql.Table(
+    "audit_heads",
+    metadata,
+    sql.Column("box_id", _Whole, primary_key=True),
+    sql.Column("number", _Whole, primary_key=True),
+    sql.Column("digest", sql.Text, primary_key=True),
+    sql.Column("said_at", _Whole, nullable=False),
+    sql.Column("received_at", sql.Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""How far the boxes' audit trails went, and when they said so by their own clock."""
+
+errors = sql.Table(
+    "errors",
+    metadata,
+    sql.Column("box_id", _Whole, primary_key=True),
+    sql.Column("service", sql.Text, primary_key=True),
+    sql.Column("number", _Whole, primary_key=True),
+    sql.Column("count", _Whole, nullable=False),
+    sql.Column("since", _Whole, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""The errors by number that a box told of last."""
 
 alarms = sql.Table(
     "alarms",
@@ -201,10 +252,16 @@ def _to_2(connection: sql.Connection) -> None:
     metadata.create_all(connection, tables=[rollouts, orders])
 
 
-MIGRATIONS: dict[int, Callable[[sql.Connection], None]] = {2: _to_2}
+def _to_3(connection: sql.Connection) -> None:
+    """Aggregates, audit trails, errors by number."""
+    connection.execute(sql.text("ALTER TABLE boxes ADD COLUMN trail_back_at DOUBLE PRECISION"))
+    metadata.create_all(connection, tables=[aggregates, bins, audit_heads, errors])
+
+
+MIGRATIONS: dict[int, Callable[[sql.Connection], None]] = {2: _to_2, 3: _to_3}
 """What makes a database of the version before into this one; a new database begins with the newest."""
 
-NEWEST = 2
+NEWEST = 3
 
 
 def open_database(url: str) -> sql.Engine:

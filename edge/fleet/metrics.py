@@ -25,6 +25,7 @@ HELP: dict[str, str] = {
     "temperature_celsius": "The box's hottest sensor.",
     "certificate_days_gone": "Days since the box's certificate ended: negative until then.",
     "drifted": "1 while what the box sees or answers is not as it was.",
+    "trail_went_back": "1 for seven days after the audit trail turned out to be shorter than it was, or another one.",
     "messages_missing": "Health messages of the present connection that were lost on the way.",
     "connections_a_day": "Connections that the box opened within a day.",
     "refusal_rate": "Share of the images of seven days that got no answer.",

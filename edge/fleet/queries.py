@@ -25,6 +25,7 @@ _SAME = (
     "clock",
     "certificate_days",
     "dropped",
+    "trail_back_at",
 )
 _FIGURES = ("queue_depth", "queue_oldest", "outbox_depth", "outbox_oldest", "disk_used", "temperature", "latency_p95")
 _WEEK = 7

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from enum import StrEnum
 from typing import NamedTuple
 
 import msgspec
 
+from edge.messages.aggregate import Aggregate
 from edge.messages.topics import UNUSED, Channel, Topic, TopicError, parse
-from edge.messages.types import About, Health, ServiceState, State
+from edge.messages.types import About, AuditHead, Events, Health, ServiceState, State
 from edge.records import Record, Summary
 
 LARGEST = 64 * 1024
 """Bytes of the largest message: the contract's are below 4 KiB."""
 
-Message = State | About | ServiceState | Health | Summary
+Message = State | About | ServiceState | Health | Events | AuditHead | Summary | Aggregate
+
+_KINDS: dict[tuple[str, Channel, str], type[Message]] = {
+    (UNUSED, Channel.STATUS, "state"): State,
+    (UNUSED, Channel.STATUS, "about"): About,
+    (UNUSED, Channel.MEASUREMENT, "health"): Health,
+    (UNUSED, Channel.MEASUREMENT, "events"): Events,
+    (UNUSED, Channel.MEASUREMENT, "audit"): AuditHead,
+    ("inference", Channel.MEASUREMENT, "aggregate"): Aggregate,
+    ("inference", Channel.FINDING, "image"): Summary,
+}
+_BY_ID = (Summary, Aggregate)
 
 _HOUR = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._+-]{0,79}")
@@ -82,18 +95,11 @@ def _read(topic: str, payload: bytes) -> Said | Why:
 
 
 def _kind(address: Topic) -> type[Message] | None:
-    match address:
-        case Topic(service="-", channel=Channel.STATUS, name="state", id="-"):
-            return State
-        case Topic(service="-", channel=Channel.STATUS, name="about", id="-"):
-            return About
-        case Topic(channel=Channel.STATUS, name="health", id="-") if address.service != UNUSED:
-            return ServiceState
-        case Topic(service="-", channel=Channel.MEASUREMENT, name="health", id="-"):
-            return Health
-        case Topic(service="inference", channel=Channel.FINDING, name="image"):
-            return Summary
-    return None
+    if address.service != UNUSED and (address.channel, address.name) == (Channel.STATUS, "health"):
+        kind: type[Message] | None = ServiceState
+    else:
+        kind = _KINDS.get((address.service, address.channel, address.name))
+    return kind if kind in _BY_ID or address.id == UNUSED else None
 
 
 def _why(payload: bytes, kind: type[Record]) -> Why:
@@ -109,16 +115,22 @@ def _why(payload: bytes, kind: type[Record]) -> Why:
 def _belongs(message: Message, address: Topic) -> bool:
     if isinstance(message, ServiceState):
         return message.service == address.service
-    return not isinstance(message, Summary) or message.message_id == address.id
+    return not isinstance(message, _BY_ID) or message.message_id == address.id
 
 
 def _storable(message: Message) -> bool:
-    """What the schemas leave open: the form of words in a summary, and how large a whole number may be."""
+    """What the schemas leave open: the form of words in a summary, which days there are, how large a number may be."""
     if isinstance(message, Health):
         waiting = [queue for queue in (message.queue, message.outbox) if queue]
         numbers = [message.seq, message.uptime_seconds, message.disk.total_bytes, message.disk.free_bytes]
         numbers += [figure for queue in waiting for figure in (queue.depth, queue.oldest_seconds or 0)]
         return max(numbers) <= _MOST
+    if isinstance(message, Events):
+        return all(max(one.number, one.count) <= _MOST for one in message.events)
+    if isinstance(message, AuditHead):
+        return message.number <= _MOST
+    if isinstance(message, Aggregate):
+        return _is_day(message.day)
     if not isinstance(message, Summary):
         return True
     words = [*message.quality]
@@ -126,3 +138,10 @@ def _storable(message: Message) -> bool:
         words += [message.model.id, message.model.version]
     wordy = all(_WORD.fullmatch(word) for word in words)
     return wordy and (message.hour is None or bool(_HOUR.fullmatch(message.hour))) and 0 <= message.latency_ms <= _MOST
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(date.fromisoformat(text))
+    except ValueError:
+        return False

@@ -37,7 +37,7 @@ AGAIN_AFTER = 5.0
 
 _FILES_A_BOX = 3
 _OTHER_FILES = 64
-_OUTAGE_SECONDS = 86400.0
+_DAY = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +116,7 @@ class _Station:
     unsent: deque[Outgoing] = field(default_factory=deque)
     in_flight: dict[int, Outgoing] = field(default_factory=dict)
     settling: Settling[Outgoing] = field(default_factory=Settling)
+    owed: list[Outgoing] = field(default_factory=list)
     made: int = 0
     behind_since: float | None = None
 
@@ -199,10 +200,11 @@ class Fleet:
         box, scenario = station.box, self._scenario
         self._at(box.jitter() * min(10.0, scenario.boxes / 500), lambda: self._open(station))
         self._at(box.jitter() * scenario.health_seconds, lambda: self._health(station))
+        self._day_before(station)
         if scenario.studies_per_hour > 0 and not box.failing:
             self._at(box.until_next_study(scenario.studies_per_hour), lambda: self._study(station))
         if scenario.outages_per_day > 0:
-            mean = _OUTAGE_SECONDS / scenario.outages_per_day
+            mean = _DAY / scenario.outages_per_day
             self._at(box.until_outage(mean), lambda: self._outage(station, mean))
 
     def _at(self, seconds: float, action: Callable[[], None]) -> None:
@@ -233,6 +235,15 @@ class Fleet:
         topic, payload = station.box.health(time.time(), waiting, oldest)
         expiry = max(60, round(3 * self._scenario.health_seconds))
         station.first.append(Outgoing(topic, payload, expiry=expiry))
+
+    def _day_before(self, station: _Station) -> None:
+        """A day is over: its counts are said once the broker has taken them, on however many connections."""
+        self._at(_DAY - time.time() % _DAY + station.box.jitter(), lambda: self._day_before(station))
+        topic, payload = station.box.day_before(time.time())
+        counts = Outgoing(topic, payload, expiry=round(LIFE))
+        station.owed.append(counts)
+        if station.connected:
+            station.first.append(counts)
 
     def _study(self, station: _Station) -> None:
         if self._made_all:
@@ -279,6 +290,9 @@ class Fleet:
         self.tally.most_connected = max(self.tally.most_connected, self.tally.connected)
         station.first.extend(Outgoing(*said, retain=True) for said in station.box.birth(time.time(), protocol))
         self._say_health(station)
+        said = (station.box.audit_head(time.time()), station.box.errors(time.time()))
+        station.first.extend(Outgoing(*one, expiry=round(LIFE)) for one in said)
+        station.first.extend(station.owed)
 
     def _down(self, station: _Station, ending: Ending) -> None:
         self.tally.connected -= station.connected
@@ -302,6 +316,8 @@ class Fleet:
             return
         if message.row is not None:
             station.settling.add(message, time.monotonic())
+        if message in station.owed:
+            station.owed.remove(message)
         self.tally.delivered += 1
         self.tally.summaries_delivered += message.row is not None
         if not station.unsent and not station.in_flight:

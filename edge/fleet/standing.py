@@ -16,6 +16,8 @@ LOST_AFTER = 900.0
 
 _LEAST_IMAGES = 20
 
+_TOLD_FOR = 7 * 86400.0
+
 
 class Condition(StrEnum):
     """In the order in which a person should look."""
@@ -42,6 +44,7 @@ class Facts:
         clock: `right` or `uncertain`, by its own word.
         certificate_days: Until its certificate ends.
         dropped: Messages of telemetry that it had no room for.
+        trail_back_at: When its audit trail last turned out to be shorter than it was, or another one.
         clock_off: The box's clock less the manager's, in seconds.
         not_up: How many of its services are not up.
         missing: Health messages that should have come between the first and the last that came of that connection.
@@ -79,6 +82,7 @@ class Facts:
     flagged: int = 0
     refused: int = 0
     warned: int = 0
+    trail_back_at: float | None = None
 
     @property
     def born(self) -> bool:
@@ -126,7 +130,9 @@ def measures(facts: Facts, now: float, interval: float) -> dict[str, float | Non
         "messages_missing": facts.missing,
         "connections_a_day": facts.connections,
     }
+    back_at = facts.trail_back_at
     return {
+        "trail_went_back": float(back_at is not None and now - back_at < _TOLD_FOR),
         "silent_seconds": silent,
         "never_heard_seconds": now - facts.first_seen_at if facts.heard_at is None else 0.0,
         "refusal_rate": facts.refused / facts.results if facts.results >= _LEAST_IMAGES else None,

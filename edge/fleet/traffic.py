@@ -6,13 +6,17 @@ clocks.
 
 from __future__ import annotations
 
+import hashlib
 import random
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
 
+from edge import events
 from edge.messages import catalogue, types
+from edge.messages.aggregate import Aggregate, Category, split
 from edge.messages.topics import UNUSED, Channel, Topic
 from edge.records import ModelUsed, Priority, Reason, Record, Status, Summary, SummaryFinding
 from edge.sync.retry import Protocol
@@ -24,11 +28,14 @@ _STATUSES = {Status.CLEAR: 70, Status.FLAGGED: 12, Status.INDETERMINATE: 6, Stat
 _REASONS = (Reason.LATERAL_VIEW, Reason.NOT_A_FRONTAL_CHEST, Reason.UNDER_AGE, Reason.UNFAMILIAR_IMAGE)
 _QUALITY = ("DCM:111209", "DCM:111210", "DCM:111211")
 _VERSIONS = ("0.1.0", "0.1.0", "0.1.0", "0.0.9")
+_WARNED = 0.05
 _CLOCKS_OFF = (-86400 * 365 * 20, -3600, 1800)
 _WRONG_CLOCKS = 0.02
 _DISK_BYTES = 240 * 10**9
 _FAILING_FILLS = 0.002
 _LATEST = 253402300799
+_IMAGES_A_DAY = 200
+_CODE = "SCT:233604007"
 
 
 class SimulatedBox:
@@ -51,11 +58,13 @@ class SimulatedBox:
         self.session = ""
         self._seq = 0
         self._trouble_since = 0.0
+        self._connections = 0
 
     def new_session(self) -> str:
         """For a new connection."""
         self.session = f"{self._rest.getrandbits(128):032x}"
         self._seq = 0
+        self._connections += 1
         return self.session
 
     def until_next_study(self, studies_per_hour: float) -> float:
@@ -95,6 +104,45 @@ class SimulatedBox:
     def services(self, now: float) -> list[tuple[str, bytes]]:
         """How its services are, all of it retained."""
         return [self._said(state.service, Channel.STATUS, "health", state) for state in self._services(now)]
+
+    def audit_head(self, now: float) -> tuple[str, bytes]:
+        """How far its audit trail goes: a record further with each connection."""
+        digest = hashlib.sha256(f"{self.site} {self.box} {self._connections}".encode()).hexdigest()
+        message = types.AuditHead(
+            ts=self._time(now), session=self.session, number=self._connections, digest=f"sha256:{digest}"
+        )
+        return self._said(UNUSED, Channel.MEASUREMENT, "audit", message)
+
+    def errors(self, now: float) -> tuple[str, bytes]:
+        """The errors that it remembers: none, or that no model could be loaded."""
+        bundle = types.EventCount(
+            service="inference", number=events.BUNDLE_REFUSED.number, count=3, since=self._time(now)
+        )
+        message = types.Events(ts=self._time(now), session=self.session, events=(bundle,) if self.failing else ())
+        return self._said(UNUSED, Channel.MEASUREMENT, "events", message)
+
+    def day_before(self, now: float) -> tuple[str, bytes]:
+        """What it answered on the day before, as counts."""
+        day = (self._time(now) - timedelta(days=1)).strftime("%Y-%m-%d")
+        rng = random.Random(f"day {self.site} {self.box} {day}")  # noqa: S311 - a simulation, repeatable
+        counts = Counter(category for _ in range(rng.randrange(_IMAGES_A_DAY)) for category in self._categories(rng))
+        message = Aggregate(
+            message_id=f"{rng.getrandbits(128):032x}", day=day, clock="right", histograms=split(counts)[0]
+        )
+        return self._said("inference", Channel.MEASUREMENT, "aggregate", message, message.message_id)
+
+    def _categories(self, rng: random.Random) -> tuple[Category, ...]:
+        status = rng.choices(list(_STATUSES), list(_STATUSES.values()))[0]
+        if status is Status.NOT_ANALYSED:
+            return (Category("answers", rng.choice(_REASONS).value),)
+        found = rng.choice(_QUALITY) if rng.random() < _WARNED else "nothing-found"
+        tenth = int(10 * (rng.betavariate(6, 2) if status is Status.FLAGGED else rng.betavariate(1, 6)))
+        model = self._model
+        return (
+            Category("answers", status.value),
+            Category("quality", found),
+            Category("scores", f"0.{tenth}", model.id, model.version, _CODE),
+        )
 
     def health(self, now: float, outbox: int, oldest_seconds: int | None) -> tuple[str, bytes]:
         """Its figures, given how many messages wait and for how long the oldest has."""
@@ -144,7 +192,7 @@ class SimulatedBox:
             reason=rng.choice(_REASONS) if refused else None,
             priority=Priority.URGENT if flagged else Priority.ROUTINE,
             findings=() if refused else (finding,),
-            quality=(rng.choice(_QUALITY),) if rng.random() < 0.05 else (),
+            quality=(rng.choice(_QUALITY),) if rng.random() < _WARNED else (),
             model=None
             if refused
             else ModelUsed(

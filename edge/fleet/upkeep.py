@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sql
 
 from edge.fleet import database as db
-from edge.fleet import queries
+from edge.fleet import queries, reports
 from edge.fleet.alarms import DAY, Rule, Standing, step
 from edge.fleet.standing import measures
 
@@ -76,6 +76,7 @@ def remove_old(engine: sql.Engine, now: float, health_days: int, summary_days: i
     with engine.begin() as connection:
         connection.execute(sql.delete(db.sessions).where(db.sessions.c.first_at < now - _SESSION_DAYS * DAY))
         connection.execute(sql.delete(db.alarms).where(db.alarms.c.cleared_at < summaries))
+        reports.remove_old(connection, summaries)
         boxes = [{"number": number} for number in connection.execute(sql.select(db.boxes.c.id)).scalars()]
     for some in range(0, len(boxes), _BOXES_AT_ONCE):
         with engine.begin() as connection:

@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from edge.fleet.alarms import DAY, RULES, Standing
 from edge.fleet.queries import Point
+from edge.fleet.reports import Counted
 from edge.fleet.standing import INTERVALS, Condition, Facts, condition
 
 PAGE = 100
@@ -68,6 +69,22 @@ class Site(NamedTuple):
     results: int
     flagged: int
     refused: int
+
+
+class Bar(NamedTuple):
+    """One category of a histogram, and its share of all that was told of."""
+
+    name: str
+    images: int
+    share: float
+
+
+class Histogram(NamedTuple):
+    """The counts of one statistic; `bars` has those with five images or more."""
+
+    title: str
+    images: int
+    bars: tuple[Bar, ...]
 
 
 class Graph(NamedTuple):
@@ -135,6 +152,25 @@ def sites(boxes: Iterable[Row]) -> list[Site]:
         for name, members in by_site.items()
     ]
     return sorted(made, key=lambda site: (-site.alarmed, site.name))
+
+
+def histograms(counted: Iterable[Counted]) -> list[Histogram]:
+    """Answers, quality, and the scores of each model and finding; scores from low to high, all else by number."""
+    tables: dict[tuple[str, str], list[Counted]] = {}
+    for one in counted:
+        tables.setdefault((one.statistic, one.subject), []).append(one)
+    return [_histogram(statistic, subject, tables[statistic, subject]) for statistic, subject in sorted(tables)]
+
+
+def _histogram(statistic: str, subject: str, members: list[Counted]) -> Histogram:
+    scores = statistic == "scores"
+    ordered = sorted(members, key=lambda one: one.name if scores else (-one.images, one.name))
+    images = sum(one.images for one in ordered)
+    bars = tuple(
+        Bar(f"{one.name} to {float(one.name) + 0.1:.1f}" if scores else one.name, one.images, one.images / images)
+        for one in ordered
+    )
+    return Histogram(f"Probability: {subject}" if scores else statistic.capitalize(), images, bars)
 
 
 def graph(name: str, points: Sequence[tuple[float, float | None]], begin: float, end: float, interval: float) -> Graph:

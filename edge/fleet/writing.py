@@ -12,7 +12,8 @@ import msgspec
 import sqlalchemy as sql
 
 from edge.fleet import database as db
-from edge.fleet.reading import Apart, Said, Why
+from edge.fleet import reports
+from edge.fleet.reading import Apart, Message, Said, Why
 from edge.messages.types import About, Health, ServiceState, State
 from edge.records import Status, Summary
 
@@ -78,6 +79,7 @@ class Writer:
             rows = [_Row(ids[said.site, said.box], said.message, at, live) for said, at, live in _only_said(said)]
             new = _write_summaries(connection, rows) + _write_health(connection, rows)
             new += _write_states(connection, rows) + _write_services(connection, rows)
+            new += reports.write(connection, ((row.box_id, row.message, row.at) for row in rows))
             _write_apart(connection, apart)
         self._ids.update(ids)
         return Written(new, len(said) - new, len(apart))
@@ -101,7 +103,7 @@ class Writer:
 
 class _Row(NamedTuple):
     box_id: int
-    message: State | About | ServiceState | Health | Summary
+    message: Message
     at: float
     live: bool
 

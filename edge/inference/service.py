@@ -22,6 +22,7 @@ from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.inference.channel import Analyse, Answer, Draw, unanswered
+from edge.inference.counting import Counting
 from edge.inference.guard import LOST, Guard, ModelsError, Undecided
 from edge.messages.summary import summarise
 from edge.records import Instance, Reason, Result, StoredResult
@@ -58,6 +59,7 @@ class Worker:
         self._outbox = outbox
         lost = outbox is not None and (outbox.is_incomplete() or store.must_resend())
         self._resend_after = 0 if lost else None
+        self._counting = Counting(store, outbox) if outbox else None
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
         self._uncommitted: tuple[Instance, Answer | None] | None = None
         self._ahead: tuple[str, Answer | None] | None = None
@@ -135,7 +137,7 @@ class Worker:
         if self.resend():
             return True
         self.draw_leftovers()
-        return False
+        return self._counting is not None and self._counting.turn()
 
     def draw_leftovers(self) -> None:
         """Draw the pictures that a crash left owed."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from edge.messages.aggregate import Aggregate
 from edge.messages.commands import Capability, Command, Order, Reported
-from edge.messages.types import About, Events, Health, ServiceState, State
+from edge.messages.types import About, AuditHead, Events, Health, ServiceState, State
 from edge.records import Record, Summary
 
 MESSAGES: dict[str, type[Record]] = {
@@ -14,7 +15,9 @@ MESSAGES: dict[str, type[Record]] = {
     "service": ServiceState,
     "health": Health,
     "events": Events,
+    "audit": AuditHead,
     "summary": Summary,
+    "aggregate": Aggregate,
     "capability": Capability,
     "command": Command,
     "order": Order,

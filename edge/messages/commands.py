@@ -250,7 +250,7 @@ def read(payload: bytes) -> Command | Refusal:
 
 
 def check(
-    command: Command, address: Topic, keys: Iterable[bytes], now: float, *, synchronised: bool
+    command: Command, address: Topic, keys: Iterable[bytes], now: float, *, synchronised: bool, since: float = 0.0
 ) -> Order | Refusal:
     """The order of a document if this is the box that may obey it now, else why not. Never raises.
 
@@ -263,6 +263,7 @@ def check(
         now: Seconds since the epoch, by the box's clock, or when the newest order was signed that it has taken,
             whichever is later: a clock that fell back makes no old order young.
         synchronised: Whether that clock is known to be right.
+        since: From when on the box knows what it was ordered: what was issued before, it may have obeyed already.
     """
     if not is_signed(command, keys):
         return Refusal.UNSIGNED
@@ -276,7 +277,7 @@ def check(
         return Refusal.TOO_LONG
     if synchronised and issued > now + AHEAD:
         return Refusal.FROM_THE_FUTURE
-    return Refusal.TOO_LATE if not_after <= now else order
+    return Refusal.TOO_LATE if not_after <= now or issued < since else order
 
 
 def is_signed(command: Command, keys: Iterable[bytes]) -> bool:

@@ -54,8 +54,8 @@ def summarise(result: Result, *, message_id: str, committed_at: float, synchroni
         reason=result.reason,
         priority=result.priority,
         findings=tuple(_finding(finding) for finding in result.findings),
-        quality=tuple(sorted({_quality(finding) for finding in result.quality})),
-        model=_model(result.model) if result.model else None,
+        quality=tuple(sorted({listed_quality(finding) for finding in result.quality})),
+        model=listed_model(result.model) if result.model else None,
         latency_ms=max(0, round(waited * 1000)),
     )
 
@@ -75,7 +75,7 @@ def band(probability: float, threshold: float) -> Band:
 
 
 def _finding(finding: Finding) -> SummaryFinding:
-    scheme, code = _coded(finding.scheme, finding.code)
+    scheme, code = listed_code(finding.scheme, finding.code)
     return SummaryFinding(
         code=code, scheme=scheme, flagged=finding.flagged, band=band(finding.probability, finding.threshold)
     )
@@ -107,18 +107,21 @@ def _permuted(digit: int, place: int) -> int:
     return digit
 
 
-def _quality(finding: QualityFinding) -> str:
+def listed_quality(finding: QualityFinding) -> str:
+    """The code of a finding of quality when it is one that this box has, else `unlisted`."""
     return f"DCM:{finding.code}" if finding.scheme == "DCM" and finding.code in QUALITY_CODES else UNLISTED
 
 
-def _coded(scheme: str, code: str) -> tuple[str, str]:
+def listed_code(scheme: str, code: str) -> tuple[str, str]:
+    """Scheme and code of a finding, each when it has the form of one, else `unlisted`."""
     if scheme not in _CODES:
         return UNLISTED, UNLISTED
     known = is_concept(code) if scheme == "SCT" else _CODES[scheme].fullmatch(code)
     return scheme, code if known else UNLISTED
 
 
-def _model(model: ModelUsed) -> ModelUsed:
+def listed_model(model: ModelUsed) -> ModelUsed:
+    """A model with those of its words that have the form of such words; each other one is `unlisted`."""
     return ModelUsed(
         id=_listed(model.id, _MODEL_ID),
         version=_listed(model.version, _MODEL_VERSION),

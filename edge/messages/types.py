@@ -112,6 +112,23 @@ class Events(Record, frozen=True, kw_only=True):
     events: tuple[EventCount, ...]
 
 
+class AuditHead(Record, frozen=True, kw_only=True):
+    """How far the box's audit trail goes: what it loses up to there, a manager can tell from then on.
+
+    Attributes:
+        ts: When it was said.
+        session: The connection that it was said on.
+        number: Of the newest record; it only grows.
+        digest: The chain's at that record (`edge/store/audit/chain.py`): of it and of all before.
+    """
+
+    schema: Literal["scanside.audit/1"] = "scanside.audit/1"
+    ts: Time
+    session: Session
+    number: Annotated[int, msgspec.Meta(ge=1)]
+    digest: Digest
+
+
 class Waiting(Record, frozen=True, kw_only=True):
     """A queue: how many wait, and for how long the oldest has; None when nothing waits."""
 

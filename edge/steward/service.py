@@ -138,7 +138,8 @@ class Steward:
         began = ordered.status != Status.INIT
         now = 0.0 if began else max(self._wall(), self._orders.floor())
         synchronised = not began and self._machine.synchronised()
-        return commands.check(command, address, keys, now, synchronised=synchronised)
+        since = 0.0 if began else self._orders.since()
+        return commands.check(command, address, keys, now, synchronised=synchronised, since=since)
 
     def _restart(self, ordered: Ordered, work: Restart, limit: float) -> None:
         if ordered.attempts > MOST_ATTEMPTS:

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from io import BytesIO, RawIOBase
@@ -23,6 +24,8 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from edge.errors import ScansideError
 from edge.store.keys import KEY_BYTES, VaultLocked, find_ring, ring_text
 from edge.store.lock import folder_lock, hold_lock
+from edge.store.machine import Machine
+from edge.store.orders import Orders
 from edge.store.sealed_file import SealedWriter, open_frames, read_header
 from edge.store.vault import HEADER_BYTES, FileKey, Tampered
 
@@ -32,12 +35,16 @@ _COST = bytes((15, 8, 3, 0))
 """log2 N, r, p: OWASP's for a box with little memory (32 MiB), Password Storage Cheat Sheet."""
 
 _RECORD = b"scanside backup 1"
-_DATABASES = ("journal.sqlite", "outbox/outbox.sqlite", "accounts/accounts.sqlite", "audit/audit.sqlite")
+_ORDERS = "orders/orders.sqlite"
+_DATABASES = ("journal.sqlite", "outbox/outbox.sqlite", "accounts/accounts.sqlite", "audit/audit.sqlite", _ORDERS)
 """The journal first: what it owed by then and has settled since is in the outbox too, and is told twice, not never."""
+
+_SETTINGS = "settings/settings.json"
+"""What the fleet has set: without it a restored box would answer at another operating point than before."""
 
 _KEYS = "keys/store.key"
 _SNAPSHOT = "backup-"
-_NAMES = frozenset((*_DATABASES, _KEYS))
+_NAMES = frozenset((*_DATABASES, _SETTINGS, _KEYS))
 _OBJECT = re.compile(r"(spool|derived)/[0-9a-f]{32}(\.[a-z.]{1,16})?")
 
 
@@ -105,7 +112,15 @@ def back_up(
     return content
 
 
-def restore(file: Path, state_dir: Path, passphrase: str, *, done: Callable[[], None] = _nothing) -> Content:
+def restore(
+    file: Path,
+    state_dir: Path,
+    passphrase: str,
+    *,
+    done: Callable[[], None] = _nothing,
+    clock: Callable[[], float] = time.time,
+    machine: Machine | None = None,
+) -> Content:
     """Put a backup into an empty state folder. Nothing stands there under its name before all of it has opened.
 
     Args:
@@ -113,6 +128,8 @@ def restore(file: Path, state_dir: Path, passphrase: str, *, done: Callable[[], 
         state_dir: The state folder.
         passphrase: What it was made with.
         done: Called when all of it is there, before it is given to the folder's owner.
+        clock: Seconds since the epoch.
+        machine: The clocks under it; None for this one's.
 
     Raises:
         BackupError: The folder is not empty, the passphrase is not the right one, or the file is no backup or damaged.
@@ -137,9 +154,20 @@ def restore(file: Path, state_dir: Path, passphrase: str, *, done: Callable[[], 
     finally:
         os.close(descriptor)
         shutil.rmtree(coming, ignore_errors=True)
+    if (machine or Machine()).synchronised():
+        _know_orders_from(state_dir, clock())
     done()
     _give_to_owner(state_dir)
     return content
+
+
+def _know_orders_from(state_dir: Path, now: float) -> None:
+    """What was ordered between backup and restore may have been obeyed, and is refused when it is sent again.
+
+    Not by a clock that nothing keeps right: one that is ahead would have the box refuse its fleet for as long.
+    """
+    with closing(Orders(state_dir)) as orders:
+        orders.know_from(now)
 
 
 @contextmanager
@@ -149,7 +177,7 @@ def _snapshot(state_dir: Path) -> Iterator[Path]:
         shutil.rmtree(left_behind)
     folder = Path(tempfile.mkdtemp(prefix=_SNAPSHOT, dir=state_dir))
     try:
-        for name in ("spool", "derived", "outbox", "accounts", "audit"):
+        for name in ("spool", "derived", "outbox", "accounts", "audit", "orders", "settings"):
             (folder / name).mkdir(mode=0o700)
         with folder_lock(state_dir / "spool", shared=True):  # no sweep between a row and the link to its file
             _copy_database(state_dir / _DATABASES[0], folder / _DATABASES[0])
@@ -162,6 +190,8 @@ def _snapshot(state_dir: Path) -> Iterator[Path]:
         for name in _DATABASES[1:]:
             if (state_dir / name).exists():
                 _copy_database(state_dir / name, folder / name)
+        if (state_dir / _SETTINGS).exists():
+            shutil.copyfile(state_dir / _SETTINGS, folder / _SETTINGS)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

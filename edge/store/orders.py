@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS orders (
     step BLOB NOT NULL DEFAULT 'null',
     said TEXT NOT NULL DEFAULT ''
 );
+CREATE TABLE IF NOT EXISTS known (since REAL NOT NULL);
 """
 
 STEWARDS = ("configure", "operating-point", "restart", "self-test")
@@ -97,6 +98,16 @@ class Orders:
         """When the newest order was signed that was ever taken; 0 before the first. No clock falls behind that."""
         with self._file.reading() as sql:
             return float(sql.execute("SELECT ifnull(max(issued), 0.0) FROM orders").fetchone()[0])
+
+    def since(self) -> float:
+        """From when on this file knows every order that was taken; 0 for from the first on."""
+        with self._file.reading() as sql:
+            return float(sql.execute("SELECT ifnull(max(since), 0.0) FROM known").fetchone()[0])
+
+    def know_from(self, now: float) -> None:
+        """Orders may have been taken of which this file knows nothing: those issued before `now` count as obeyed."""
+        with self._file.transaction() as sql:
+            sql.execute("INSERT INTO known VALUES (?)", (now,))
 
     def take(self, order: Order, signature: str, text: str, now: Now) -> bool:
         """Note an order durably, as `init`; False when there are too many. One that is known stays as it is.
@@ -195,5 +206,7 @@ def _ordered(row: sqlite3.Row) -> Ordered:
 
 
 def _carry_over(broken: sqlite3.Connection | None, new: sqlite3.Connection) -> str:
+    for row in rows(broken, "SELECT * FROM known") if broken else ():
+        copy_row(new, "known", row)
     read = rows(broken, "SELECT * FROM orders ORDER BY rowid") if broken else ()
     return f"{sum(copy_row(new, 'orders', row) for row in read)} orders carried over"

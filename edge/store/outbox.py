@@ -54,6 +54,12 @@ BOUNDS = {
 
 _OF_KIND = {"summary": Class.FINDING}
 
+
+def class_of(kind: str) -> Class:
+    """What kind of thing messages of this kind are."""
+    return _OF_KIND.get(kind, Class.TELEMETRY)
+
+
 _VERSION = 1
 """Of the schema; 0 knew neither classes nor the box's lifetime."""
 
@@ -76,8 +82,12 @@ CREATE TRIGGER IF NOT EXISTS discounted AFTER DELETE ON messages BEGIN UPDATE to
     SET rows = rows - 1, bytes = bytes - length(old.body) WHERE class = old.class; END;
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 INSERT OR IGNORE INTO counters VALUES ('dropped', 0), ('delivered', 0);
+CREATE TABLE IF NOT EXISTS counting (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS incomplete (id INTEGER PRIMARY KEY CHECK (id = 1));
 """
+
+
+_PUT = "INSERT OR IGNORE INTO messages (message_id, class, kind, body, put_at) VALUES (?, ?, ?, ?, ?)"
 
 
 class OutboxFull(ScansideError):  # noqa: N818 - a state of the box, not a failure of the call
@@ -173,11 +183,9 @@ class Outbox:
             OutboxFull: Findings among them find no room.
         """
         now = self.now().lifetime
-        new = [(name, _OF_KIND.get(kind, Class.TELEMETRY), kind, body, now) for name, kind, body in messages]
+        new = [(name, class_of(kind), kind, body, now) for name, kind, body in messages]
         with self._file.transaction() as sql:
-            sql.executemany(
-                "INSERT OR IGNORE INTO messages (message_id, class, kind, body, put_at) VALUES (?, ?, ?, ?, ?)", new
-            )
+            sql.executemany(_PUT, new)
             if any(row[1] is Class.FINDING for row in new) and self._is_over(sql, Class.FINDING):
                 raise OutboxFull("the outbox is full: what is found stays owed until the broker takes some of it")
             self._make_room(sql)
@@ -191,9 +199,31 @@ class Outbox:
                 added = sql.execute(
                     "INSERT OR IGNORE INTO messages (message_id, class, kind, body, put_at, sent)"
                     " VALUES (?, ?, ?, ?, ?, 1)",
-                    (name, _OF_KIND.get(kind, Class.TELEMETRY), kind, body, now),
+                    (name, class_of(kind), kind, body, now),
                 )
-                _count(sql, "delivered", -added.rowcount)
+                if kind == "summary":
+                    _count(sql, "delivered", -added.rowcount)
+            self._make_room(sql)
+
+    def counting(self) -> bytes | None:
+        """What `keep_counting` was given last; None before the first."""
+        with self._file.reading() as sql:
+            row = sql.execute("SELECT state FROM counting").fetchone()
+        return row["state"] if row else None
+
+    def keep_counting(self, state: bytes, messages: Iterable[tuple[str, str, bytes]] = ()) -> None:
+        """Keep how far somebody has counted, and put what comes of it, in one transaction: neither without the other.
+
+        Args:
+            state: What `counting` is to give.
+            messages: Of telemetry, as in `put`.
+        """
+        now = self.now().lifetime
+        with self._file.transaction() as sql:
+            sql.execute("INSERT OR REPLACE INTO counting VALUES (1, ?)", (state,))
+            sql.executemany(_PUT, [(name, class_of(kind), kind, body, now) for name, kind, body in messages])
+            self._make_room(sql)
+        ring(self._state_dir, "sync")
 
     def waiting(self, after: int = 0, limit: int = 20, of: Class | None = None) -> list[OutboxMessage]:
         """The oldest messages with a number above `after`: of one class, or of all."""
@@ -288,8 +318,9 @@ def _carry_over(broken: sqlite3.Connection | None, new: sqlite3.Connection) -> s
     new.execute("INSERT INTO incomplete VALUES (1)")
     read = rows(broken, "SELECT * FROM messages ORDER BY number") if broken else ()
     count = sum(copy_row(new, "messages", row, leave_out=("number",)) for row in read)
-    for row in rows(broken, "SELECT * FROM lifetime") if broken else ():
-        copy_row(new, "lifetime", row)
+    for table in ("lifetime", "counting"):
+        for row in rows(broken, f"SELECT * FROM {table}") if broken else ():  # noqa: S608 - our own words
+            copy_row(new, table, row)
     for row in rows(broken, "SELECT * FROM counters") if broken else ():
         new.execute("UPDATE counters SET value = ? WHERE name = ?", (row["value"], row["name"]))
     return f"{count} messages carried over, those of all results are owed again"

@@ -18,10 +18,13 @@ from edge.messages.types import State
 from edge.records import Record
 from edge.settings import Standing
 from edge.store.machine import synchronised, uptime
-from edge.store.outbox import Depth
+from edge.store.outbox import LIFE, Depth
 from edge.sync import telemetry
 from edge.sync.link import Acknowledged, Link, Outgoing
 from edge.sync.retry import FAILURE, Protocol
+
+AUDIT_EVERY = 3600.0
+"""Seconds, at least, between two words on one connection about how far the audit trail goes."""
 
 
 class Announcer:
@@ -38,6 +41,8 @@ class Announcer:
         self._state: State | None = None
         self._said: dict[str, bytes] = {}
         self._told: tuple[tuple[str, int, int], ...] = ()
+        self._head: int | None = None
+        self._head_at = 0.0
         self._refused: set[str] = set()
         self._health_at = 0.0
         self._healths = 0
@@ -52,6 +57,7 @@ class Announcer:
         self._protocol = protocol
         self._said.clear()
         self._told = ()
+        self._head, self._head_at = None, 0.0
         self._refused.clear()
         self._state = telemetry.state("ready", self._session, time.time())
         self._health_at = 0.0
@@ -80,6 +86,8 @@ class Announcer:
             self._say_events()
             while self._refused:
                 self._said.pop(self._refused.pop(), None)
+        if time.monotonic() >= self._head_at:
+            self._say_audit(accounts)
 
     def say_again(self) -> None:
         """Let all be said anew, and health at once."""
@@ -132,6 +140,15 @@ class Announcer:
         topic = Topic(site=self._config.site, box=self._config.box, channel=Channel.MEASUREMENT, name="events")
         message = telemetry.errors(self._session, troubles, time.time())
         self._link.publish(Outgoing(str(topic), msgspec.json.encode(message), expiry=self._expiry()))
+
+    def _say_audit(self, accounts: Mapping[str, Health]) -> None:
+        """How far the audit trail goes, when it goes further than was said on this connection."""
+        head = telemetry.audit_head(self._session, accounts, time.time())
+        if head is None or head.number == self._head or not self._link.room:
+            return
+        self._head, self._head_at = head.number, time.monotonic() + AUDIT_EVERY
+        topic = Topic(site=self._config.site, box=self._config.box, channel=Channel.MEASUREMENT, name="audit")
+        self._link.publish(Outgoing(str(topic), msgspec.json.encode(head), expiry=round(LIFE)))
 
     def _expiry(self) -> int:
         return max(60, round(3 * self._health_interval))

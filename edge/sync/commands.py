@@ -132,7 +132,14 @@ class Commands:
         now = self._now()
         judged_at = max(now.wall, self._floor)
         keys = _keys(self._config)
-        order = commands.check(command, address, keys, judged_at, synchronised=self._machine.synchronised())
+        order = commands.check(
+            command,
+            address,
+            keys,
+            judged_at,
+            synchronised=self._machine.synchronised(),
+            since=self._orders.since(),
+        )
         if isinstance(order, Refusal):
             return order.value
         if not self._orders.take(order, command.signature, command.order, now):

@@ -13,10 +13,11 @@ import msgspec
 from edge import events, reasons
 from edge.config import Config, Mqtt
 from edge.events import emit
+from edge.messages.aggregate import Aggregate
 from edge.messages.topics import Channel, Topic, parse
 from edge.records import Summary
 from edge.store import Damaged, Outbox, OutboxMessage
-from edge.store.outbox import Class, Depth
+from edge.store.outbox import Class, Depth, class_of
 from edge.sync.drain import Allowance, Drain, corrected, message_expiry
 from edge.sync.link import Acknowledged, Link, Outgoing
 from edge.sync.settling import Settling
@@ -39,7 +40,7 @@ class Sender:
         self._says_hour = mqtt.summary_hour
         self._drains = {kind: Drain() for kind in Class}
         self._allowance = Allowance(mqtt.messages_per_second)
-        self._in_flight: dict[int, Class] = {}
+        self._in_flight: dict[int, str] = {}
         self._delivered: list[int] = []
         self._settling: Settling[tuple[str, str, bytes]] = Settling()
         self._again_at = 0.0
@@ -71,7 +72,7 @@ class Sender:
                 after, limit = drain.wanted(room, now)
                 if limit:
                     for message in drain.choose(self._outbox.waiting(after, limit, kind), room):
-                        self._publish(message, kind, drain)
+                        self._publish(message, drain)
 
     def due(self) -> float:
         """When the rate lets messages go again, on `time.monotonic()`; infinite while it holds nothing back."""
@@ -83,10 +84,11 @@ class Sender:
         message, row, now = acknowledged.message, acknowledged.message.row, time.monotonic()
         if row is None or row not in self._in_flight:
             return
-        drain = self._drains[self._in_flight.pop(row)]
+        kind = self._in_flight.pop(row)
+        drain = self._drains[class_of(kind)]
         if drain.acknowledged(row, acknowledged.code, now, random.random()):  # noqa: S311 - spreads load
             self._delivered.append(row)
-            self._settling.add((parse(message.topic).id, "summary", message.payload), now)
+            self._settling.add((parse(message.topic).id, kind, message.payload), now)
 
     def depth(self) -> Depth | None:
         """What waits; None while the outbox cannot be used."""
@@ -114,31 +116,38 @@ class Sender:
             self._outbox.remove(self._delivered)
             self._delivered.clear()
 
-    def _publish(self, message: OutboxMessage, kind: Class, drain: Drain) -> None:
+    def _publish(self, message: OutboxMessage, drain: Drain) -> None:
         outgoing = self._address(message)
         if outgoing is None:
             drain.skip(message.number)
             return
         self._link.publish(outgoing)
         self._allowance.used(1)
-        self._in_flight[message.number] = kind
+        self._in_flight[message.number] = message.kind
         drain.sent(message.number)
 
     def _address(self, message: OutboxMessage) -> Outgoing | None:
         """The message as it goes out; None when it is not what may leave the box: it stays, and the log says so."""
         try:
-            if message.kind != "summary":
-                raise KeyError(message.kind)  # noqa: TRY301 - nothing else leaves the box
-            summary = msgspec.json.decode(message.body, type=Summary)
-            topic = self._topic(summary.message_id)
+            topic, payload = self._fit(message)
         except (KeyError, ValueError, msgspec.MsgspecError) as error:
             if message.number not in self._reported:
                 self._reported.add(message.number)
                 emit(events.MESSAGE_UNFIT, number=message.number, error=type(error).__name__)
             return None
-        summary = self._as_it_leaves(message, summary)
         expiry = message_expiry(self._outbox.now().lifetime - message.put_at)
-        return Outgoing(str(topic), msgspec.json.encode(summary), expiry=expiry, row=message.number)
+        return Outgoing(str(topic), payload, expiry=expiry, row=message.number)
+
+    def _fit(self, message: OutboxMessage) -> tuple[Topic, bytes]:
+        """Where to and how it leaves. Raises `KeyError`, `ValueError`, `MsgspecError`: it may not."""
+        if message.kind == "summary":
+            summary = msgspec.json.decode(message.body, type=Summary)
+            topic = self._topic(Channel.FINDING, "image", summary.message_id)
+            return topic, msgspec.json.encode(self._as_it_leaves(message, summary))
+        if message.kind == "aggregate":
+            aggregate = msgspec.json.decode(message.body, type=Aggregate)
+            return self._topic(Channel.MEASUREMENT, "aggregate", aggregate.message_id), message.body
+        raise KeyError(message.kind)
 
     def _as_it_leaves(self, message: OutboxMessage, summary: Summary) -> Summary:
         """With the hour that was meant, if that can be known by now, or without; the same at each repetition."""
@@ -151,9 +160,9 @@ class Sender:
                 self._outbox.mark_sent(message.number)
         return summary if self._says_hour else msgspec.structs.replace(summary, hour=None)
 
-    def _topic(self, message_id: str) -> Topic:
+    def _topic(self, channel: Channel, name: str, message_id: str) -> Topic:
         site, box = self._config.site, self._config.box
-        return Topic(site=site, box=box, service="inference", channel=Channel.FINDING, name="image", id=message_id)
+        return Topic(site=site, box=box, service="inference", channel=channel, name=name, id=message_id)
 
     def _start_over(self) -> None:
         for drain in self._drains.values():

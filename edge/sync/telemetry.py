@@ -127,6 +127,14 @@ def _drift(one: Drifted) -> types.Drift:
     )
 
 
+def audit_head(session: str, accounts: Mapping[str, health.Health], now: float) -> types.AuditHead | None:
+    """How far the audit trail goes, as the service says that shows it to people; None before its first record."""
+    details = accounts["web"].details if "web" in accounts else {}
+    digest = f"sha256:{details.get('audit_digest')}"
+    head = {"number": details.get("audit_number"), "digest": digest}
+    return _checked(types.AuditHead, {"ts": time(now), "session": session, **head})
+
+
 def errors(session: str, troubles: Iterable[Trouble], now: float) -> types.Events:
     """What went wrong, by number and service."""
     counts = (

@@ -106,10 +106,16 @@ def create_app(dependencies: Dependencies) -> Flask:
     app.add_template_filter(languages.percent, "percent")
     app.add_template_filter(languages.date_and_time, "date_and_time")
     app.add_template_filter(words.percent, "probability")
+    app.add_template_global(_flags_waiting, "flags_waiting")
     app.context_processor(_for_every_template)
     app.after_request(_add_headers)
     app.wsgi_app = limited(app.wsgi_app, dependencies.rates)  # type: ignore[method-assign, assignment]
     return app
+
+
+def _flags_waiting() -> int:
+    """How many flagged images wait for a person, counted up to `MOST_COUNTED`."""
+    return given().store.count_unacknowledged(probes.MOST_COUNTED)
 
 
 def _patient(subject: Subject) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from edge.records import StoredResult
 from edge.store.audit import actions
 from edge.store.audit.actions import Person, Received
 from edge.store.audit.message import AuditMessage
-from edge.web.dependencies import given
+from edge.web.dependencies import entrance, given
 
 
 def acting(name: str | None = None) -> Person:
@@ -25,7 +25,7 @@ def acting(name: str | None = None) -> Person:
 
 def record(*messages: AuditMessage) -> None:
     """Tell the trail."""
-    given().audit.record(*messages)
+    entrance().audit.record(*messages)
 
 
 def saw(*results: StoredResult, listing: bool = False) -> None:

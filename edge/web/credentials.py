@@ -14,7 +14,7 @@ from edge.events import emit
 from edge.store.audit import actions
 from edge.web.accounts import Account, Busy, normal_name
 from edge.web.audit import acting, record
-from edge.web.dependencies import given
+from edge.web.dependencies import entrance, given
 from edge.web.languages import gettext, ngettext
 from edge.web.problems import Problem
 from edge.web.sessions import Person
@@ -46,7 +46,7 @@ def guarded(subject: str, attempt: Callable[[], Account | None], wrong: str = _W
     Raises:
         Locked: Too many failures; nothing was tried.
     """
-    failures, now, address = given().failures, given().clock(), request.remote_addr or "unknown"
+    failures, now, address = entrance().failures, entrance().clock(), request.remote_addr or "unknown"
     if wait := failures.locked_for(subject, address, now):
         raise Locked(wait)
     account = attempt()
@@ -56,17 +56,17 @@ def guarded(subject: str, attempt: Callable[[], Account | None], wrong: str = _W
     count = failures.count(subject, address, now)
     if wait := failures.locked_for(subject, address, now):
         emit(events.SIGN_IN_LOCKED, seconds=wait, failures=count)
-        record(actions.sign_in_locked(given().audit.source, acting(subject), wait))
+        record(actions.sign_in_locked(entrance().audit.source, acting(subject), wait))
     else:
         emit(events.SIGN_IN_FAILED, error=wrong)
-        record(actions.sign_in_refused(given().audit.source, acting(subject), wrong))
+        record(actions.sign_in_refused(entrance().audit.source, acting(subject), wrong))
     return None
 
 
 def verified(name: str, password: str) -> Account | None:
     """The account of a right name and password. Raises `Locked`, `Busy`."""
     name = normal_name(name)
-    return guarded(name, lambda: given().accounts.verify(name, password))
+    return guarded(name, lambda: entrance().accounts.verify(name, password))
 
 
 def basic_person() -> Person | None:

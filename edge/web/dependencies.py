@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
-from flask import current_app
+from flask import current_app, url_for
 
 from edge.model_facts import ModelFacts
 from edge.records import ModelUsed
 from edge.store import Store
 from edge.store.audit import AuditTrail
-from edge.web.accounts import Accounts
+from edge.web.accounts import Accounts, Role
 from edge.web.condition import Condition
 from edge.web.limits import Limits
 from edge.web.lockout import Failures
@@ -25,28 +27,50 @@ _NAME = "scanside"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dependencies:
+class Entrance(ABC):
+    """What signing in works with, on a box's page and on the manager's.
+
+    Attributes:
+        session_cookie: The session's.
+        form_cookie: Of a browser without session: a random secret, so that sign-in forms have a form token too.
+        audit: Is told who does what.
+        clock: Seconds since the epoch.
+    """
+
+    session_cookie: ClassVar[str]
+    form_cookie: ClassVar[str]
+
+    audit: AuditTrail
+    accounts: Accounts
+    sessions: Sessions
+    failures: Failures
+    clock: Callable[[], float]
+
+    @abstractmethod
+    def home(self, role: Role) -> str:
+        """Where somebody of this role begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dependencies(Entrance):
     """Passed to `create_app`.
 
     Attributes:
         site: The clinic, as it stands in the page's head.
         box: This box, likewise.
-        audit: Is told who does what.
         hsts: Strict-Transport-Security, where it is to be sent.
         condition: Reads how the box is.
         facts: What the bundle that answered says about its model.
-        clock: Seconds since the epoch.
         language: What the page speaks to a browser that asks for none of its languages.
     """
+
+    session_cookie = "scanside_session"
+    form_cookie = "scanside_form"
 
     site: str
     box: str
     store: Store
-    audit: AuditTrail
-    accounts: Accounts
-    sessions: Sessions
     tokens: Tokens
-    failures: Failures
     streams: Streams
     limits: Limits
     rates: Rates
@@ -54,17 +78,27 @@ class Dependencies:
     hsts: str | None
     condition: Callable[[], Condition]
     facts: Callable[[ModelUsed], ModelFacts | None]
-    clock: Callable[[], float]
     language: str = "en"
 
+    def home(self, role: Role) -> str:
+        """The worklist, but for those who may see no patient."""
+        return url_for("pages.device" if role is Role.SERVICE else "pages.worklist")
 
-def provide(extensions: dict[str, object], dependencies: Dependencies) -> None:
+
+def provide(extensions: dict[str, object], dependencies: Entrance) -> None:
     """Keep them with an app."""
     extensions[_NAME] = dependencies
 
 
 def given() -> Dependencies:
     """Those of the app that handles this request."""
-    dependencies = current_app.extensions[_NAME]
+    dependencies = entrance()
     assert isinstance(dependencies, Dependencies)  # noqa: S101 - narrows the type of Flask's open dictionary
+    return dependencies
+
+
+def entrance() -> Entrance:
+    """The same, of whichever page it is: the box's or the manager's."""
+    dependencies = current_app.extensions[_NAME]
+    assert isinstance(dependencies, Entrance)  # noqa: S101 - as above
     return dependencies

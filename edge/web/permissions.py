@@ -13,15 +13,14 @@ from edge.web.addresses import OWN_PAGE
 from edge.web.audit import acting
 from edge.web.bodies import admit
 from edge.web.credentials import BASIC_CHALLENGE, basic_person, bearer_token
-from edge.web.dependencies import given
+from edge.web.dependencies import Dependencies, entrance, given
 from edge.web.languages import gettext
 from edge.web.problems import Problem, for_program
 from edge.web.sessions import Person, form_token_fits
 from edge.web.tokens import Scope
 
-SESSION_COOKIE = "scanside_session"
-FORM_COOKIE = "scanside_form"
-"""A random secret of a browser without session, so that sign-in forms have a form token too."""
+SESSION_COOKIE = Dependencies.session_cookie
+FORM_COOKIE = Dependencies.form_cookie
 
 FORM_FIELD = "form_token"
 FORM_HEADER = "X-Form-Token"
@@ -144,7 +143,7 @@ def check() -> Response | None:
         _refuse("not for this role", detail)
     if endpoint in BRINGS_IMAGES:
         admit(form=endpoint not in BY_PASSWORD)
-    if not program and request.method not in _CHANGES_NOTHING and not _comes_from_own_page():
+    if not program and request.method not in _CHANGES_NOTHING and not comes_from_own_page():
         detail = gettext("the form is not, or no longer, this page's: load the page anew and try again")
         raise Problem(HTTPStatus.FORBIDDEN, detail)
     return None
@@ -172,10 +171,14 @@ def _program() -> bool:
 def _recognise_session() -> None:
     token = "" if request.endpoint in UNASKED else request.cookies.get(SESSION_COOKIE, "")
     sessions = given().sessions
-    renew = request.blueprint != "live" and request.endpoint not in BY_ITSELF
-    g.person = sessions.person(token, renew=renew) if token else None
-    g.secret = token if g.person else request.cookies.get(FORM_COOKIE, "")
+    recognise(token, renew=request.blueprint != "live" and request.endpoint not in BY_ITSELF)
     g.still = lambda: sessions.person(token, renew=False) is not None
+
+
+def recognise(token: str, *, renew: bool) -> None:
+    """Set `g.person` and `g.secret` by the token of a session; `renew` as in `Sessions.person`."""
+    g.person = entrance().sessions.person(token, renew=renew) if token else None
+    g.secret = token if g.person else request.cookies.get(entrance().form_cookie, "")
 
 
 def _refuse(why: str, detail: str) -> NoReturn:
@@ -197,6 +200,7 @@ def _ask_to_sign_in() -> Response:
     return Response(status=HTTPStatus.SEE_OTHER, headers={"Location": target})
 
 
-def _comes_from_own_page() -> bool:
+def comes_from_own_page() -> bool:
+    """Whether a form brings the token that this page gave to this browser."""
     token = request.headers.get(FORM_HEADER) or request.form.get(FORM_FIELD, "")
     return bool(g.secret) and form_token_fits(g.secret, token)

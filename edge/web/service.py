@@ -28,7 +28,7 @@ from gunicorn.workers.gthread import ThreadWorker
 
 from edge import events
 from edge.config import Config
-from edge.device.health import HealthFile, State
+from edge.device.health import Figure, HealthFile, State
 from edge.events import emit, place
 from edge.model_facts import ModelShelf
 from edge.store import Doorbell, Store
@@ -119,9 +119,14 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
             certificate.look()
         return read_condition(store, config.state_dir, config.services, clock())
 
+    def figures() -> dict[str, Figure]:
+        """The port; and how far the audit trail goes, which `sync` tells the fleet and must not open the trail for."""
+        head = trail.head()
+        return {"port": port, "audit_number": head.number, "audit_digest": head.digest.hex()}
+
     bell, health = Doorbell(config.state_dir, "web"), HealthFile(config.state_dir, "web", clock)
     health.report(State.UP, port=port, streams=0)
-    watcher = Watcher(store, streams, condition, bell, health, recorder=recorder, give_up=_end_service, port=port)
+    watcher = Watcher(store, streams, condition, bell, health, recorder=recorder, give_up=_end_service, figures=figures)
     dependencies = Dependencies(
         site=config.site,
         box=config.box,

@@ -1,4 +1,4 @@
-"""Signing in and out, and the first account of a new box."""
+"""Signing in and out, and the first account, on a box's page and on the manager's."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from edge.web.accounts import Account, AccountError, Busy, Role
 from edge.web.addresses import OWN_PAGE
 from edge.web.audit import acting, record
 from edge.web.credentials import Locked, guarded, verified
-from edge.web.dependencies import given
+from edge.web.dependencies import entrance
 from edge.web.languages import gettext
 from edge.web.lockout import FIRST_ACCOUNT
-from edge.web.permissions import FORM_COOKIE, SESSION_COOKIE
-from edge.web.probes import MOST_COUNTED
 from edge.web.sessions import new_secret
 
 blueprint = Blueprint("sign_in", __name__)
@@ -32,8 +30,8 @@ class _Refused(Exception):  # noqa: N818 - an answer, not a defect
 def sign_in_form() -> BaseResponse:
     """The sign-in form."""
     if g.person:
-        return redirect(_home(g.person.role), HTTPStatus.SEE_OTHER)
-    if given().accounts.awaits_first():
+        return redirect(entrance().home(g.person.role), HTTPStatus.SEE_OTHER)
+    if entrance().accounts.awaits_first():
         return redirect(url_for("sign_in.first_account_form"), HTTPStatus.SEE_OTHER)
     return _form()
 
@@ -45,7 +43,7 @@ def sign_in() -> BaseResponse:
     if account is None:
         raise _Refused(gettext("The user name or the password is not right."))
     if account.role is Role.SENDER:
-        record(actions.sign_in_refused(given().audit.source, acting(account.name), "an account for programs"))
+        record(actions.sign_in_refused(entrance().audit.source, acting(account.name), "an account for programs"))
         raise _Refused(gettext("This account is for programs that send images: it sees nothing here."))
     return _open_session(account, request.args.get("next", ""))
 
@@ -53,7 +51,7 @@ def sign_in() -> BaseResponse:
 @blueprint.get("/first-account")
 def first_account_form() -> BaseResponse:
     """The form for the first account; gone when there is one."""
-    if not given().accounts.awaits_first():
+    if not entrance().accounts.awaits_first():
         return redirect(url_for("sign_in.sign_in_form"), HTTPStatus.SEE_OTHER)
     return _form()
 
@@ -62,22 +60,22 @@ def first_account_form() -> BaseResponse:
 def first_account() -> BaseResponse:
     """Creates the first administrator with the code that stands on the console, and signs in."""
     code, name, password = (request.form.get(field, "") for field in ("code", "name", "password"))
-    account = guarded(FIRST_ACCOUNT, lambda: given().accounts.create_first(code, name, password), "wrong code")
+    account = guarded(FIRST_ACCOUNT, lambda: entrance().accounts.create_first(code, name, password), "wrong code")
     if account is None:
         raise _Refused(gettext("This is not the code on the console."))
     emit(events.FIRST_ACCOUNT)
     what = f"created with the first-boot code, role {account.role}"
-    record(actions.account_changed(given().audit.source, acting(account.name), account.name, what))
+    record(actions.account_changed(entrance().audit.source, acting(account.name), account.name, what))
     return _open_session(account, "")
 
 
 @blueprint.post("/sign-out")
 def sign_out() -> BaseResponse:
     """Ends the session."""
-    given().sessions.close(g.secret)
-    record(actions.signed_out(given().audit.source, acting()))
+    entrance().sessions.close(g.secret)
+    record(actions.signed_out(entrance().audit.source, acting()))
     response = redirect(url_for("sign_in.sign_in_form"), HTTPStatus.SEE_OTHER)
-    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="Strict")
+    response.delete_cookie(entrance().session_cookie, httponly=True, samesite="Strict")
     return response
 
 
@@ -111,28 +109,23 @@ def _form(error: str = "", status: HTTPStatus = HTTPStatus.OK) -> Response:
     page = render_template(
         "first_account.html" if request.path == "/first-account" else "sign_in.html",
         error=error,
-        waiting=given().store.count_unacknowledged(MOST_COUNTED),
         fields={name: request.form.get(name, "")[:64] for name in ("name", "code")},
     )
     response = Response(page, status)
     if fresh:
-        _set_cookie(response, FORM_COOKIE, g.secret)
+        _set_cookie(response, entrance().form_cookie, g.secret)
     return response
 
 
 def _open_session(account: Account, target: str) -> BaseResponse:
-    record(actions.signed_in(given().audit.source, acting(account.name)))
-    home = _home(account.role)
+    record(actions.signed_in(entrance().audit.source, acting(account.name)))
+    home = entrance().home(account.role)
     own = OWN_PAGE.fullmatch(target) and account.role is not Role.SERVICE
     response = redirect(target if own else home, HTTPStatus.SEE_OTHER)
-    _set_cookie(response, SESSION_COOKIE, given().sessions.open(account, request.remote_addr or ""))
-    response.delete_cookie(FORM_COOKIE, httponly=True, samesite="Strict")
+    _set_cookie(response, entrance().session_cookie, entrance().sessions.open(account, request.remote_addr or ""))
+    response.delete_cookie(entrance().form_cookie, httponly=True, samesite="Strict")
     return response
 
 
 def _set_cookie(response: BaseResponse, name: str, value: str) -> None:
     response.set_cookie(name, value, httponly=True, samesite="Strict", secure=request.is_secure)
-
-
-def _home(role: Role) -> str:
-    return url_for("pages.device" if role is Role.SERVICE else "pages.worklist")

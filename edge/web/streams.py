@@ -13,7 +13,7 @@ import msgspec
 
 from edge import events, reasons
 from edge.device.drift import alarms
-from edge.device.health import HealthFile, State
+from edge.device.health import Figure, HealthFile, State
 from edge.events import emit
 from edge.store import Damaged, Doorbell, Store, ring
 from edge.web.condition import Condition, glance
@@ -127,9 +127,9 @@ class Watcher(Thread):
         *,
         recorder: Recorder,
         give_up: Callable[[], None],
-        **figures: int,
+        figures: Callable[[], dict[str, Figure]],
     ) -> None:
-        """`give_up` ends the service when a file must be repaired; `figures` (the port) stand in the health file."""
+        """`give_up` ends the service when a file must be repaired; `figures` are asked for the health file."""
         super().__init__(name="watcher", daemon=True)
         self._store = store
         self._streams = streams
@@ -139,6 +139,7 @@ class Watcher(Thread):
         self._recorder = recorder
         self._give_up = give_up
         self._figures = figures
+        self._known: dict[str, Figure] = {}
         self._stopping = Event()
         self._seq = store.last_seq()
         self._seen: tuple[object, ...] = ()
@@ -178,6 +179,7 @@ class Watcher(Thread):
         self.join(_LOOK_EVERY)
 
     def _look(self) -> None:
+        self._known = self._figures()
         while changed := self._store.changed_since(self._seq, MAX_BACKLOG):
             for stored in changed:
                 self._streams.publish(message("result", msgspec.json.encode(view_of(stored)), stored.seq))
@@ -192,4 +194,4 @@ class Watcher(Thread):
 
     def _report(self, state: State, reason: str = "") -> None:
         self._health.list_drift(alarms(self._recorder.drift()))
-        self._health.report(state, reason, streams=self._streams.count(), **self._figures)
+        self._health.report(state, reason, streams=self._streams.count(), **self._known)

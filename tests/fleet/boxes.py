@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from edge.messages.aggregate import Aggregate, Category, split
 from edge.messages.topics import Channel, Topic
-from edge.messages.types import About, Disk, Health, Model, ServiceState, State, Waiting
+from edge.messages.types import About, AuditHead, Disk, EventCount, Events, Health, Model, ServiceState, State, Waiting
 from edge.records import ModelUsed, Priority, Reason, Status, Summary
 
 NOW = 1_764_104_400.0  # 2025-11-25T21:00:00Z
@@ -74,6 +75,22 @@ def summary(status: Status = Status.CLEAR, hour: str = "2025-11-25T20", **change
     return msgspec.structs.replace(message, **changes)
 
 
+def audit_head(number: int, digest: str = "0f" * 32, ts: float = NOW) -> AuditHead:
+    return AuditHead(ts=moment(ts), session=SESSION, number=number, digest=f"sha256:{digest}")
+
+
+def errors(*numbers: int) -> Events:
+    counts = (EventCount(service="intake", number=number, count=7, since=moment(NOW)) for number in numbers)
+    return Events(ts=moment(NOW), session=SESSION, events=tuple(counts))
+
+
+def aggregate(day: str = "2025-11-25", **answers: int) -> Aggregate:
+    """Counts of answers, and of scores as many as are flagged; the remainders stay at the box."""
+    counts = {Category("answers", name): count for name, count in answers.items()}
+    counts[Category("scores", "0.9", "cxr-pneumonia", "1.0.0", "SCT:233604007")] = answers.get("flagged", 0)
+    return Aggregate(message_id=uuid.uuid4().hex, day=day, clock="right", histograms=split(counts)[0])
+
+
 def addressed(message: Any, box: str = "box-1", site: str = "clinic") -> tuple[str, bytes]:
     """Topic and payload, as the contract puts them."""
     levels: dict[type, dict[str, Any]] = {
@@ -81,11 +98,14 @@ def addressed(message: Any, box: str = "box-1", site: str = "clinic") -> tuple[s
         About: {"channel": Channel.STATUS, "name": "about"},
         Health: {"channel": Channel.MEASUREMENT, "name": "health"},
         ServiceState: {"channel": Channel.STATUS, "name": "health"},
+        Events: {"channel": Channel.MEASUREMENT, "name": "events"},
+        AuditHead: {"channel": Channel.MEASUREMENT, "name": "audit"},
         Summary: {"channel": Channel.FINDING, "name": "image", "service": "inference"},
+        Aggregate: {"channel": Channel.MEASUREMENT, "name": "aggregate", "service": "inference"},
     }
     given = dict(levels[type(message)])
     if isinstance(message, ServiceState):
         given["service"] = message.service
-    if isinstance(message, Summary):
+    if isinstance(message, Summary | Aggregate):
         given["id"] = message.message_id
     return str(Topic(site=site, box=box, **given)), msgspec.json.encode(message)

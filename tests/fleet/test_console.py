@@ -17,7 +17,7 @@ from edge.config import Config
 from edge.fleet import upkeep
 from edge.fleet.alarms import RULES
 from edge.fleet.console import create_app
-from edge.fleet.people import BY_ITSELF, KEEPERS, OPEN, PEOPLE, PERMISSIONS, SESSION_COOKIE, Dependencies
+from edge.fleet.people import BY_ITSELF, KEEPERS, PERMISSIONS, Dependencies
 from edge.fleet.reading import Apart, Why, read
 from edge.fleet.writing import Arrival, Writer
 from edge.messages.types import Drift
@@ -26,8 +26,21 @@ from edge.store.audit import open_trail
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from edge.web.lockout import Failures
+from edge.web.permissions import OPEN, PEOPLE
 from edge.web.sessions import Sessions
-from tests.fleet.boxes import NOW, about, addressed, health, moment, service, state, summary
+from tests.fleet.boxes import (
+    NOW,
+    about,
+    addressed,
+    aggregate,
+    audit_head,
+    errors,
+    health,
+    moment,
+    service,
+    state,
+    summary,
+)
 
 PASSWORD = "correct horse battery staple"
 IDLE = 1800.0
@@ -66,7 +79,7 @@ class Page:
         visitor = self.visitor()
         (account,) = [one for one in self.accounts.list() if one.role is role]
         token = Sessions(self.file, lambda: self.now, IDLE).open(account)
-        visitor.set_cookie(SESSION_COOKIE, token)
+        visitor.set_cookie(Dependencies.session_cookie, token)
         return visitor
 
     def say(self, *messages: Any, box: str = "box-1", site: str = "clinic") -> None:
@@ -116,13 +129,14 @@ def test_each_role_sees_what_the_table_says(page: Page, role: Role | None) -> No
     page.say(state(), health())
     visitor = page.signed_in(role) if role else page.visitor()
     addresses = {"console.overview": "/", "console.sites": "/sites", "console.apart": "/apart"}
+    addresses["console.answers"] = "/answers"
     addresses["console.box"] = "/boxes/clinic/box-1"
     addresses["console.metrics"] = "/metrics"
     for endpoint, address in addresses.items():
         expected = 303 if role is None else 200 if role in PERMISSIONS[endpoint] else 403
         assert visitor.get(address).status_code == expected, (role, address)
     assert PERMISSIONS["console.apart"] == KEEPERS < PEOPLE
-    assert PERMISSIONS["people.sign_in"] is OPEN
+    assert PERMISSIONS["sign_in.sign_in"] is OPEN
 
 
 def _form(visitor: FlaskClient, address: str, **fields: str) -> Any:
@@ -259,6 +273,32 @@ def test_rates_and_counts(page: Page) -> None:
     assert "50 % 1.0 25 % 25 %" in text
     assert "4 1 1" in _text(page.signed_in().get("/sites"))
     assert "2025-11-25 4 1 1 1" in _text(page.signed_in().get("/boxes/clinic/box-1"))
+
+
+def test_counts_of_one_box_and_of_a_group(page: Page) -> None:
+    for site, box, flagged in (("a", "one", 10), ("a", "two", 5), ("b", "one", 20)):
+        page.say(state(), health(), aggregate(flagged=flagged, clear=30), box=box, site=site)
+    visitor = page.signed_in()
+    assert "Answers: 40 counted" in _text(visitor.get("/boxes/a/one"))
+    group = _text(visitor.get("/answers?site=a"))
+    assert "What 2 boxes answered" in group
+    assert "clear 60 80 % 80 % flagged 15 20 % 20 %" in group
+    assert "Probability: cxr-pneumonia 1.0.0 SCT:233604007: 15 counted" in group
+    assert "0.9 to 1.0 15 100 %" in group
+    assert "clear 90" in _text(visitor.get("/answers"))
+    assert "has told of any yet" in _text(visitor.get("/answers?site=c"))
+
+
+def test_errors_and_audit_trail_of_a_box(page: Page) -> None:
+    page.say(state(), health(), errors(206), audit_head(9))
+    visitor = page.signed_in()
+    text = _text(visitor.get("/boxes/clinic/box-1"))
+    assert "intake SC206 7 2025-11-25 21:00:00 UTC" in text
+    assert re.search(r"9 2025-11-25 21:00:00 UTC 2025-11-25 21:00:00 UTC sha256:(0f){32}", text)
+    assert "shorter than it was" not in text
+    page.now += 60
+    page.say(audit_head(3, ts=page.now))
+    assert "it turned out to be shorter than it was" in _text(visitor.get("/boxes/clinic/box-1"))
 
 
 def test_a_graph_has_its_text_and_breaks_where_nothing_came(page: Page) -> None:

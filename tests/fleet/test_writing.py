@@ -9,14 +9,27 @@ import sqlalchemy as sql
 
 from edge.errors import ScansideError
 from edge.fleet import database as db
-from edge.fleet import queries, upkeep
+from edge.fleet import queries, reports, upkeep
 from edge.fleet.alarms import DAY, RULES
 from edge.fleet.database import open_database
 from edge.fleet.reading import Apart, Said, Why, read
 from edge.fleet.standing import Condition, Facts, condition
 from edge.fleet.writing import KEPT_APART, Arrival, Writer, Written
 from edge.records import Status
-from tests.fleet.boxes import NOW, OTHER_SESSION, SESSION, about, addressed, health, service, state, summary
+from tests.fleet.boxes import (
+    NOW,
+    OTHER_SESSION,
+    SESSION,
+    about,
+    addressed,
+    aggregate,
+    audit_head,
+    errors,
+    health,
+    service,
+    state,
+    summary,
+)
 
 
 def _arrivals(*messages: Any, box: str = "box-1", at: float = NOW, live: bool = True) -> list[Arrival]:
@@ -154,6 +167,64 @@ def test_what_is_old_goes_and_the_counts_stay(engine: sql.Engine) -> None:
         assert [day.results for day in queries.last_days(connection, 1, NOW)] == [1]
 
 
+def test_counts_of_days_and_boxes_add_up_each_once(engine: sql.Engine) -> None:
+    first, second = aggregate("2025-11-24", flagged=12, clear=40), aggregate(flagged=5, under_age=4)
+    writer = Writer(engine)
+    assert writer.write(_arrivals(first, first, second)) == Written(2, 1, 0)
+    assert writer.write(_arrivals(first) + _arrivals(first, box="box-2")) == Written(1, 1, 0)
+    with engine.connect() as connection:
+        numbers = {one.box: one.id for one in connection.execute(sql.select(db.boxes))}
+        scores = ("scores", "cxr-pneumonia 1.0.0 SCT:233604007", "0.9")
+        expected = {("answers", "", "flagged", 25), ("answers", "", "clear", 80), (*scores, 25)}
+        assert set(reports.counted(connection, NOW, 28)) == expected
+        one = reports.counted(connection, NOW, 28, [numbers["box-1"]])
+        assert set(one) == {("answers", "", "flagged", 15), ("answers", "", "clear", 40), (*scores, 15)}
+        assert {(one.name, one.images) for one in reports.counted(connection, NOW, 1)} == {("flagged", 5), ("0.9", 5)}
+    assert Writer(engine).write(_arrivals(aggregate("2025-02-31", flagged=5))) == Written(0, 0, 1)
+
+
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize(
+    ("heads", "back"),
+    [
+        ([(audit_head(7), 0), (audit_head(7), HOUR), (audit_head(9, ts=NOW + HOUR), HOUR)], False),
+        ([(audit_head(9, ts=NOW + 9), 9), (audit_head(7), 10)], False),  # two collectors, out of order
+        ([(audit_head(7, ts=NOW + 10 * DAY), 0), (audit_head(9), HOUR)], False),  # its clock was set right
+        ([(audit_head(9), 0), (audit_head(7, ts=NOW + HOUR), HOUR)], True),
+        ([(audit_head(9), 0), (audit_head(9, "1f" * 32, ts=NOW + HOUR), HOUR)], True),
+    ],
+)
+def test_an_audit_trail_that_went_back_is_an_alarm(
+    engine: sql.Engine, heads: list[tuple[Any, float]], back: bool
+) -> None:
+    for head, later in heads:
+        Writer(engine).write(_arrivals(head, at=NOW + later))
+    facts = _box(engine)
+    assert (facts.trail_back_at == NOW + HOUR) is back
+    told = {rule.name for _, rule, _ in upkeep.evaluate(engine, RULES, NOW + HOUR, 60)}
+    assert ("audit_trail" in told) is back
+
+
+def test_of_an_audit_trail_the_furthest_stays_for_ever(engine: sql.Engine) -> None:
+    for number in (1, 2, 3):
+        Writer(engine).write(_arrivals(audit_head(number), at=NOW + number))
+    Writer(engine).write(_arrivals(audit_head(1), box="box-2"))
+    upkeep.remove_old(engine, NOW + 10 * DAY, health_days=5, summary_days=5)
+    with engine.connect() as connection:
+        kept = {(one.box_id, one.number) for one in connection.execute(sql.select(db.audit_heads))}
+    assert {number for _, number in kept} == {1, 3}
+    assert len(kept) == 2
+
+
+def test_the_errors_of_a_box_are_those_that_it_told_of_last(engine: sql.Engine) -> None:
+    for told in (errors(206, 403), errors(403)):
+        Writer(engine).write(_arrivals(told))
+    with engine.connect() as connection:
+        assert reports.errors(connection, 1) == [("intake", 403, 7, int(NOW))]
+
+
 def test_a_database_of_a_newer_version_is_refused(url: str) -> None:
     engine = open_database(url)
     open_database(url).dispose()
@@ -197,9 +268,9 @@ def test_a_database_that_is_none_is_one_line(url: str, words: str) -> None:
 def test_a_database_of_the_first_version_becomes_the_present_one(url: str) -> None:
     first = open_database(url)
     with first.begin() as connection:
-        for table in (db.orders, db.rollouts):
+        for table in (db.orders, db.rollouts, db.aggregates, db.bins, db.audit_heads, db.errors):
             table.drop(connection)
-        for column in ("drift", "clock", "certificate_days", "dropped"):
+        for column in ("drift", "clock", "certificate_days", "dropped", "trail_back_at"):
             connection.execute(sql.text(f"ALTER TABLE boxes DROP COLUMN {column}"))
         connection.execute(db.versions.delete())
         connection.execute(db.versions.insert().values(version=1))
@@ -211,4 +282,5 @@ def test_a_database_of_the_first_version_becomes_the_present_one(url: str) -> No
         (facts,) = queries.facts(connection, NOW)
         assert (facts.clock, facts.drift) == ("right", "[]")
         assert connection.execute(sql.select(db.orders)).all() == []
+        assert reports.counted(connection, NOW, 28) == []
     opened.dispose()

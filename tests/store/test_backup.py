@@ -13,11 +13,17 @@ from threading import Event, Thread
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from edge import settings
+from edge.messages.commands import HealthCheck, Order, Refusal, check, sign, time, topic
 from edge.records import Subject
 from edge.store import AlreadyRunning, Outbox, Store, VaultLocked, hold_lock
 from edge.store.adoption import Swept
 from edge.store.backup import BackupError, back_up, restore
+from edge.store.machine import Machine
+from edge.store.orders import Now, Orders
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from tests.conftest import ROOT
@@ -27,6 +33,8 @@ from tests.store.samples import arrival, claimed, flagged, summary
 
 PASSPHRASE = "correct horse battery staple"
 IMAGES = 4
+NOW = 1_800_000_000.0
+SET = settings.Standing(settings=settings.Settings(version=7, values={"inference.operating_point": "sensitive"}))
 
 
 @pytest.fixture
@@ -48,7 +56,15 @@ def state(tmp_path: Path, planted: Planted) -> Path:
         Accounts(file).add("technician1", "a long enough password", Role.TECHNICIAN)
     with closing(Outbox(folder)) as outbox:
         outbox.put([("1", "summary", b"{}")])
+    with closing(Orders(folder)) as orders:
+        orders.take(_order("before", NOW - 60), "signature", "text", Now(NOW, "boot", 1.0))
+    settings.write(folder, SET)
     return folder
+
+
+def _order(name: str, issued: float) -> Order:
+    fields = {"id": name, "site": "clinic", "box": "box-1", "timeout_seconds": 60, "work": HealthCheck()}
+    return Order(**fields, issued_at=time(issued), not_after=time(issued + 86400))  # type: ignore[arg-type]
 
 
 def _object(planted: Planted, number: int) -> bytes:
@@ -59,7 +75,7 @@ def _object(planted: Planted, number: int) -> bytes:
 def backup(state: Path, tmp_path: Path) -> Path:
     file = tmp_path / "backup"
     content = back_up(state, file, PASSPHRASE)
-    assert (content.images, content.files) == (IMAGES, IMAGES + 5)
+    assert (content.images, content.files) == (IMAGES, IMAGES + 7)
     return file
 
 
@@ -81,6 +97,29 @@ def test_a_bare_box_has_all_of_it_again(backup: Path, tmp_path: Path, planted: P
         assert len(outbox.waiting()) == 1
     modes = {oct(path.stat().st_mode & 0o777) for path in folder.rglob("*") if path.is_file()}
     assert modes == {"0o600"}
+
+
+@pytest.mark.parametrize("synchronised", [True, False])
+def test_a_restored_box_keeps_the_fleet_s_settings_and_takes_no_order_twice(
+    backup: Path, tmp_path: Path, synchronised: bool
+) -> None:
+    """CMD-ONCE-01 CMD-EXPIRY-01: one that was obeyed after the backup is not in it, and is refused for its age."""
+    folder, key = tmp_path / "bare", Ed25519PrivateKey.generate()
+    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    machine = Machine(synchronised=lambda: synchronised)
+    restore(backup, folder, PASSPHRASE, clock=lambda: NOW, machine=machine)
+    assert settings.read(folder) == SET
+    with closing(Orders(folder)) as orders:
+        assert orders.get("before") is not None
+        assert orders.since() == (NOW if synchronised else 0.0)
+
+        def judged(issued: float) -> object:
+            order = _order("after", issued)
+            command = sign(order, key, issued)
+            return check(command, topic(order), [pem], NOW + 60, synchronised=True, since=orders.since())
+
+        assert isinstance(judged(NOW + 1), Order)
+        assert (judged(NOW - 1) == Refusal.TOO_LATE) is synchronised
 
 
 def test_nobody_reads_a_backup(backup: Path, state: Path, planted: Planted) -> None:

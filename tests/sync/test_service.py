@@ -19,6 +19,7 @@ from edge.config import Config
 from edge.config_section import ConfigError
 from edge.device.health import HealthFile, State
 from edge.device.troubles import Trouble
+from edge.messages.aggregate import Aggregate
 from edge.sync.link import WINDOW
 from edge.sync.service import serve
 from tests.messages.schemas import check
@@ -42,6 +43,7 @@ def _schema(tail: str) -> str:
 
 def _said_at_birth(seen: list[paho.MQTTMessage]) -> bool:
     wanted = {"-/status/state/-", "-/status/about/-", "intake/status/health/-", "sync/status/health/-", "-/m/health/-"}
+    wanted |= {"-/m/audit/-"}
     return wanted <= {_tail(message) for message in seen}
 
 
@@ -51,12 +53,18 @@ def _outbox_depths(seen: list[paho.MQTTMessage]) -> list[int]:
 
 
 def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None:
-    """LINK-BIRTH-01 MSG-SCHEMA-01"""
+    """LINK-BIRTH-01 MSG-SCHEMA-01 MSG-AUDIT-01 MSG-AGGREGATE-01"""
     sync.put(3)
+    aggregate = Aggregate(message_id="1" * 32, day="2026-11-26", clock="right", histograms=())
+    sync.outbox.put([(aggregate.message_id, "aggregate", msgspec.json.encode(aggregate))])
     HealthFile(sync.state_dir, "intake").report(State.UP)
+    HealthFile(sync.state_dir, "web").report(State.UP, audit_number=7, audit_digest="0f" * 32)
     sync.start()
     watcher.until(_said_at_birth, "everything of the birth")
     watcher.findings(3)
+    assert watcher.first(f"inference/m/aggregate/{aggregate.message_id}").payload == msgspec.json.encode(aggregate)
+    sync.await_empty_outbox()
+    assert sync.outbox.depth().delivered == 3, "summaries are counted, no aggregate"
     ours = [message for message in watcher.seen if message.topic.startswith(PREFIX)]
     bodies = [check(_schema(_tail(message)), message.payload) for message in ours]
     assert {body["schema"].split(".")[1] for body in bodies} == {
@@ -65,7 +73,10 @@ def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None
         "service/1",
         "health/3",
         "summary/2",
+        "aggregate/1",
+        "audit/1",
     }
+    assert [body["number"] for body in bodies if body["schema"] == "scanside.audit/1"] == [7]
     assert _tail(ours[0]) == "-/status/state/-"
     assert _tail(ours[1]) == "-/status/about/-"
     assert len({body["session"] for body in bodies if "session" in body}) == 1

@@ -151,6 +151,24 @@ def test_the_birth() -> None:
     assert {"scanside.about/1", "scanside.health/3", "scanside.order/1", "scanside.summary/2"} <= set(birth["schemas"])
 
 
+@pytest.mark.parametrize(
+    ("details", "number"),
+    [
+        ({"audit_number": 7, "audit_digest": "0f" * 32}, 7),
+        ({"audit_number": 0, "audit_digest": "00" * 32}, None),
+        ({"audit_number": 7, "audit_digest": "DOE^JANE"}, None),
+        ({"audit_number": 7}, None),
+        ({}, None),
+    ],
+)
+def test_how_far_the_audit_trail_goes(details: dict[str, str | int | float | bool | None], number: int | None) -> None:
+    """MSG-AUDIT-01"""
+    head = telemetry.audit_head(SESSION, {"web": _account("web", details)}, NOW)
+    assert (head.number if head else None) == number
+    if head:
+        assert check("audit", msgspec.json.encode(head))["digest"] == DIGEST
+
+
 def test_a_birth_before_the_models_are_loaded() -> None:
     assert telemetry.about(SESSION, "0.1.0", Protocol.MQTT_3_1_1, {}).models == ()
 

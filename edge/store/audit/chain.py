@@ -23,6 +23,7 @@ START = bytes(32)
 """Stands for the digest before the first record."""
 
 _ANCHOR = re.compile(rf"SC{events.AUDIT_HEAD.number:03d} .*?\b(\d+), digest ([0-9a-f]{{64}})\b")
+_HEAD = re.compile(r"([1-9][0-9]{0,15}):(?:sha256:)?([0-9a-f]{64})")
 _COLUMNS = "number, at_ms, sealed, retired, retired_digest, digest"
 
 
@@ -86,9 +87,12 @@ def check(rows: Iterable[ChainedRecord], head: Head, start: Head, anchors: Itera
         rows: The records, by number.
         head: How far they must go.
         start: What the newest retirement among them says is gone; 0 and `START` when there was none.
-        anchors: Heads from the log: the chain must have gone through each of them.
+        anchors: Heads that were told of: the chain must have gone through each of them.
     """
-    wanted = {anchor.number: anchor.digest for anchor in anchors if anchor.number >= start.number}
+    wanted: dict[int, set[bytes]] = {}
+    for anchor in anchors:
+        if anchor.number >= start.number:
+            wanted.setdefault(anchor.number, set()).add(anchor.digest)
     number, digest = start
     for row in rows:
         broken_at = min(row.number, number + 1)
@@ -101,13 +105,13 @@ def check(rows: Iterable[ChainedRecord], head: Head, start: Head, anchors: Itera
         )
         if digest != row.digest:
             return Verdict(head, start.number + 1, number, "it is not what its digest was made of")
-        if wanted.pop(number, digest) != digest:
-            return Verdict(head, start.number + 1, number, "the log has another digest for it")
+        if wanted.pop(number, {digest}) != {digest}:
+            return Verdict(head, start.number + 1, number, "the log, or the fleet, has another digest for it")
     wanted.pop(start.number, None)
     if (number, digest) != head:
         return Verdict(head, start.number + 1, min(number, head.number) + 1, "the trail does not end where its head is")
     if wanted:
-        problem = f"the log knows records up to {max(wanted)}, the trail ends at {number}"
+        problem = f"the log, or the fleet, knows records up to {max(wanted)}, the trail ends at {number}"
         return Verdict(head, start.number + 1, number + 1, problem)
     return Verdict(head, start.number + 1)
 
@@ -120,12 +124,13 @@ def report(verdict: Verdict) -> str:
     return f"the audit trail is BROKEN at record {verdict.broken_at}: {verdict.problem} ({span} by its head)"
 
 
-def check_file(path: Path, log: Iterable[str] = ()) -> Verdict:
+def check_file(path: Path, log: Iterable[str] = (), heads: Iterable[Head] = ()) -> Verdict:
     """Check a trail as it is at one moment; services may go on writing meanwhile.
 
     Args:
         path: `audit.sqlite`.
         log: Lines of the log, among them those of the event `AUDIT_HEAD`.
+        heads: What a fleet was told.
 
     Raises:
         NoTrail: There is no such file, or it cannot be read as a trail at all.
@@ -139,9 +144,17 @@ def check_file(path: Path, log: Iterable[str] = ()) -> Verdict:
             head = Head(*found[0]) if found else Head(0, START)
             newest = "SELECT retired, retired_digest FROM records ORDER BY retired DESC LIMIT 1"
             retired = sql.execute(newest).fetchone() or (0, START)
-            return check(_rows(sql), head, Head(*retired), anchors_in(log))
+            return check(_rows(sql), head, Head(*retired), (*anchors_in(log), *heads))
     except (sqlite3.Error, TypeError, OverflowError, struct.error) as error:
         raise NoTrail(f"{path}: cannot be read as an audit trail ({error}): restore it from a backup") from error
+
+
+def read_head(text: str) -> Head:
+    """`NUMBER:DIGEST`, as a fleet shows it. Raises `ValueError`."""
+    found = _HEAD.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text[:90]!r}: must be NUMBER:DIGEST, the digest of 64 hexadecimal digits")
+    return Head(int(found[1]), bytes.fromhex(found[2]))
 
 
 def anchors_in(log: Iterable[str]) -> Iterator[Head]:
