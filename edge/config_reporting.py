@@ -78,12 +78,13 @@ class Reporting(Section, frozen=True, kw_only=True):
     Attributes:
         destinations: Who gets them; nobody when empty.
         modalities: Results of whose images are sent, whatever they say.
-        commitment_port: Where PACS that call back with their storage commitment find us; only on the same association
-            when absent.
+        commitment_host: The address where PACS that call back with their storage commitment find us.
+        commitment_port: The port there; they can answer on the same association alone when absent.
         worklist: Where the order behind an image is looked up before anything is written about it; nowhere when absent.
     """
 
     destinations: tuple[Destination, ...] = ()
     modalities: tuple[str, ...] = ("CR", "DX")
+    commitment_host: str = "127.0.0.1"
     commitment_port: Port | None = None
     worklist: Worklist | None = None

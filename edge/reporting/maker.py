@@ -11,7 +11,7 @@ from edge import events
 from edge.config import Config
 from edge.events import emit
 from edge.model_facts import ModelFacts, ModelShelf
-from edge.records import Result, StoredResult
+from edge.records import ANOTHER_PATIENT, Result, StoredResult
 from edge.reporting.decide import kinds_of, why_not
 from edge.reporting.modules import Report
 from edge.reporting.objects import SC, SR, Made, Pictures, make
@@ -108,11 +108,12 @@ class Maker:
 
     def _compare(self, stored: StoredResult, source: Source) -> None:
         """The image with its order. Raises `Unreportable` when that is another patient's."""
-        found = self._orders.differences(source.header) if self._orders else []
+        found = self._orders.differences(source.header) if self._orders else ()
+        self._store.note_order_differences(stored.id, found)
         if found:
-            words = ", ".join(each.words for each in found)
+            words = ", ".join(each.replace("_", " ") for each in found)
             emit(events.ORDER_DIFFERS, result=stored.id, differences=words)
-            if any(each.another_patient for each in found):
+            if not ANOTHER_PATIENT.isdisjoint(found):
                 raise Unreportable(f"the worklist has another patient for its accession number ({words})")
 
     def _made(self, stored: StoredResult, source: Source) -> Made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +25,11 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import ModalityWorklistInformationFind, StorageCommitmentPushModel, Verification
 
+from edge.config_reporting import Worklist
 from edge.records import Arrival, Reason, StoredResult, Subject
+from edge.reporting.objects import encode
 from edge.store import Store
 from tests.reporting import samples
 from tests.running import ROOT
@@ -205,6 +208,29 @@ def orthanc(program: str, folder: Path, commitment_port: int = 0) -> Iterator[Or
             yield peer
         finally:
             process.terminate()
+
+
+@contextmanager
+def worklist(folder: Path, program: Callable[[str], str], order: Dataset, *options: str) -> Iterator[Worklist]:
+    """DCMTK's worklist with one order; as it is configured."""
+    database, port = folder / "worklist-files" / "ORDERS", free_port()
+    database.mkdir(parents=True)
+    (database / "lockfile").touch()
+    order.SOPClassUID, order.SOPInstanceUID = ModalityWorklistInformationFind, "1.2.3"
+    (database / "order.wl").write_bytes(encode(order))
+    command = [program("wlmscpfs"), "--data-files-path", str(database.parent), *options, str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            await_until(lambda: accepts(port), "the worklist")
+            yield Worklist(port=port, called_ae_title="ORDERS")
+        finally:
+            process.terminate()
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def in_background(work: Callable[[], None]) -> Thread:

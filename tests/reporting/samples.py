@@ -26,6 +26,7 @@ from edge.records import (
     Status,
     Timings,
 )
+from edge.reporting.codes import Code
 from edge.reporting.modules import Report
 from edge.reporting.objects import Pictures
 
@@ -122,6 +123,30 @@ def radiograph(**values: Any) -> bytes:
     file = BytesIO()
     dcmwrite(file, image, enforce_file_format=True)
     return file.getvalue()
+
+
+def order(**values: Any) -> Dataset:
+    """The order of `radiograph()`; `values` by keyword, those of the scheduled procedure step too, codes as lists."""
+    made, step = Dataset(), Dataset()
+    made.SpecificCharacterSet = "ISO_IR 192"
+    made.AccessionNumber, made.PatientName, made.PatientID = "A1", "Test^A", "1"
+    made.PatientBirthDate, made.PatientSex, made.StudyInstanceUID = "19700101", "F", "1.2.826.0.1.3680043.8.1.1"
+    made.RequestedProcedureID, made.RequestedProcedureDescription = "P1", "Chest"
+    step.Modality, step.ScheduledStationAETitle = "CR", "ROOM1"
+    step.ScheduledProcedureStepStartDate, step.ScheduledProcedureStepStartTime = "20261126", "0100"
+    step.ScheduledProcedureStepID, step.ScheduledProcedureStepDescription = "S1", "Chest"
+    made.ScheduledProcedureStepSequence = [step]
+    for keyword, value in values.items():
+        ready = [code.item() for code in value] if isinstance(value, list) else value
+        setattr(step if keyword in step else made, keyword, ready)
+    return made
+
+
+def requested(code: Code) -> Dataset:
+    """A request as modalities copy it into an image."""
+    request = Dataset()
+    request.RequestedProcedureCodeSequence = [code.item()]
+    return request
 
 
 def errors_of(program: str, data: bytes, file: Path) -> list[str]:

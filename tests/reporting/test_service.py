@@ -10,19 +10,24 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sized
 from contextlib import closing, contextmanager
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from pydicom import uid
 
 from edge.device.health import State, read_health
 from edge.file_meta import file_meta
+from edge.identity import read_file_identity
+from edge.records import Priority
 from edge.store import Store
 from tests.reporting import samples
-from tests.reporting.peers import EVERYTHING, answer, orthanc, pacs
+from tests.reporting.peers import EVERYTHING, answer, orthanc, pacs, worklist
+from tests.reporting.samples import order
 from tests.running import RunningProgram, scanside
 from tests.system.conftest import await_until, free_port
 
@@ -40,10 +45,11 @@ NAMES = {
 @contextmanager
 def running(folder: Path, **destination: Any) -> Iterator[RunningProgram]:
     """The service with one destination, `reporting` beside it taken from the same keywords."""
-    reporting = {key: destination.pop(key) for key in ("commitment_port",) if key in destination}
+    reporting = {key: destination.pop(key) for key in ("commitment_port", "worklist") if key in destination}
     to = {"name": "pacs", "objects_per_second": 1000, **destination}
     file = folder / "scanside.yaml"
-    settings = {"state_dir": str(folder / "state"), "reporting": {"destinations": [to], **reporting}}
+    settings: dict[str, Any] = {"state_dir": str(folder / "state")}
+    settings["reporting"] = {"destinations": [to], **reporting}
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
     with RunningProgram(scanside("run", "--config", str(file), "reporting")) as program:
         yield program
@@ -103,6 +109,22 @@ def test_while_the_pacs_is_away_it_says_what_waits_and_why(tmp_path: Path) -> No
             scanside("deliveries", "--config", str(tmp_path / "scanside.yaml")), capture_output=True, check=True
         )
         assert shown.stdout == b""
+
+
+@pytest.mark.system
+def test_a_stat_order_goes_first_once_the_worklist_has_been_asked(
+    tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    ordered = order(RequestedProcedurePriority="STAT", ScheduledProcedureStepStartDate=f"{date.today():%Y%m%d}")
+    with (
+        closing(Store(tmp_path / "state")) as store,
+        worklist(tmp_path, program, ordered) as at,
+        running(tmp_path, port=free_port(), worklist=msgspec.to_builtins(at)) as service,
+    ):
+        service.wait_for("SC567")
+        identity = read_file_identity(samples.radiograph())[1]
+        assert store.urgent_orders.priority(identity) is Priority.URGENT
+        service.stop()
 
 
 @pytest.mark.system
