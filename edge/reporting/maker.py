@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 
+import msgspec
+
 from edge import events
 from edge.config import Config
 from edge.events import emit
+from edge.imaging.evidence import Explanation
 from edge.model_facts import ModelFacts, ModelShelf
 from edge.records import ANOTHER_PATIENT, Result, StoredResult
 from edge.reporting.decide import kinds_of, why_not
@@ -143,8 +146,16 @@ class Maker:
         return Pictures(
             preview=picture("preview.jpg"),
             overlay=picture("overlay.png"),
-            explanation=self._store.explanation(stored.id),
+            explanation=self._explanation(stored.id),
         )
+
+    def _explanation(self, result_id: str) -> Explanation | None:
+        """Where the network looked; None where nothing is kept of it, or it is no explanation that can be read."""
+        kept = self._store.explanation(result_id)
+        try:
+            return msgspec.json.decode(kept, type=Explanation) if kept else None
+        except msgspec.DecodeError:
+            return None
 
     def _queue(self, item: Owed, made: Made) -> None:
         for kind, why in made.left_out.items():

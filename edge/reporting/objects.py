@@ -14,6 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
 
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from edge.imaging.evidence import Explanation
 from edge.reporting.modules import Report
 from edge.reporting.presentation_state import presentation_state
 from edge.reporting.secondary_capture import secondary_capture
@@ -34,7 +35,7 @@ class Pictures:
 
     preview: bytes | None = None
     overlay: bytes | None = None
-    explanation: str | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def make(
 
     picture = add(SC, lambda: secondary_capture(source, report, pictures.preview, pictures.overlay))
     if PR in kinds:
-        add(PR, lambda: presentation_state(source, report))
+        add(PR, lambda: presentation_state(source, report, pictures.explanation))
     if SEG in kinds:
         add(SEG, lambda: segmentation(source, report, pictures.explanation))
     if SR in kinds:

@@ -138,9 +138,9 @@ def answer(store: Store, data: bytes, reason: Reason | None = None) -> StoredRes
     claimed = store.claim()
     assert claimed is not None and claimed.id == accepted.instance.id
     of = Subject(modality="DX", patient_id="1", study_instance_uid=str(dataset.StudyInstanceUID))
-    stored = store.commit(
-        claimed, msgspec.structs.replace(samples.result(), reason=reason), of, explanation=samples.LUNGS, report=True
-    )
+    explanation = msgspec.json.encode(samples.EXPLANATION).decode()
+    result = msgspec.structs.replace(samples.result(), reason=reason)
+    stored = store.commit(claimed, result, of, explanation=explanation, report=True)
     drawn = samples.pictures()
     for name, picture in (("preview.jpg", drawn.preview), ("overlay.png", drawn.overlay)):
         assert picture

@@ -14,6 +14,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from edge.imaging.evidence import Explanation
 from edge.model_facts import Calibration, ModelFacts, OperatingPoint, Threshold
 from edge.records import (
     Finding,
@@ -42,7 +43,10 @@ FACTS = ModelFacts(
         ),
     ),
 )
-LUNGS = '{"maps":{},"lungs":[[[0.1,0.1],[0.4,0.1],[0.4,0.9]],[[0.6,0.1],[0.9,0.1],[0.9,0.9]]]}'
+EXPLANATION = Explanation(
+    maps={"112033": np.outer([0, 2, 4, 2, 0, 0], [0, 2, 4, 1, 0, 0, 1]).astype(float).tolist()},
+    lungs=[[(0.1, 0.1), (0.4, 0.1), (0.4, 0.9)], [(0.6, 0.1), (0.9, 0.1), (0.9, 0.9)]],
+)
 
 
 def finding(probability: float = 0.83, *, placed: bool = True) -> Finding:
@@ -99,7 +103,11 @@ def pictures() -> Pictures:
     grey = np.tile(np.arange(300, dtype=np.uint8), (200, 1))
     drawn = np.zeros((100, 150, 4), np.uint8)
     drawn[20:40, 20:60] = (0, 159, 230, 255)
-    return Pictures(preview=_encoded(".jpg", grey), overlay=_encoded(".png", drawn), explanation=LUNGS)
+    return Pictures(
+        preview=_encoded(".jpg", grey),
+        overlay=_encoded(".png", drawn),
+        explanation=EXPLANATION,
+    )
 
 
 def radiograph(**values: Any) -> bytes:
