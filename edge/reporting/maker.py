@@ -17,7 +17,7 @@ from edge.model_facts import ModelFacts, ModelShelf
 from edge.records import ANOTHER_PATIENT, Result, StoredResult
 from edge.reporting.decide import kinds_of, why_not
 from edge.reporting.modules import Report
-from edge.reporting.objects import SC, SR, Made, Pictures, make
+from edge.reporting.objects import ANSWERS, SC, SR, Made, Pictures, make
 from edge.reporting.source import Source, Unreportable, read_source
 from edge.reporting.worklist import Orders
 from edge.store import Band, Owed, Store, Tampered, VaultLocked
@@ -89,7 +89,7 @@ class Maker:
         try:
             made = self._made(stored, self._source(stored, self._store.deliveries.try_to_make(item.number)))
         except Unreportable as error:
-            self._queue(item, Made(objects={}, left_out={kind: str(error) for kind in (SR, SC)}))
+            self._queue(item, Made(objects={}, left_out=dict.fromkeys(ANSWERS, str(error))))
             return
         self._queue(item, made)
         ms = (time.perf_counter() - begun) * 1000
@@ -173,9 +173,9 @@ def wanted_by(name: str, kinds: Sequence[str], made: Made) -> list[tuple[str, st
     Where the report could not be made, the picture takes its place; where that could not either, it is parked.
     """
     rows = [(name, kind, "") for kind in made.objects if kind in kinds]
-    if any(kind in (SR, SC) for _, kind, _ in rows):
+    if any(kind in ANSWERS for _, kind, _ in rows):
         return rows
     if SC in made.objects and SR in kinds:
         return [*rows, (name, SC, "")]
-    kind = SR if SR in kinds else SC
+    kind = next((each for each in ANSWERS if each in kinds), SC)
     return [*rows, (name, kind, made.left_out.get(kind, "it cannot be made"))] if kinds else rows

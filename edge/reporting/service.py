@@ -24,6 +24,7 @@ from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.reporting.courier import Courier
 from edge.reporting.maker import Maker
+from edge.reporting.objects import ORU
 from edge.reporting.pacs import listen_for_commitment, silence_libraries
 from edge.reporting.worklist import Orders
 from edge.store import Damaged, Doorbell, Store, hold_lock, ring
@@ -218,7 +219,8 @@ class Reporting:
         if stored is None:
             return
         subject = stored.subject
-        one = actions.Received(subject.patient_id or "", True, subject.study_instance_uid or "", row.form)
+        sop_class = "" if row.object == ORU else row.form
+        one = actions.Received(subject.patient_id or "", True, subject.study_instance_uid or "", sop_class)
         with self._lock:
             self._transfers.setdefault(destination.name, Counter())[one] += 1
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
+import hl7
+import hl7.mllp
 import msgspec
 from pydicom import Dataset
 from pydicom.uid import (
@@ -225,6 +229,55 @@ def worklist(folder: Path, program: Callable[[str], str], order: Dataset, *optio
             yield Worklist(port=port, called_ae_title="ORDERS")
         finally:
             process.terminate()
+
+
+@dataclass
+class Ris:
+    """A system that takes HL7 v2; each message that it got is in `received`, as it came.
+
+    Attributes:
+        answers: Acknowledgement codes, and error codes, that it gives in turn before it says AA; None hangs up.
+    """
+
+    port: int = 0
+    received: list[str] = field(default_factory=list)
+    answers: list[tuple[str, str] | None] = field(default_factory=list)
+
+    async def serve(self, reader: Any, writer: Any) -> None:
+        """Answer one connection's messages."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                message = await reader.readmessage()
+                self.received.append(str(message))
+                answer = self.answers.pop(0) if self.answers else ("AA", "")
+                if answer is None:
+                    break
+                acknowledgement = message.create_ack(ack_code=answer[0])
+                if answer[1]:
+                    acknowledgement.append(hl7.parse(f"MSH|^~\\&|\rERR|||{answer[1]}|E\r").segment("ERR"))
+                writer.writemessage(acknowledgement)
+                await writer.drain()
+        writer.close()
+
+
+@contextmanager
+def ris(tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Ris]:
+    """The MLLP server of python-hl7, which shares no code with what sends."""
+    peer, loop = Ris(), asyncio.new_event_loop()
+
+    async def start() -> Any:
+        return await hl7.mllp.start_hl7_server(peer.serve, "127.0.0.1", port, encoding="utf-8", ssl=tls)
+
+    server = loop.run_until_complete(start())
+    peer.port = server.sockets[0].getsockname()[1]
+    thread = in_background(loop.run_forever)
+    try:
+        yield peer
+    finally:
+        server.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def accepts(port: int) -> bool:

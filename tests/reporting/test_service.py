@@ -177,9 +177,9 @@ def test_storescp_of_dcmtk_takes_it(tls: bool, tmp_path: Path, program: Callable
     got.mkdir()
     options, secure = ["--output-directory", str(got)], {}
     if tls:
-        key, certificate = _certificate(tmp_path, program)
-        options += ["+tls", str(key), str(certificate), "--ignore-peer-cert"]
-        secure = {"tls": True, "ca_file": str(certificate), "host": "localhost"}
+        key, own = certificate(tmp_path, program)
+        options += ["+tls", str(key), str(own), "--ignore-peer-cert"]
+        secure = {"tls": True, "ca_file": str(own), "host": "localhost"}
     with (
         closing(Store(tmp_path / "state")) as store,
         subprocess.Popen([program("storescp"), *options, str(port)]) as peer,
@@ -227,9 +227,10 @@ def _named(study: str, character_set: str, name: bytes) -> bytes:
     return data.replace(old, b"\x10\x00\x10\x00PN" + len(padded).to_bytes(2, "little") + padded)
 
 
-def _certificate(folder: Path, program: Callable[[str], str]) -> tuple[Path, Path]:
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
+def certificate(folder: Path, program: Callable[[str], str]) -> tuple[Path, Path]:
+    """A key, and the certificate of localhost that it vouches for itself."""
+    key, own = folder / "key.pem", folder / "certificate.pem"
     command = f"{program('openssl')} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    more = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    more = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(own)]
     subprocess.run([*command.split(), *more], capture_output=True, check=True)
-    return key, certificate
+    return key, own
