@@ -16,7 +16,7 @@ from edge.device.health import State, read_health
 
 
 @contextmanager
-def running_service(file: Path, settings: Config, service: str) -> Iterator[None]:
+def running_service(file: Path, settings: Config, service: str) -> Iterator[subprocess.Popen[bytes]]:
     """One service with this configuration, once it says that it is there. Raises `SystemExit` when it ends before."""
     command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file), service]
     began = time.time()
@@ -29,7 +29,7 @@ def running_service(file: Path, settings: Config, service: str) -> Iterator[None
                 if process.poll() is not None:
                     raise SystemExit(f"{service} did not start")
                 time.sleep(0.02)
-            yield
+            yield process
         finally:
             process.send_signal(signal.SIGTERM)
 

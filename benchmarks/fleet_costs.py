@@ -21,7 +21,7 @@ from edge.fleet.alarms import RULES
 from edge.fleet.collector import BATCH
 from edge.fleet.console import create_app
 from edge.fleet.database import open_database
-from edge.fleet.people import SESSION_COOKIE, Dependencies
+from edge.fleet.people import Dependencies
 from edge.fleet.reading import read
 from edge.fleet.traffic import SimulatedBox
 from edge.fleet.writing import Arrival, Writer
@@ -79,7 +79,7 @@ def measure_overview(folder: Path, boxes: int, rows: int) -> None:
         )
     )
     client = app.test_client()
-    client.set_cookie(SESSION_COOKIE, sessions.open(account))
+    client.set_cookie(Dependencies.session_cookie, sessions.open(account))
     for address in ("/", "/sites", "/boxes/site-1/box-1"):
         times: list[float] = []
         spent: list[float] = []

@@ -1,13 +1,18 @@
 """Claim: results reach a PACS within seconds, and a PACS that is down or slow costs a flag nothing (within 5 %).
 
-`python -m benchmarks.reporting`. Sizes and making of the objects; objects a second into a real Orthanc, beside DCMTK's
-`storescu` with objects of the same sizes; from committed result to the last object in the PACS; and from acceptance to
-result, box without a PACS, with one that is away and with one that takes 2 s for each object, in turn.
+`python -m benchmarks.reporting [sizes] [rate] [time] [flags]`. Sizes and making of the objects; objects a second into a
+real Orthanc, beside DCMTK's `storescu` with objects of the same sizes; from committed result to the last object in the
+PACS; and from acceptance to result, on a box without a PACS, with one that is away and with one that takes 2 s for each
+object, in blocks that take turns. The box without a PACS has two turns in each round: how far these lie apart is what
+the machine does by itself.
 """
 
 from __future__ import annotations
 
+import argparse
+import random
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -15,7 +20,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from threading import Event
 from typing import Any
 
@@ -37,22 +42,35 @@ from tests.reporting import samples
 from tests.reporting.peers import answer, orthanc, pacs
 
 RESULTS, ROUNDS = 40, 3
-IMAGES = 15
+FLAG_ROUNDS = 12
+_BLOCK, _PAUSE = 8, (0.05, 0.35)
 _SLOW = 2.0
 _ROWS, _COLUMNS = 2048, 1680
+_PARTS = ["sizes", "rate", "time", "flags"]
 
 
 def main() -> None:
     """Measure and print."""
-    heading("Objects of one result: size, and time to make and check them")
-    _sizes()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=_PARTS, help="all when none is named")
+    parser.add_argument("--rounds", type=int, default=FLAG_ROUNDS, help="of the flags")
+    options = parser.parse_args()
+    parts = options.parts or _PARTS
     with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
-        heading(f"Objects a second into Orthanc, {RESULTS} results of three objects each, {ROUNDS} rounds in turn")
-        _rate(Path(name))
-        heading("From committed result to the last of its objects in the PACS (service running)")
-        _time_to_pacs(Path(name))
-        heading(f"From acceptance to result, {IMAGES} DX of {_ROWS} x {_COLUMNS}, {ROUNDS} rounds in turn")
-        _flags(Path(name))
+        if "sizes" in parts:
+            heading("Objects of one result: size, and time to make and check them")
+            _sizes()
+        if "rate" in parts:
+            heading(f"Objects a second into Orthanc, {RESULTS} results of three objects each, {ROUNDS} rounds in turn")
+            _rate(Path(name))
+        if "time" in parts:
+            heading("From committed result to the last of its objects in the PACS (service running)")
+            _time_to_pacs(Path(name))
+        if "flags" in parts:
+            heading(
+                f"From acceptance to result, DX of {_ROWS} x {_COLUMNS}, {options.rounds} rounds, {_BLOCK} in a block"
+            )
+            _flags(Path(name), options.rounds)
 
 
 def _sizes() -> None:
@@ -134,49 +152,70 @@ def _time_to_pacs(folder: Path) -> None:
     print(f"{spread(times)}, p95 {percentile(times, 95):.0f} ms; at most 10 objects a second, the default")
 
 
-def _flags(folder: Path) -> None:
-    cache = folder / "cache"
-    cache.mkdir()
-    pictures = [radiograph(Kind.OPACITY, number, _ROWS, _COLUMNS) for number in range(3)]
-    found: dict[str, list[float]] = {"no PACS": [], "PACS away": [], "PACS slow": []}
-    for number in range(ROUNDS):
-        for name in found:
-            place = folder / f"{name}{number}"
-            place.mkdir()
-            with ExitStack() as opened:
-                destinations = []
-                if name == "PACS away":
-                    destinations = [{"name": "pacs", "port": 1}]
-                elif name == "PACS slow":
-                    peer = opened.enter_context(pacs(before=lambda: time.sleep(_SLOW)))
-                    destinations = [{"name": "pacs", "port": peer.port}]
-                file, settings = _write_config(place, destinations, cache)
-                services = ["intake", "inference", *(["reporting"] if destinations else [])]
-                for service in services:
-                    opened.enter_context(running_service(file, settings, service))
-                store = opened.enter_context(closing(Store(settings.state_dir)))
-                found[name] += _latencies(store, settings, pictures, number)
-    for name, latencies in found.items():
-        print(f"{name:10} {spread(latencies)}, p95 {percentile(latencies, 95):.0f} ms")
-    for name in ("PACS away", "PACS slow"):
-        change = median(found[name]) / median(found["no PACS"]) - 1
-        print(f"{name}: {change:+.1%} at the median")
+class _Box:
+    """A box under one condition. Its reporting service stands still unless it is this box's turn."""
 
+    def __init__(self, opened: ExitStack, place: Path, cache: Path, destinations: list[dict[str, Any]]) -> None:
+        place.mkdir()
+        file, self._settings = _write_config(place, destinations, cache)
+        for service in ("intake", "inference"):
+            opened.enter_context(running_service(file, self._settings, service))
+        self._reporting = None
+        if destinations:
+            self._reporting = opened.enter_context(running_service(file, self._settings, "reporting"))
+            opened.callback(self._signal, signal.SIGCONT)
+            self._signal(signal.SIGSTOP)
+        self._store = opened.enter_context(closing(Store(self._settings.state_dir)))
+        self._file = place / "image.dcm"
+        self._sent = 0
 
-def _latencies(store: Store, settings: Config, pictures: Sequence[Any], round_number: int) -> list[float]:
-    """Milliseconds from acceptance to result of images that come by C-STORE, one each half second."""
-    latencies = []
-    path = settings.state_dir.parent / "image.dcm"
-    for number in range(IMAGES):
-        path.write_bytes(dx_file(pictures[number % len(pictures)], seed=1000 * round_number + number))
-        seen = store.last_seq()
-        port = str(settings.intake.dicom.port)
-        subprocess.run(["/usr/bin/storescu", "-xe", "127.0.0.1", port, str(path)], check=True, capture_output=True)
-        while not (changed := store.changed_since(seen)):
+    def latencies(self, pictures: Sequence[Any], pauses: Sequence[float]) -> list[float]:
+        """Milliseconds from acceptance to result of images that come by C-STORE, with these pauses after them."""
+        self._signal(signal.SIGCONT)
+        found = [self._latency(pictures[number % len(pictures)], pause) for number, pause in enumerate(pauses)]
+        self._signal(signal.SIGSTOP)
+        return found
+
+    def _latency(self, picture: Any, pause: float) -> float:
+        self._sent += 1
+        self._file.write_bytes(dx_file(picture, seed=self._sent))
+        seen = self._store.last_seq()
+        port = str(self._settings.intake.dicom.port)
+        subprocess.run(["/usr/bin/storescu", "-xe", "127.0.0.1", port, str(self._file)], check=True)
+        while not (changed := self._store.changed_since(seen)):
             time.sleep(0.002)
-        latencies.append(changed[0].waited * 1000)
-        time.sleep(0.5)
-    return latencies
+        time.sleep(pause)
+        return changed[0].waited * 1000
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._reporting:
+            self._reporting.send_signal(number)
+
+
+def _flags(folder: Path, rounds: int) -> None:
+    """Blocks of images under each condition in turn, so that what else the machine does meets all alike."""
+    (folder / "cache").mkdir()
+    pictures = [radiograph(Kind.OPACITY, number, _ROWS, _COLUMNS) for number in range(3)]
+    dice = random.Random(1)
+    with ExitStack() as opened:
+        slow = opened.enter_context(pacs(before=lambda: time.sleep(_SLOW)))
+        peers = {"no PACS": [], "PACS away": [{"name": "pacs", "port": 1}]}
+        peers["PACS slow"] = [{"name": "pacs", "port": slow.port}]
+        boxes = {name: _Box(opened, folder / name, folder / "cache", to) for name, to in peers.items()}
+        turns = ["no PACS", "no PACS again", "PACS away", "PACS slow"]
+        found: dict[str, list[list[float]]] = {name: [] for name in turns}
+        for box in boxes.values():
+            box.latencies(pictures, [0.0] * 3)  # the first are slower
+        for number in range(rounds):
+            pauses = [dice.uniform(*_PAUSE) for _ in range(_BLOCK)]
+            for name in turns[number % 4 :] + turns[: number % 4]:
+                found[name].append(boxes[name.removesuffix(" again")].latencies(pictures, pauses))
+    for name, blocks in found.items():
+        every = [latency for block in blocks for latency in block]
+        shares = [median(block) / median(alone) for block, alone in zip(blocks, found["no PACS"], strict=True)]
+        low, _, high = quantiles(shares, n=4)
+        beside = f"; beside no PACS, block by block {median(shares):.3f} ({low:.3f} to {high:.3f})"
+        print(f"{name:14} {spread(every)}, p95 {percentile(every, 95):.0f} ms{'' if name == turns[0] else beside}")
 
 
 def _write_config(folder: Path, destinations: list[dict[str, Any]], cache: Path | None = None) -> tuple[Path, Config]:

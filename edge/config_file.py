@@ -161,6 +161,8 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
     for keys, link in (*links, *(("reporting.destinations", each) for each in config.reporting.destinations)):
         if link and (link.certificate_file is None) != (link.key_file is None):
             refuse(keys, "certificate_file and key_file belong together: give both")
+    if any(each.hl7 and (each.stow_url or each.storage_commitment) for each in config.reporting.destinations):
+        refuse("reporting.destinations", "hl7 has neither a stow_url nor storage_commitment: leave them out")
     names = [destination.name for destination in config.reporting.destinations]
     if len(names) != len(set(names)):
         refuse("reporting.destinations", "two of one name: what waits is kept by name, give each its own")

@@ -11,7 +11,7 @@ from edge.config_section import AeTitle, Identifier, Port, Section
 
 
 class Destination(Section, frozen=True, kw_only=True):
-    """A PACS that is sent the results: by C-STORE, or by STOW-RS where it has a `stow_url`.
+    """A PACS that is sent the results: by C-STORE, or by STOW-RS where it has a `stow_url`; or a RIS by `hl7`.
 
     Attributes:
         name: What it is called on the page, in the log and in the journal.
@@ -21,6 +21,7 @@ class Destination(Section, frozen=True, kw_only=True):
         calling_ae_title: Ours.
         tls: Verify it and encrypt (PS3.15 B.12).
         stow_url: Where its STOW-RS takes studies; by this instead of C-STORE.
+        hl7: It is a RIS: each result goes to `port` as an HL7 v2.5 message ORU^R01 over MLLP, instead of any object.
         ca_file: Certificate authority to trust; absent means the system's.
         certificate_file: This box's certificate, for mutual TLS.
         key_file: Its private key.
@@ -40,6 +41,7 @@ class Destination(Section, frozen=True, kw_only=True):
     calling_ae_title: AeTitle = "SCANSIDE"
     tls: bool = False
     stow_url: Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://", description="a URL with http or https")] | None = None
+    hl7: bool = False
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
@@ -78,12 +80,13 @@ class Reporting(Section, frozen=True, kw_only=True):
     Attributes:
         destinations: Who gets them; nobody when empty.
         modalities: Results of whose images are sent, whatever they say.
-        commitment_port: Where PACS that call back with their storage commitment find us; only on the same association
-            when absent.
+        commitment_host: The address where PACS that call back with their storage commitment find us.
+        commitment_port: The port there; they can answer on the same association alone when absent.
         worklist: Where the order behind an image is looked up before anything is written about it; nowhere when absent.
     """
 
     destinations: tuple[Destination, ...] = ()
     modalities: tuple[str, ...] = ("CR", "DX")
+    commitment_host: str = "127.0.0.1"
     commitment_port: Port | None = None
     worklist: Worklist | None = None

@@ -181,6 +181,7 @@ REPORTS_OWED_AGAIN = Event(564, logging.WARNING, "the journal was repaired: {cou
 
 ORDER_DIFFERS = Event(565, logging.WARNING, "result {result}: image and order of the worklist differ in {differences}")
 WORKLIST_DOWN = Event(566, logging.WARNING, "the worklist does not answer: {error}; orders are not compared meanwhile")
+URGENT_ORDERS = Event(567, logging.INFO, "the worklist calls urgent: {count} accession numbers and studies")
 
 WEB_READY = Event(600, logging.INFO, "status page ready: {scheme}://{host}:{port}/")
 FIRST_BOOT_CODE = Event(

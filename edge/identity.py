@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID = 0x0008_0016, 0x0008_0018, 0x0020_000D
+_ACCESSION_NUMBER, _PATIENT_ID = 0x0008_0050, 0x0010_0020
 _REQUESTED_PROCEDURE_PRIORITY = 0x0040_1003
-_URGENT = frozenset((b"STAT", b"HIGH", b"EMERGENCY"))
+URGENT_TERMS = frozenset(("STAT", "HIGH", "EMERGENCY"))
 """The first two are defined terms (PS3.3 C.4.11); the third is not, and leaves no doubt."""
 
-_PATIENT_ID = 0x0010_0020
 _TRANSFER_SYNTAX_UID, _LAST_OF_META = 0x0002_0010, 0x0002_FFFF
 _ITEM_END, _SEQUENCE_END, _ITEM_GROUP = 0xFFFE_E00D, 0xFFFE_E0DD, 0xFFFE
 _UNDEFINED = 0xFFFF_FFFF
@@ -48,6 +48,7 @@ class Identity(NamedTuple):
         study_instance_uid: (0020,000D), empty where they do not say it.
         patient_id: (0010,0020), likewise.
         urgent: Requested Procedure Priority (0040,1003), which modalities copy from their worklist, is STAT or HIGH.
+        accession_number: (0008,0050), empty where they do not say it.
     """
 
     sop_class_uid: str
@@ -55,6 +56,7 @@ class Identity(NamedTuple):
     study_instance_uid: str = ""
     patient_id: str = ""
     urgent: bool = False
+    accession_number: str = ""
 
 
 def read_file_identity(data: bytes | bytearray | memoryview) -> tuple[str, Identity]:
@@ -80,7 +82,7 @@ def read_file_meta(data: bytes | bytearray | memoryview) -> tuple[str, int]:
 
 
 def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str) -> Identity:
-    """The UIDs, and the Patient ID, of a data set without file meta information.
+    """What the elements before the pixels say of a data set without file meta information.
 
     Raises:
         Unidentified: It is empty, cannot be read up to its SOP Instance UID, or does not have it or the SOP Class UID.
@@ -89,7 +91,8 @@ def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str
     if not view:
         raise Unidentified("the data set is empty")
     found: dict[int, str] = {}
-    patient_id, urgent = "", False
+    texts = {_PATIENT_ID: "", _ACCESSION_NUMBER: ""}
+    urgent = False
     try:
         if transfer_syntax == _DEFLATED:
             view = memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(view, _MOST_INFLATED))
@@ -98,17 +101,23 @@ def read_identity(data_set: bytes | bytearray | memoryview, transfer_syntax: str
         for tag, value, _ in _elements(view, explicit=_is_explicit(view), order=order, last=last):
             if tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _STUDY_INSTANCE_UID):
                 found[tag] = _uid(value)
-            elif tag == _PATIENT_ID:
-                patient_id = _text(value)
+            elif tag in texts:
+                texts[tag] = _text(value)
             elif tag == _REQUESTED_PROCEDURE_PRIORITY:
-                urgent = bytes(value[:_LONGEST_WORD]).strip(b"\0 ").upper() in _URGENT
+                urgent = _text(value[:_LONGEST_WORD]).upper() in URGENT_TERMS
     except (Unidentified, zlib.error) as error:
         if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
             raise Unidentified("the data set cannot be read") from error
     if not found.get(_SOP_CLASS_UID) or not found.get(_SOP_INSTANCE_UID):
         raise Unidentified("the data set has no SOP Class or Instance UID")
-    study = found.get(_STUDY_INSTANCE_UID, "")
-    return Identity(found[_SOP_CLASS_UID], found[_SOP_INSTANCE_UID], study, patient_id, urgent)
+    return Identity(
+        sop_class_uid=found[_SOP_CLASS_UID],
+        sop_instance_uid=found[_SOP_INSTANCE_UID],
+        study_instance_uid=found.get(_STUDY_INSTANCE_UID, ""),
+        patient_id=texts[_PATIENT_ID],
+        urgent=urgent,
+        accession_number=texts[_ACCESSION_NUMBER],
+    )
 
 
 def _is_explicit(data_set: memoryview) -> bool:

@@ -74,7 +74,6 @@ REJECTED = "it rejects this box"
 ASSOCIATION_BROKE = "the association broke"
 CONNECTION_BROKE = "the connection broke"
 COMMITMENT_REFUSED = "it takes no request for storage commitment"
-STOW_COMMITS_NOTHING = "STOW-RS has no storage commitment"
 
 ALL: tuple[str, ...] = tuple(text for name, text in globals().items() if name.isupper() and isinstance(text, str))
 """All of them."""

@@ -107,6 +107,23 @@ class Level(StrEnum):
     UNUSABLE = "unusable"
 
 
+class OrderDifference(StrEnum):
+    """In what an image and its order in the clinic's worklist differ."""
+
+    PATIENT_ID = "patient_id"
+    BIRTH_DATE = "birth_date"
+    AGE = "age"
+    SEX = "sex"
+    NAME = "name"
+    MODALITY = "modality"
+    PROCEDURE = "procedure"
+    STUDY = "study"
+
+
+ANOTHER_PATIENT = frozenset({OrderDifference.PATIENT_ID, OrderDifference.BIRTH_DATE})
+"""Differences by which the order is somebody else's."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every record that is stored or sent: immutable, strict about unknown fields."""
 
@@ -249,6 +266,7 @@ class StoredResult(Record, frozen=True, kw_only=True):
         waited: Seconds from its arrival to its result in the box's lifetime, whatever the clock said.
         synchronised: Whether its times are known to be right.
         kept: What is still kept of the image.
+        order_differences: In what the image and its order differ, where a worklist was asked.
     """
 
     id: str
@@ -265,6 +283,7 @@ class StoredResult(Record, frozen=True, kw_only=True):
     kept: Kept
     subject: Subject
     result: Result
+    order_differences: tuple[OrderDifference, ...] = ()
 
     @property
     def quality_checked(self) -> bool:

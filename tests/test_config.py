@@ -105,6 +105,12 @@ WRONG = {
         "give both",
     ),
     "half a pair": ("mqtt:\n  host: b\n  key_file: /k\n", 1, "mqtt", "give both"),
+    "a RIS that commits": (
+        "reporting: {destinations: [{name: ris, hl7: true, storage_commitment: true}]}",
+        1,
+        "reporting.destinations",
+        "leave them out",
+    ),
     "bands the wrong way round": (
         "storage:\n  refuse_below_mb: 6000\n",
         1,

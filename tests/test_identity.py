@@ -107,7 +107,8 @@ def test_every_real_file_is_read_as_pydicom_reads_it(shared: Path) -> None:
             continue
         compared += 1
         if uids[0] and uids[1]:
-            expected = Identity(uids[0], uids[1], uids[2], patient_id, urgent)
+            accession_number = str(dataset.get("AccessionNumber") or "").strip()
+            expected = Identity(uids[0], uids[1], uids[2], patient_id, urgent, accession_number)
             assert read_file_identity(data) == (syntax, expected), path.name
         else:
             with pytest.raises(Unidentified):

@@ -11,11 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.imaging.evidence import LEVEL, Explanation, Polygon, region_of
 from edge.inference.lungs import LUNG_FROM
-from edge.records import Record
-
-LEVEL = 0.5
-"""Box and contour surround where the evidence is at least this share of its maximum. The page says so in words."""
 
 LINE, CASING = (230, 159, 0), (0, 0, 0)
 """Red, green, blue. Orange of Okabe and Ito's palette, told from every grey by all kinds of colour vision (tested), in
@@ -37,20 +34,6 @@ _PNG_OPTIONS = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_FILTER, cv2.IMWR
 """Nearly all of it is transparent: trying filters on it takes three times as long and saves nothing."""
 
 _POLYGON_TOLERANCE = 0.002
-
-Polygon = list[tuple[float, float]]
-
-
-class Explanation(Record, frozen=True, kw_only=True):
-    """What is needed to draw it later.
-
-    Attributes:
-        maps: Class activation maps (h, w) by finding code; evidence for the finding where positive.
-        lungs: Outlines of the lungs as corners x, y in shares of the image's width and height; None when not known.
-    """
-
-    maps: dict[str, list[list[float]]]
-    lungs: list[Polygon] | None = None
 
 
 def box_of(cam: NDArray[np.float32], rows: int, columns: int) -> tuple[int, int, int, int] | None:
@@ -110,10 +93,8 @@ def overlay_png(stored: str, width: int, height: int) -> bytes:
         explanation = msgspec.json.decode(stored, type=Explanation)
     except msgspec.DecodeError as error:
         raise ValueError("the stored explanation cannot be read") from error
-    if not explanation.maps:
-        raise ValueError("no class activation map was stored")
+    region = region_of(explanation, width, height)
     picture = np.zeros((height, width, 4), dtype=np.uint8)
-    region = _region(explanation, width, height)
     left, top, across, down = cv2.boundingRect(region)
     if across:
         around = (slice(max(0, top - 1), top + down + 1), slice(max(0, left - 1), left + across + 1))
@@ -122,19 +103,6 @@ def overlay_png(stored: str, width: int, height: int) -> bytes:
     if not written:
         raise ValueError("the overlay cannot be encoded as PNG")
     return bytes(encoded)
-
-
-def _region(explanation: Explanation, width: int, height: int) -> NDArray[np.uint8]:
-    """Where the evidence reaches `LEVEL` of its maximum within the lungs: (height, width) of 0 and 1."""
-    strongest = np.max([np.asarray(cam, dtype=np.float32) for cam in explanation.maps.values()], axis=0)
-    evidence = cv2.resize(strongest, (width, height), interpolation=cv2.INTER_CUBIC)
-    within = np.ones((height, width), dtype=np.uint8)
-    if explanation.lungs is not None:
-        size = np.array([width, height])
-        corners = [np.round(np.array(polygon) * size).astype(np.int32) for polygon in explanation.lungs]
-        within = np.asarray(cv2.fillPoly(np.zeros_like(within), corners, 1), dtype=np.uint8)
-    peak = float(evidence.max(initial=0.0, where=within.astype(bool)))
-    return within * (evidence >= peak * LEVEL) if peak > 0 else np.zeros_like(within)
 
 
 def _drawn(region: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:

@@ -169,7 +169,9 @@ class DicomListener:
     def _on_store(self, event: Any) -> int | Dataset:
         try:
             identity = _identified(event, self._config.max_object_bytes)
-            accepted = self._reception.keep(event.request.DataSet.delivery, _arrival(event, identity))
+            asked = _PRIORITIES.get(event.request.Priority, Priority.ROUTINE)
+            arrival = _arrival(event, identity, self._reception.priority(identity, asked))
+            accepted = self._reception.keep(event.request.DataSet.delivery, arrival)
             sender = Sender(event.assoc.requestor.ae_title, event.assoc.connection.host)
             self._reception.receipts.add(event.assoc, sender, identity, new=accepted.new)
         except Refused as refusal:
@@ -244,14 +246,14 @@ def _identified(event: Any, longest: int) -> Identity:
     return found
 
 
-def _arrival(event: Any, identity: Identity) -> Arrival:
+def _arrival(event: Any, identity: Identity, priority: Priority) -> Arrival:
     return Arrival(
         source="dicom",
         peer=event.assoc.requestor.ae_title,
         sop_instance_uid=identity.sop_instance_uid,
         sop_class_uid=identity.sop_class_uid,
         transfer_syntax_uid=str(event.context.transfer_syntax),
-        priority=Priority.URGENT if identity.urgent else _PRIORITIES.get(event.request.Priority, Priority.ROUTINE),
+        priority=priority,
     )
 
 

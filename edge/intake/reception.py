@@ -19,12 +19,14 @@ class Reception:
         refused: How many were not.
         trouble: Why the store did not take the last object that it was given; empty when it did.
         receipts: What the audit trail is to tell of it.
+        priority: Where an object stands in the queue, see `UrgentOrders.priority`.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._lock = Lock()
         self.receipts = Receipts()
+        self.priority = store.urgent_orders.priority
         self.accepted = 0
         self.refused = 0
         self.trouble = ""

@@ -24,7 +24,7 @@ from edge.events import emit
 from edge.identity import Identity, Unidentified, read_file_identity
 from edge.intake.receipts import FOLDER
 from edge.intake.reception import Reception
-from edge.records import Arrival, Priority
+from edge.records import Arrival
 from edge.store import StorageFull
 
 MAX_FILE_BYTES = 512 << 20
@@ -147,7 +147,7 @@ class WatchFolder:
         if data is not None:
             peer = os.fsencode(name).decode(errors="replace")
             identity = _identity(data)
-            priority = Priority.URGENT if identity.urgent else Priority.ROUTINE
+            priority = self._reception.priority(identity)
             accepted = self._reception.accept(data, Arrival(source="folder", peer=peer, priority=priority))
             self._reception.receipts.add(FOLDER, None, identity, new=accepted.new)
             self._remove(file, name, folder, now)

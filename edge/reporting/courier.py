@@ -17,8 +17,10 @@ from edge.config_reporting import Destination
 from edge.device.backoff import backoff
 from edge.events import emit
 from edge.reporting.decide import Answer, Drop, Park, Send, classes_of, judge, plan
+from edge.reporting.hl7_result import addressed
+from edge.reporting.mllp import MllpSession
 from edge.reporting.names import uid_of
-from edge.reporting.objects import as_comprehensive
+from edge.reporting.objects import ORU, as_comprehensive
 from edge.reporting.pacs import Association, Unreachable
 from edge.reporting.stow import WebSession
 from edge.store import Store
@@ -31,6 +33,8 @@ AT_ONCE = 50
 _LOOK_AHEAD = 500
 _REPORT_WITHIN = 2.0
 _ASK_AGAIN_AFTER = 600.0
+
+Session = Association | WebSession | MllpSession
 
 Sent = Callable[[Destination, Row], None]
 """Is told of each object that a destination has taken."""
@@ -96,13 +100,15 @@ class Courier:
             self._store.deliveries.again(again)
             emit(events.COMMITMENT_REFUSED, destination=self.destination.name, count=len(again))
 
-    def _session(self) -> Association | WebSession:
+    def _session(self) -> Session:
         classes = [each for each in classes_of(self.destination) if each not in self._refused_forms]
         if self.destination.stow_url:
             return WebSession(self.destination, classes)
+        if self.destination.hl7:
+            return MllpSession(self.destination, tuple(classes))
         return Association(self.destination, classes, self.committed)
 
-    def _deliver(self, session: Association | WebSession, rows: Sequence[Row], stopping: Event) -> bool:
+    def _deliver(self, session: Session, rows: Sequence[Row], stopping: Event) -> bool:
         """Send what is due; False when the destination wants a rest."""
         for row in rows:
             if stopping.is_set():
@@ -125,7 +131,7 @@ class Courier:
                 stopping.wait(1.0 / self.destination.objects_per_second)
         return True
 
-    def _send(self, session: Association | WebSession, row: Row, step: Send) -> bool:
+    def _send(self, session: Session, row: Row, step: Send) -> bool:
         """Send one object; False when the destination wants a rest."""
         data = self._store.deliveries.read(row.result_id, step.kind)
         if data is None:
@@ -134,6 +140,8 @@ class Courier:
         if step.sop_class == ComprehensiveSRStorage:
             uid, series = (uid_of(row.result_id, *names) for names in _names(step.sop_class))
             data = as_comprehensive(data, uid, series)
+        elif step.kind == ORU:
+            data = addressed(data, self.destination)
         if row.form != step.sop_class:
             self._store.deliveries.sending([(row.number, step.sop_class)])
         status = session.store(data)
@@ -195,7 +203,7 @@ class Courier:
         due = [row for row in rows if now - self._asked_at.get(row.number, float("-inf")) >= _ASK_AGAIN_AFTER]
         return due[:AT_ONCE]
 
-    def _ask(self, session: Association | WebSession, earlier: Sequence[Row]) -> None:
+    def _ask(self, session: Session, earlier: Sequence[Row]) -> None:
         """Ask to keep for good what was just stored, and what was stored before and not answered for."""
         if not self.destination.storage_commitment:
             return
@@ -205,7 +213,7 @@ class Courier:
         now = self._clock()
         self._asked_at = {number: at for number, at in self._asked_at.items() if now - at < _ASK_AGAIN_AFTER}
         self._asked_at |= dict.fromkeys(rows, now)
-        if not session.commits:
+        if not (session.commits and isinstance(session, Association)):
             self._tell_once(events.UNCOMMITTED, destination=self.destination.name, reason="it does not offer it")
             self.trouble = reasons.NO_COMMITMENT
             return

@@ -16,12 +16,16 @@ from pydicom.uid import (
 
 from edge.config_reporting import Destination, Reporting
 from edge.records import Reason, StoredResult
-from edge.reporting.objects import PR, SC, SEG, SR
+from edge.reporting.objects import ORU, PR, SC, SEG, SR
+
+ORU_MESSAGE = "ORU^R01"
+"""In the place of a SOP Class."""
 
 CLASS_OF = {
     SC: SecondaryCaptureImageStorage,
     PR: GrayscaleSoftcopyPresentationStateStorage,
     SEG: SegmentationStorage,
+    ORU: ORU_MESSAGE,
 }
 _SR_FORMS = {
     "comprehensive_3d": (Comprehensive3DSRStorage, ComprehensiveSRStorage),
@@ -82,6 +86,8 @@ def judge(status: int) -> Answer:
 
 def kinds_of(destination: Destination) -> tuple[str, ...]:
     """The kinds of objects that a destination is to have."""
+    if destination.hl7:
+        return (ORU,)
     wanted = (
         (SC, destination.secondary_capture),
         (PR, destination.presentation_state),
@@ -94,6 +100,8 @@ def kinds_of(destination: Destination) -> tuple[str, ...]:
 def classes_of(destination: Destination) -> tuple[str, ...]:
     """The SOP Classes that are proposed to a destination: its own, and those that take their place."""
     kinds = kinds_of(destination)
+    if destination.hl7:
+        return (ORU_MESSAGE,)
     return (
         *(_SR_FORMS[destination.structured_report]),
         *(CLASS_OF[kind] for kind in (SC, PR, SEG) if kind in kinds or (kind == SC and SR in kinds)),

@@ -6,14 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from edge import __version__, events
 from edge.config import Config
 from edge.events import emit
+from edge.imaging.evidence import Explanation
 from edge.model_facts import ModelFacts, ModelShelf
-from edge.records import Result, StoredResult
+from edge.records import ANOTHER_PATIENT, Result, StoredResult
 from edge.reporting.decide import kinds_of, why_not
 from edge.reporting.modules import Report
-from edge.reporting.objects import SC, SR, Made, Pictures, make
+from edge.reporting.objects import ANSWERS, SC, SR, Made, Pictures, make
 from edge.reporting.source import Source, Unreportable, read_source
 from edge.reporting.worklist import Orders
 from edge.store import Band, Owed, Store, Tampered, VaultLocked
@@ -85,7 +88,7 @@ class Maker:
         try:
             made = self._made(stored, self._source(stored, self._store.deliveries.try_to_make(item.number)))
         except Unreportable as error:
-            self._queue(item, Made(objects={}, left_out={kind: str(error) for kind in (SR, SC)}))
+            self._queue(item, Made(objects={}, left_out=dict.fromkeys(ANSWERS, str(error))))
             return
         self._queue(item, made)
         ms = (time.perf_counter() - begun) * 1000
@@ -107,11 +110,12 @@ class Maker:
 
     def _compare(self, stored: StoredResult, source: Source) -> None:
         """The image with its order. Raises `Unreportable` when that is another patient's."""
-        found = self._orders.differences(source.header) if self._orders else []
+        found = self._orders.differences(source.header) if self._orders else ()
+        self._store.note_order_differences(stored.id, found)
         if found:
-            words = ", ".join(each.words for each in found)
+            words = ", ".join(each.replace("_", " ") for each in found)
             emit(events.ORDER_DIFFERS, result=stored.id, differences=words)
-            if any(each.another_patient for each in found):
+            if not ANOTHER_PATIENT.isdisjoint(found):
                 raise Unreportable(f"the worklist has another patient for its accession number ({words})")
 
     def _made(self, stored: StoredResult, source: Source) -> Made:
@@ -141,8 +145,16 @@ class Maker:
         return Pictures(
             preview=picture("preview.jpg"),
             overlay=picture("overlay.png"),
-            explanation=self._store.explanation(stored.id),
+            explanation=self._explanation(stored.id),
         )
+
+    def _explanation(self, result_id: str) -> Explanation | None:
+        """Where the network looked; None where nothing is kept of it, or it is no explanation that can be read."""
+        kept = self._store.explanation(result_id)
+        try:
+            return msgspec.json.decode(kept, type=Explanation) if kept else None
+        except msgspec.DecodeError:
+            return None
 
     def _queue(self, item: Owed, made: Made) -> None:
         for kind, why in made.left_out.items():
@@ -160,9 +172,9 @@ def wanted_by(name: str, kinds: Sequence[str], made: Made) -> list[tuple[str, st
     Where the report could not be made, the picture takes its place; where that could not either, it is parked.
     """
     rows = [(name, kind, "") for kind in made.objects if kind in kinds]
-    if any(kind in (SR, SC) for _, kind, _ in rows):
+    if any(kind in ANSWERS for _, kind, _ in rows):
         return rows
     if SC in made.objects and SR in kinds:
         return [*rows, (name, SC, "")]
-    kind = SR if SR in kinds else SC
+    kind = next((each for each in ANSWERS if each in kinds), SC)
     return [*rows, (name, kind, made.left_out.get(kind, "it cannot be made"))] if kinds else rows

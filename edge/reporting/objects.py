@@ -14,18 +14,22 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
 
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from edge.imaging.evidence import Explanation
+from edge.reporting.hl7_result import broken_rules_of_message, observation_result
 from edge.reporting.modules import Report
 from edge.reporting.presentation_state import presentation_state
 from edge.reporting.secondary_capture import secondary_capture
 from edge.reporting.segmentation import segmentation
-from edge.reporting.source import Source
+from edge.reporting.source import Source, Unreportable
 from edge.reporting.structured_report import structured_report
 from edge.reporting.validation import broken_rules
 
-SR, SC, PR, SEG = "sr", "sc", "pr", "seg"
+SR, SC, PR, SEG, ORU = "sr", "sc", "pr", "seg", "oru"
 """The kinds of objects. They are sent in the order of `ORDER`: the report last, as it refers to the picture."""
 
-ORDER = (SC, PR, SEG, SR)
+ORDER = (SC, PR, SEG, SR, ORU)
+ANSWERS = (SR, SC, ORU)
+"""Those of which one is enough for a destination to have the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ class Pictures:
 
     preview: bytes | None = None
     overlay: bytes | None = None
-    explanation: str | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class Made:
     """What could be made.
 
     Attributes:
-        objects: PS3.10 files by kind, in the order of `ORDER`.
+        objects: PS3.10 files, and an HL7 message, by kind, in the order of `ORDER`.
         left_out: Why a kind is missing, by kind.
     """
 
@@ -55,35 +59,43 @@ def make(
 ) -> Made:
     """Make objects of these kinds. One that cannot be made, or would break a rule, is left out, with the reason.
 
-    The picture is made anyway: it is what a destination gets that takes no report, or when the report breaks a rule.
+    With the report the picture is made: a destination gets it that takes no report, or when the report breaks a rule.
     `link_picture`: whether everybody who gets the report gets the picture too, so that it may refer to it.
     """
     objects: dict[str, bytes] = {}
     left_out: dict[str, str] = {}
 
-    def add(kind: str, build: Callable[[], Dataset | None]) -> Dataset | None:
+    def add(kind: str, build: Callable[[], Dataset | bytes | None]) -> Dataset | None:
         try:
-            dataset = build()
-            data = None if dataset is None else encode(dataset)
+            built = build()
+            data = encode(built) if isinstance(built, Dataset) else built
+        except Unreportable as error:
+            left_out[kind] = str(error)
+            return None
         except Exception as error:  # whatever a library says to an odd image costs this object alone
             left_out[kind] = f"it cannot be made ({type(error).__name__})"
             return None
-        broken = broken_rules(data) if data else []
+        check = broken_rules_of_message if kind == ORU else broken_rules
+        broken = check(data) if data else []
         if broken or data is None:
             if broken:
                 left_out[kind] = "; ".join(broken[:3])
             return None
         objects[kind] = data
-        return dataset
+        return built if isinstance(built, Dataset) else None
 
-    picture = add(SC, lambda: secondary_capture(source, report, pictures.preview, pictures.overlay))
+    picture = None
+    if SC in kinds or SR in kinds:
+        picture = add(SC, lambda: secondary_capture(source, report, pictures.preview, pictures.overlay))
     if PR in kinds:
-        add(PR, lambda: presentation_state(source, report))
+        add(PR, lambda: presentation_state(source, report, pictures.explanation))
     if SEG in kinds:
         add(SEG, lambda: segmentation(source, report, pictures.explanation))
     if SR in kinds:
         shown = picture if link_picture and pictures.overlay and SC in kinds else None
         add(SR, lambda: structured_report(source, report, shown))
+    if ORU in kinds:
+        add(ORU, lambda: observation_result(source, report))
     return Made(objects={kind: objects[kind] for kind in ORDER if kind in objects}, left_out=left_out)
 
 

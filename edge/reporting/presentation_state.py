@@ -7,19 +7,31 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+import cv2
+import numpy as np
 from pydicom import Dataset
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
 
+from edge.imaging.evidence import Explanation, region_of
 from edge.records import Finding
 from edge.reporting.modules import Report, begin, reference, series_reference
 from edge.reporting.source import Source, text_of
+
+_FINE = 512
+"""Pixels of the longer side in which an outline is found: an activation map has far fewer."""
 
 _MODALITY = ("ModalityLUTSequence", "RescaleIntercept", "RescaleSlope", "RescaleType")
 _VOI = ("VOILUTSequence", "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
 
 
-def presentation_state(source: Source, report: Report) -> Dataset | None:
-    """One layer for each finding that has a place; None where no finding has one, or the image is not grey."""
+def presentation_state(source: Source, report: Report, explanation: Explanation | None = None) -> Dataset | None:
+    """One layer for each finding that has a place; None where no finding has one, or the image is not grey.
+
+    Args:
+        source: The image.
+        report: What is to be said about it.
+        explanation: Where the network looked; a finding of which it has no map gets the rectangle that it has.
+    """
     placed = [finding for finding in report.result.findings if finding.box]
     photometric = text_of(source.header, "PhotometricInterpretation")
     if not placed or source.size is None or photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -36,7 +48,10 @@ def presentation_state(source: Source, report: Report) -> Dataset | None:
     _show_as_it_is(dataset, source, photometric)
     dataset.DisplayedAreaSelectionSequence = [_whole(source.size, image)]
     dataset.GraphicLayerSequence = [_layer(number, finding) for number, finding in enumerate(placed, 1)]
-    dataset.GraphicAnnotationSequence = [_outline(number, finding, image) for number, finding in enumerate(placed, 1)]
+    dataset.GraphicAnnotationSequence = [
+        _annotation(number, finding, image, _outlines(finding, explanation, source.size))
+        for number, finding in enumerate(placed, 1)
+    ]
     return dataset
 
 
@@ -84,18 +99,41 @@ def _layer(number: int, finding: Finding) -> Dataset:
     return layer
 
 
-def _outline(number: int, finding: Finding, image: Dataset) -> Dataset:
-    left, top, right, bottom = finding.box or (0, 0, 0, 0)
+def _outlines(
+    finding: Finding, explanation: Explanation | None, size: tuple[int, int]
+) -> list[list[tuple[float, float]]]:
+    """The edges of where the evidence is strongest, as the page draws them, in pixels of the image (PS3.3 C.10.5)."""
+    rows, columns = size
+    cam = explanation.maps.get(finding.code) if explanation else None
+    if explanation is None or cam is None:
+        left, top, right, bottom = finding.box or (0, 0, 0, 0)
+        return [[(left, top), (right, top), (right, bottom), (left, bottom)]]
+    share = min(1.0, _FINE / max(rows, columns))
+    width, height = max(1, round(columns * share)), max(1, round(rows * share))
+    region = region_of(Explanation(maps={finding.code: cam}, lungs=explanation.lungs), width, height)
+    edges, _ = cv2.findContours(region, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    scale = np.array([columns / width, rows / height])
+    corners = [(cv2.approxPolyDP(edge, 1.0, closed=True)[:, 0] + 0.5) * scale for edge in edges]
+    return [[(float(x), float(y)) for x, y in each] for each in corners if len(each) > 2]
+
+
+def _closed(corners: list[tuple[float, float]]) -> Dataset:
     shape = Dataset()
     shape.GraphicAnnotationUnits, shape.GraphicDimensions = "PIXEL", 2
-    shape.NumberOfGraphicPoints, shape.GraphicType, shape.GraphicFilled = 5, "POLYLINE", "N"
-    corners = (left, top, right, top, right, bottom, left, bottom, left, top)
-    shape.GraphicData = [float(each) for each in corners]
+    shape.NumberOfGraphicPoints, shape.GraphicType, shape.GraphicFilled = len(corners) + 1, "POLYLINE", "N"
+    shape.GraphicData = [float(each) for corner in (*corners, corners[0]) for each in corner]
+    return shape
+
+
+def _annotation(number: int, finding: Finding, image: Dataset, outlines: list[list[tuple[float, float]]]) -> Dataset:
+    left, top, *_ = finding.box or (0, 0)
     text = Dataset()
     text.UnformattedTextValue = f"AI: {finding.meaning} {finding.probability:.0%}"
     text.AnchorPointAnnotationUnits, text.AnchorPoint = "PIXEL", [float(left), float(top)]
     text.AnchorPointVisibility = "N"
     annotation = Dataset()
     annotation.ReferencedImageSequence, annotation.GraphicLayer = [image], f"AI_{number}"
-    annotation.GraphicObjectSequence, annotation.TextObjectSequence = [shape], [text]
+    annotation.TextObjectSequence = [text]
+    if outlines:
+        annotation.GraphicObjectSequence = [_closed(corners) for corners in outlines]
     return annotation

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-import cv2
-import msgspec
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence, seg
 from pydicom import Dataset
@@ -13,6 +11,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code as SrCode
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
+from edge.imaging.evidence import Explanation, mask_of
 from edge.reporting import codes
 from edge.reporting.modules import CAUTION, MANUFACTURER, Report, begin, finish, orientation_of
 from edge.reporting.source import REQUIRED_EMPTY, Source
@@ -25,25 +24,17 @@ _GEOMETRY = (
 )  # fmt: skip
 
 
-class Outlined(msgspec.Struct, frozen=True):
-    """The part of a stored explanation that outlines lungs: corners x, y in shares of width and height."""
-
-    lungs: list[list[tuple[float, float]]] | None = None
-
-
-def segmentation(source: Source, report: Report, explanation: str | None) -> Dataset | None:
+def segmentation(source: Source, report: Report, explanation: Explanation | None) -> Dataset | None:
     """The lungs over the image; None where they are not known.
 
     Raises:
         Exception: highdicom refuses the image, for whatever its tags lack.
     """
-    outlined = msgspec.json.decode(explanation, type=Outlined).lungs if explanation else None
-    if not outlined or source.size is None or source.size[0] * source.size[1] > _MOST_PIXELS:
+    lungs_outline = explanation.lungs if explanation else None
+    if not lungs_outline or source.size is None or source.size[0] * source.size[1] > _MOST_PIXELS:
         return None
     rows, columns = source.size
-    mask = np.zeros((rows, columns), np.uint8)
-    scale = np.array([columns, rows])
-    cv2.fillPoly(mask, [np.round(np.array(corners) * scale).astype(np.int32) for corners in outlined], 1)
+    mask = mask_of(lungs_outline, columns, rows)
     if not mask.any():
         return None
     named = begin(source, report, SegmentationStorage, "SEG")

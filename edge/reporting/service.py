@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import date
 from functools import partial
 from threading import Event, Lock, Thread
 
@@ -23,13 +24,16 @@ from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.reporting.courier import Courier
 from edge.reporting.maker import Maker
+from edge.reporting.objects import ORU
 from edge.reporting.pacs import listen_for_commitment, silence_libraries
+from edge.reporting.worklist import Orders
 from edge.store import Damaged, Doorbell, Store, hold_lock, ring
 from edge.store.audit import AuditTrail, actions, open_trail
 from edge.store.deliveries import Row, Standing
 from edge.store.outbox import oldest_news
 
 LOOK_EVERY = 1.0
+ORDERS_EVERY = 30.0
 STOP_WITHIN = 2.0
 _COURTESY = 5
 """nice(2): little, as whoever waits for the journal's lock waits for its holder, however little that is let run."""
@@ -113,16 +117,17 @@ class Reporting:
             if not courier.destination.storage_commitment:
                 rows = deliveries.uncommitted(courier.destination.name, 1 << 30)
                 deliveries.delivered([row.number for row in rows])
-        port = self._config.reporting.commitment_port
+        host, port = self._config.reporting.commitment_host, self._config.reporting.commitment_port
         if port is not None:
             first = self.couriers[0].destination
-            self._listener = listen_for_commitment(first.calling_ae_title, "0.0.0.0", port, self._committed)  # noqa: S104 - PACS call back
+            self._listener = listen_for_commitment(first.calling_ae_title, host, port, self._committed)
         waiting = sum(each.waiting for each in self.standing().values())
         emit(events.REPORTING_READY, destinations=", ".join(names), waiting=waiting)
-        for courier in self.couriers:
-            thread = Thread(target=self._run, args=(courier,), daemon=True)
+        self._threads = [Thread(target=self._run, args=(courier,), daemon=True) for courier in self.couriers]
+        for thread in self._threads:
             thread.start()
-            self._threads.append(thread)
+        if self._config.reporting.worklist:
+            Thread(target=self._watch, args=(Orders(self._config.reporting.worklist),), daemon=True).start()
 
     def make(self) -> bool:
         """Make what is owed; whether something was made. Raises `Damaged` alone."""
@@ -187,6 +192,23 @@ class Reporting:
                 self._wake.wait(LOOK_EVERY)
                 self._wake.clear()
 
+    def _watch(self, orders: Orders) -> None:
+        """Keep the list of urgent orders as the worklist has it."""
+        failed = False
+        while not self._stopping.is_set():
+            try:
+                names = orders.urgent(date.today())
+                if names is not None and self._store.urgent_orders.write(names):
+                    emit(events.URGENT_ORDERS, count=len(names))
+                failed = False
+            except OSError as error:  # the disk: the next look tries again
+                if not failed:
+                    emit(events.REPORTING_FAILED, error=error.strerror or type(error).__name__)
+                failed = True
+            except Exception as error:  # a defect costs a look
+                emit(events.DEFECT, error=type(error).__name__, where=events.place(error))
+            self._stopping.wait(ORDERS_EVERY)
+
     def _committed(self, transaction: str, kept: Sequence[str], failed: Sequence[str]) -> None:
         for courier in self.couriers:
             courier.committed(transaction, kept, failed)
@@ -197,7 +219,8 @@ class Reporting:
         if stored is None:
             return
         subject = stored.subject
-        one = actions.Received(subject.patient_id or "", True, subject.study_instance_uid or "", row.form)
+        sop_class = "" if row.object == ORU else row.form
+        one = actions.Received(subject.patient_id or "", True, subject.study_instance_uid or "", sop_class)
         with self._lock:
             self._transfers.setdefault(destination.name, Counter())[one] += 1
 

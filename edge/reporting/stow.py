@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -65,13 +65,6 @@ class WebSession:
         except (OSError, http.client.HTTPException) as error:
             raise Unreachable(reasons.CONNECTION_BROKE) from error
         return status_of(answer.status, said)
-
-    def ask_commitment(self, instances: Sequence[tuple[str, str]]) -> str:  # noqa: ARG002 - as `Association`
-        """Never asked. Raises `Unreachable`."""
-        raise Unreachable(reasons.STOW_COMMITS_NOTHING)
-
-    def await_report(self, heard: Callable[[], bool], seconds: float) -> None:
-        """Nothing comes."""
 
 
 def status_of(code: int, body: bytes) -> int:

@@ -23,7 +23,7 @@ from edge.reporting.modules import MANUFACTURER, Report, begin, reference, serie
 from edge.reporting.names import device_uid
 from edge.reporting.source import Source
 
-_SUMMARIES = {
+SUMMARIES = {
     Status.FLAGGED: codes.SUCCEEDED_WITH,
     Status.CLEAR: codes.SUCCEEDED_WITHOUT,
     Status.INDETERMINATE: codes.SUCCEEDED_WITHOUT,
@@ -209,7 +209,7 @@ def _nothing(source: Source, report: Report) -> _Group:
 def _evaluations(report: Report) -> Dataset:
     """The answer as a whole: CID 6047, and in words for whoever reads the report as text."""
     summary = _item("CODE", "CONTAINS", codes.FINDINGS_SUMMARY)
-    summary.ConceptCodeSequence = [_SUMMARIES[report.result.status].item()]
+    summary.ConceptCodeSequence = [SUMMARIES[report.result.status].item()]
     items = [summary]
     for sentence in sentences(report):
         comment = _item("TEXT", "CONTAINS", codes.COMMENT)

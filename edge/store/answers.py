@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edge.records import StoredResult
+from edge.records import OrderDifference, StoredResult
 from edge.store.database import Database
 from edge.store.doorbell import ring
 from edge.store.journal import Columns, next_seq
 from edge.store.lifetime import JournalLifetime
 
-RESULT_COLUMNS = "r.*, i.received_at, i.unsynchronised, i.kept FROM results r JOIN instances i ON i.id = r.instance_id"
+RESULT_COLUMNS = (
+    "r.*, i.received_at, i.unsynchronised, i.kept,"
+    " (SELECT names FROM order_differences WHERE result_id = r.id) AS order_differences"
+    " FROM results r JOIN instances i ON i.id = r.instance_id"
+)
 """What `Columns.stored_result` reads, and from where."""
 
 
@@ -118,6 +122,17 @@ class Answers:
             )
         ring(self.state_dir, "web")
         return self.result(result_id)
+
+    def note_order_differences(self, result_id: str, differences: Iterable[OrderDifference]) -> None:
+        """Say in what an image and its order in the worklist differ; open pages are told when that is new."""
+        names = " ".join(differences)
+        with self._journal.transaction() as sql:
+            known = sql.execute("SELECT names FROM order_differences WHERE result_id = ?", (result_id,)).fetchone()
+            if names == (known["names"] if known else ""):
+                return
+            sql.execute("INSERT OR REPLACE INTO order_differences VALUES (?, ?)", (result_id, names))
+            sql.execute("UPDATE results SET seq = ? WHERE id = ?", (next_seq(sql), result_id))
+        ring(self.state_dir, "web")
 
     def explanation(self, result_id: str) -> str | None:
         """What `commit` was given to draw the explanation."""

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from edge import reasons
-from edge.records import Arrival, Instance, Kept, Priority, Result, StoredResult, Subject
+from edge.records import Arrival, Instance, Kept, OrderDifference, Priority, Result, StoredResult, Subject
 from edge.store import lifetime
 from edge.store.damage import Damaged
 from edge.store.database import Database
@@ -99,6 +99,10 @@ CREATE TABLE IF NOT EXISTS deliveries (
     UNIQUE (result_id, destination, object)
 );
 CREATE INDEX IF NOT EXISTS delivery_order ON deliveries (destination, state, number);
+CREATE TABLE IF NOT EXISTS order_differences (
+    result_id TEXT PRIMARY KEY REFERENCES results (id) ON DELETE CASCADE,
+    names TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO counter VALUES ('seq', 0);
 """
@@ -312,9 +316,10 @@ class Columns:
         return msgspec.json.decode(self.unseal("results.subject", row["id"], row["subject"]), type=Subject)
 
     def stored_result(self, row: sqlite3.Row) -> StoredResult:
-        """A row of `results`, with its instance's `received_at`, `unsynchronised` and `kept`. Raises `Damaged`."""
+        """A row as `answers.RESULT_COLUMNS` names its columns. Raises `Damaged`."""
         _check(row, "received_at", "committed_at", "waited", "seq", "number")
         result_id, person = row["id"], row["acknowledged_by"]
+        differences = (row["order_differences"] or "").split()
         result = self.unseal("results.result", result_id, row["result"])
         return StoredResult(
             id=result_id,
@@ -333,6 +338,7 @@ class Columns:
             kept=Kept(row["kept"]),
             subject=self.subject(row),
             result=msgspec.json.decode(result, type=Result),
+            order_differences=tuple(each for each in OrderDifference if each in differences),
         )
 
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 import msgspec
 
 from edge.records import Instance
+from edge.store import deliveries, urgent_orders
 from edge.store.audit import renew_keys
 from edge.store.damage import Damaged
 from edge.store.database import Database
-from edge.store.deliveries import FOLDER
 from edge.store.journal import SCHEMA, VERSION, Columns, mark_patient, migrations
 from edge.store.keys import KeyRing, VaultLocked, find_ring, new_key, write_ring
 from edge.store.lock import AlreadyRunning, hold_lock
@@ -104,8 +104,9 @@ def _write(ring: KeyRing) -> None:
 
 def _files(state_dir: Path, vault: Vault, told: Callable[[str], None]) -> Iterator[str]:
     """Seal the files anew; what does not open is named."""
-    spool, derived, reports = (Spool(state_dir / name) for name in ("spool", "derived", FOLDER))
-    for folder, reseal in ((spool, _reseal_object), (derived, _reseal_whole), (reports, _reseal_whole)):
+    whole = ("derived", deliveries.FOLDER, urgent_orders.FOLDER)
+    for name, reseal in (("spool", _reseal_object), *((each, _reseal_whole) for each in whole)):
+        folder = Spool(state_dir / name)
         for path in sorted(path for path in folder.folder.iterdir() if path.is_file()):
             try:
                 reseal(folder, path.name, vault)
@@ -134,7 +135,7 @@ def _reseal_object(spool: Spool, name: str, vault: Vault) -> None:
 
 
 def _reseal_whole(folder: Spool, name: str, vault: Vault) -> None:
-    """A picture or a report: sealed as one, under its folder and name."""
+    """A picture, a report, the urgent orders: sealed as one, under its folder and name."""
     sealed, about = folder.read(name), f"{folder.folder.name}:{name}"
     if not sealed.startswith(vault.prefix):
         folder.write(name, vault.seal(vault.unseal(sealed, about), about))

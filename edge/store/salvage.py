@@ -81,6 +81,8 @@ class JournalContents:
                 copy_row(new, "owed", row, leave_out=("number",))
             for row in rows(broken, "SELECT * FROM deliveries ORDER BY number"):
                 copy_row(new, "deliveries", row, leave_out=("number",))
+            for row in rows(broken, "SELECT * FROM order_differences"):
+                copy_row(new, "order_differences", row)
             for row in rows(broken, "SELECT * FROM lifetime"):
                 copy_row(new, "lifetime", row)
         mark_patients(new, columns)

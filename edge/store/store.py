@@ -49,6 +49,7 @@ from edge.store.salvage import JournalContents
 from edge.store.sealed_file import SealedFile, read_header, read_sealed
 from edge.store.second_copy import SecondCopy
 from edge.store.spool import Spool
+from edge.store.urgent_orders import UrgentOrders
 from edge.store.vault import Vault
 
 _STORAGE, _MACHINE = Storage(), Machine()
@@ -79,6 +80,7 @@ class Store(Answers):
     Attributes:
         holdings: What is kept of what was answered.
         deliveries: What of the results must still reach a PACS.
+        urgent_orders: Which images the worklist calls urgent.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class Store(Answers):
             opened.callback(second.close)
             self.holdings = Holdings(self._journal, self._spool, self._derived, second)
             self.deliveries = Deliveries(self._journal, self._vault, state_dir)
+            self.urgent_orders = UrgentOrders(self._vault, state_dir)
             self._opened = opened.pop_all()
 
     def check(self) -> None:

@@ -94,6 +94,8 @@ def create_app(dependencies: Dependencies) -> Flask:
         "plain",
         "meaning",
         "answered",
+        "order_warning",
+        "order_advice",
         "said",
         "of_100",
         "operating_point",

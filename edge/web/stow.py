@@ -20,7 +20,7 @@ from edge import events
 from edge.events import emit
 from edge.file_meta import file_meta
 from edge.identity import Identity, Unidentified, read_file_identity, read_file_meta
-from edge.records import Arrival, Priority
+from edge.records import Arrival
 from edge.store import StorageFull
 from edge.web import audit
 from edge.web.dependencies import given
@@ -150,7 +150,7 @@ def _take(part: Part, study_uid: str) -> Outcome:
         sop_instance_uid=identity.sop_instance_uid,
         sop_class_uid=identity.sop_class_uid,
         transfer_syntax_uid=syntax,
-        priority=Priority.URGENT if identity.urgent else Priority.ROUTINE,
+        priority=given().store.urgent_orders.priority(identity),
     )
     try:
         _, start = read_file_meta(part.data)

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from edge import events
 from edge.events import emit
 from edge.identity import Identity, Unidentified, read_file_identity
-from edge.records import Arrival, Priority
+from edge.records import Arrival
 from edge.store import StorageFull
 from edge.web import audit, words
 from edge.web.bodies import drain
@@ -72,6 +72,8 @@ def take() -> BaseResponse:
         raise Refused(UploadError.TOO_LARGE)
     stated = {name: request.form.get(name, "") for name in FIELDS}
     arrival = arrival_of(data, g.person.name, **stated)
+    identity = _identity(data)
+    arrival = msgspec.structs.replace(arrival, priority=given().store.urgent_orders.priority(identity))
     try:
         accepted = given().store.accept(data, arrival)
     except StorageFull as error:
@@ -80,7 +82,7 @@ def take() -> BaseResponse:
     except (OSError, sqlite3.Error) as error:
         emit(events.NOT_ACCEPTED, source="upload", error=type(error).__name__)
         raise Refused(UploadError.NOT_STORED) from error
-    audit.uploaded(_identity(data), new=accepted.new)
+    audit.uploaded(identity, new=accepted.new)
     return redirect(url_for("upload.received", instance_id=accepted.instance.id), HTTPStatus.SEE_OTHER)
 
 
@@ -139,7 +141,6 @@ def arrival_of(data: bytes, person: str, *, kind: str, age: str, unit: str) -> A
         sop_instance_uid=identity.sop_instance_uid,
         sop_class_uid=identity.sop_class_uid,
         transfer_syntax_uid=syntax,
-        priority=Priority.URGENT if identity.urgent else Priority.ROUTINE,
     )
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from edge.device.health import ModelInService
 from edge.device.history import Sample
-from edge.records import Kept, Record, Result, StoredResult
+from edge.records import Kept, OrderDifference, Record, Result, StoredResult
 from edge.web import words
 from edge.web.model_figures import Figures
 from edge.web.remedies import ErrorView
@@ -47,6 +47,7 @@ class ResultView(Record, frozen=True, kw_only=True):
         kept: What is still kept of the image.
         headline: The answer in words.
         result: The contract `scanside.result/1`.
+        order_differences: In what the image and its order in the worklist differ.
     """
 
     id: str
@@ -59,6 +60,7 @@ class ResultView(Record, frozen=True, kw_only=True):
     patient: Patient
     acknowledged: Acknowledgement | None
     result: Result
+    order_differences: tuple[OrderDifference, ...]
 
 
 class StudyView(ResultView, frozen=True, kw_only=True):
@@ -146,4 +148,5 @@ def view_of(stored: StoredResult) -> ResultView:
         ),
         acknowledged=acknowledged,
         result=stored.result,
+        order_differences=stored.order_differences,
     )

@@ -9,7 +9,19 @@ import time
 from enum import StrEnum
 
 from edge.device.drift import SCORES_OF
-from edge.records import REASON_WORDS, STATUS_WORDS, Finding, Kept, Priority, Result, Status, StoredResult, Subject
+from edge.records import (
+    ANOTHER_PATIENT,
+    REASON_WORDS,
+    STATUS_WORDS,
+    Finding,
+    Kept,
+    OrderDifference,
+    Priority,
+    Result,
+    Status,
+    StoredResult,
+    Subject,
+)
 from edge.web import languages
 from edge.web.languages import gettext, mark, ngettext
 
@@ -116,6 +128,16 @@ _STATISTICS = {
 }
 _LUNGS = {"right": mark("right lung"), "left": mark("left lung"), "both": mark("both lungs")}
 _ZONES = {"upper": mark("upper zone"), "middle": mark("middle zone"), "lower": mark("lower zone")}
+_ORDER_DIFFERENCES = {
+    OrderDifference.PATIENT_ID: mark("patient id"),
+    OrderDifference.BIRTH_DATE: mark("date of birth"),
+    OrderDifference.AGE: mark("age"),
+    OrderDifference.SEX: mark("sex"),
+    OrderDifference.NAME: mark("name"),
+    OrderDifference.MODALITY: mark("kind of image"),
+    OrderDifference.PROCEDURE: mark("examination"),
+    OrderDifference.STUDY: mark("study"),
+}
 _REMOVED = {
     Kept.ALL: "",
     Kept.IMAGE: mark("The picture was removed to make room on the disk. The image itself is still kept."),
@@ -266,6 +288,21 @@ def whereabouts(finding: Finding) -> str:
 def removed(kept: Kept) -> str:
     """What has gone of an image, in a sentence; empty when nothing has."""
     return gettext(_REMOVED[kept])
+
+
+def order_warning(stored: StoredResult) -> str:
+    """In what the image and its order in the clinic's worklist differ; empty where nothing is known to."""
+    differences = " · ".join(gettext(_ORDER_DIFFERENCES[each]) for each in stored.order_differences)
+    return gettext("Not as ordered: %(differences)s", differences=differences) if differences else ""
+
+
+def order_advice(stored: StoredResult) -> str:
+    """What to do about that; empty likewise."""
+    if not stored.order_differences:
+        return ""
+    if not ANOTHER_PATIENT.isdisjoint(stored.order_differences):
+        return gettext("The order is another patient's. Check whose image this is; nothing was sent to the PACS.")
+    return gettext("Check that this image belongs to this patient and this order.")
 
 
 def needs_answer(stored: StoredResult) -> bool:

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from edge.imaging.evidence import LEVEL
 from edge.inference import lungs
-from edge.inference.explanation import CASING, LEVEL, LINE, encode_explanation, overlay_png
+from edge.inference.explanation import CASING, LINE, encode_explanation, overlay_png
 from tests.conftest import ROOT
 from tests.inference.test_lungs import LEFT, RIGHT, outline, spots
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 
 import msgspec
+from pydicom import Dataset
 from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 
@@ -23,6 +25,7 @@ from edge.intake.admission import APPLICATION_CONTEXT
 from edge.intake.dicom_listener import RETIRED_STORAGE, storage_classes
 from edge.intake.tls import CIPHERS_1_2
 from edge.reporting.decide import Answer, classes_of, judge
+from edge.reporting.worklist import day_query, order_query
 from tests.conftest import ROOT
 
 FILE = ROOT / "edge" / "intake" / "CONFORMANCE.md"
@@ -87,6 +90,7 @@ def _services() -> str:
             "yes",
         ),
         ("Storage Commitment", "Storage Commitment Push Model", "yes", "no"),
+        ("Basic Worklist Management", "Modality Worklist Information Model - FIND", "yes", "no"),
     ]
     return _table("Service", "SOP Classes", "User (SCU)", "Provider (SCP)", rows=rows)
 
@@ -98,6 +102,25 @@ def _sent_classes() -> list[str]:
 
 def _sent() -> str:
     return _table("SOP Class", "UID", rows=((UID(uid).name, f"`{uid}`") for uid in _sent_classes()))
+
+
+def _worklist() -> str:
+    queries = order_query("number"), day_query(date(2026, 11, 26))
+    asked = [dict(_keys(query)) for query in queries]
+    names = dict.fromkeys(name for keys in asked for name in keys)
+    rows = ((name, *(keys.get(name, "") for keys in asked)) for name in names)
+    return _table("Attribute", "Order of an image", "Urgent orders", rows=rows)
+
+
+def _keys(query: Dataset) -> Iterator[tuple[str, str]]:
+    """Each attribute of a query, and whether it is matched or asked for."""
+    for element in query:
+        items = element.value if element.VR == "SQ" else ()
+        if not items:
+            match = "range" if "-" in str(element.value) else "single value"
+            yield f"{element.name} {element.tag}", match if element.value else "return"
+        for item in items:
+            yield from _keys(item)
 
 
 def _answers() -> str:
@@ -173,6 +196,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "statuses": _statuses,
     "storage": _storage,
     "syntaxes": _syntaxes,
+    "worklist": _worklist,
 }
 
 if __name__ == "__main__":

@@ -239,6 +239,17 @@ def test_a_stat_order_is_urgent_whatever_the_request_says(listener: DicomListene
     assert instance.arrival.priority is Priority.URGENT
 
 
+def test_an_order_that_the_worklist_calls_urgent_is_so(listener: DicomListener, store: Store) -> None:
+    store.urgent_orders.write(["A1"])
+    dataset = dx()
+    dataset.AccessionNumber = "A1"
+    with association_with(listener.port, [DX_FOR_PRESENTATION], [ExplicitVRLittleEndian]) as association:
+        assert c_store(association, dataset, encoded(dataset)).Status == SUCCESS
+    instance = store.claim()
+    assert instance is not None
+    assert instance.arrival.priority is Priority.URGENT
+
+
 def test_more_associations_than_allowed_are_rejected_until_one_ends(store: Store, sender: Sender) -> None:
     listener = DicomListener(Dicom(port=0, max_associations=3), Reception(store))
     entity = AE()

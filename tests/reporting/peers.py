@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
+import hl7
+import hl7.mllp
 import msgspec
 from pydicom import Dataset
 from pydicom.uid import (
@@ -24,9 +29,11 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 from pynetdicom import AE, build_role, evt
-from pynetdicom.sop_class import StorageCommitmentPushModel, Verification
+from pynetdicom.sop_class import ModalityWorklistInformationFind, StorageCommitmentPushModel, Verification
 
+from edge.config_reporting import Worklist
 from edge.records import Arrival, Reason, StoredResult, Subject
+from edge.reporting.objects import encode
 from edge.store import Store
 from tests.reporting import samples
 from tests.running import ROOT
@@ -135,9 +142,9 @@ def answer(store: Store, data: bytes, reason: Reason | None = None) -> StoredRes
     claimed = store.claim()
     assert claimed is not None and claimed.id == accepted.instance.id
     of = Subject(modality="DX", patient_id="1", study_instance_uid=str(dataset.StudyInstanceUID))
-    stored = store.commit(
-        claimed, msgspec.structs.replace(samples.result(), reason=reason), of, explanation=samples.LUNGS, report=True
-    )
+    explanation = msgspec.json.encode(samples.EXPLANATION).decode()
+    result = msgspec.structs.replace(samples.result(), reason=reason)
+    stored = store.commit(claimed, result, of, explanation=explanation, report=True)
     drawn = samples.pictures()
     for name, picture in (("preview.jpg", drawn.preview), ("overlay.png", drawn.overlay)):
         assert picture
@@ -205,6 +212,78 @@ def orthanc(program: str, folder: Path, commitment_port: int = 0) -> Iterator[Or
             yield peer
         finally:
             process.terminate()
+
+
+@contextmanager
+def worklist(folder: Path, program: Callable[[str], str], order: Dataset, *options: str) -> Iterator[Worklist]:
+    """DCMTK's worklist with one order; as it is configured."""
+    database, port = folder / "worklist-files" / "ORDERS", free_port()
+    database.mkdir(parents=True)
+    (database / "lockfile").touch()
+    order.SOPClassUID, order.SOPInstanceUID = ModalityWorklistInformationFind, "1.2.3"
+    (database / "order.wl").write_bytes(encode(order))
+    command = [program("wlmscpfs"), "--data-files-path", str(database.parent), *options, str(port)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            await_until(lambda: accepts(port), "the worklist")
+            yield Worklist(port=port, called_ae_title="ORDERS")
+        finally:
+            process.terminate()
+
+
+@dataclass
+class Ris:
+    """A system that takes HL7 v2; each message that it got is in `received`, as it came.
+
+    Attributes:
+        answers: Acknowledgement codes, and error codes, that it gives in turn before it says AA; None hangs up.
+    """
+
+    port: int = 0
+    received: list[str] = field(default_factory=list)
+    answers: list[tuple[str, str] | None] = field(default_factory=list)
+
+    async def serve(self, reader: Any, writer: Any) -> None:
+        """Answer one connection's messages."""
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                message = await reader.readmessage()
+                self.received.append(str(message))
+                answer = self.answers.pop(0) if self.answers else ("AA", "")
+                if answer is None:
+                    break
+                acknowledgement = message.create_ack(ack_code=answer[0])
+                if answer[1]:
+                    acknowledgement.append(hl7.parse(f"MSH|^~\\&|\rERR|||{answer[1]}|E\r").segment("ERR"))
+                writer.writemessage(acknowledgement)
+                await writer.drain()
+        writer.close()
+
+
+@contextmanager
+def ris(tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Ris]:
+    """The MLLP server of python-hl7, which shares no code with what sends."""
+    peer, loop = Ris(), asyncio.new_event_loop()
+
+    async def start() -> Any:
+        return await hl7.mllp.start_hl7_server(peer.serve, "127.0.0.1", port, encoding="utf-8", ssl=tls)
+
+    server = loop.run_until_complete(start())
+    peer.port = server.sockets[0].getsockname()[1]
+    thread = in_background(loop.run_forever)
+    try:
+        yield peer
+    finally:
+        server.close()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def in_background(work: Callable[[], None]) -> Thread:

@@ -14,6 +14,7 @@ from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
+from edge.imaging.evidence import Explanation
 from edge.model_facts import Calibration, ModelFacts, OperatingPoint, Threshold
 from edge.records import (
     Finding,
@@ -26,6 +27,7 @@ from edge.records import (
     Status,
     Timings,
 )
+from edge.reporting.codes import Code
 from edge.reporting.modules import Report
 from edge.reporting.objects import Pictures
 
@@ -41,7 +43,10 @@ FACTS = ModelFacts(
         ),
     ),
 )
-LUNGS = '{"maps":{},"lungs":[[[0.1,0.1],[0.4,0.1],[0.4,0.9]],[[0.6,0.1],[0.9,0.1],[0.9,0.9]]]}'
+EXPLANATION = Explanation(
+    maps={"112033": np.outer([0, 2, 4, 2, 0, 0], [0, 2, 4, 1, 0, 0, 1]).astype(float).tolist()},
+    lungs=[[(0.1, 0.1), (0.4, 0.1), (0.4, 0.9)], [(0.6, 0.1), (0.9, 0.1), (0.9, 0.9)]],
+)
 
 
 def finding(probability: float = 0.83, *, placed: bool = True) -> Finding:
@@ -98,7 +103,11 @@ def pictures() -> Pictures:
     grey = np.tile(np.arange(300, dtype=np.uint8), (200, 1))
     drawn = np.zeros((100, 150, 4), np.uint8)
     drawn[20:40, 20:60] = (0, 159, 230, 255)
-    return Pictures(preview=_encoded(".jpg", grey), overlay=_encoded(".png", drawn), explanation=LUNGS)
+    return Pictures(
+        preview=_encoded(".jpg", grey),
+        overlay=_encoded(".png", drawn),
+        explanation=EXPLANATION,
+    )
 
 
 def radiograph(**values: Any) -> bytes:
@@ -122,6 +131,30 @@ def radiograph(**values: Any) -> bytes:
     file = BytesIO()
     dcmwrite(file, image, enforce_file_format=True)
     return file.getvalue()
+
+
+def order(**values: Any) -> Dataset:
+    """The order of `radiograph()`; `values` by keyword, those of the scheduled procedure step too, codes as lists."""
+    made, step = Dataset(), Dataset()
+    made.SpecificCharacterSet = "ISO_IR 192"
+    made.AccessionNumber, made.PatientName, made.PatientID = "A1", "Test^A", "1"
+    made.PatientBirthDate, made.PatientSex, made.StudyInstanceUID = "19700101", "F", "1.2.826.0.1.3680043.8.1.1"
+    made.RequestedProcedureID, made.RequestedProcedureDescription = "P1", "Chest"
+    step.Modality, step.ScheduledStationAETitle = "CR", "ROOM1"
+    step.ScheduledProcedureStepStartDate, step.ScheduledProcedureStepStartTime = "20261126", "0100"
+    step.ScheduledProcedureStepID, step.ScheduledProcedureStepDescription = "S1", "Chest"
+    made.ScheduledProcedureStepSequence = [step]
+    for keyword, value in values.items():
+        ready = [code.item() for code in value] if isinstance(value, list) else value
+        setattr(step if keyword in step else made, keyword, ready)
+    return made
+
+
+def requested(code: Code) -> Dataset:
+    """A request as modalities copy it into an image."""
+    request = Dataset()
+    request.RequestedProcedureCodeSequence = [code.item()]
+    return request
 
 
 def errors_of(program: str, data: bytes, file: Path) -> list[str]:

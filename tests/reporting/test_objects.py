@@ -8,10 +8,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from highdicom import sr
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
+from edge.imaging.evidence import Explanation, region_of
 from edge.records import Status
 from edge.reporting.names import uid_of
 from edge.reporting.objects import ORDER, PR, SC, SEG, SR, Made, Pictures, as_comprehensive, encode, make
@@ -104,6 +108,20 @@ def test_a_report_says_all_that_a_reader_needs(tmp_path: Path, program: Callable
     assert (equipment.ManufacturerModelName, equipment.SoftwareVersions) == ("cxr-opacity-adult", "1.1.0")
     assert equipment.DeviceUID.startswith("2.25.")
     assert "normal" not in dumped.lower().replace("abnormal", "").replace("normality", "")
+
+
+def test_outlines_go_around_what_the_page_shows_and_a_rectangle_is_drawn_where_there_is_no_map() -> None:
+    rows, columns = 900, 1200
+    image = samples.radiograph(Rows=rows, Columns=columns, PixelData=bytes(rows * columns))
+    (outline,) = _outlines(made(image).objects[PR])
+    filled = cv2.fillPoly(np.zeros((rows, columns), np.uint8), [np.round(outline).astype(np.int32)], 1)
+    shown = region_of(samples.EXPLANATION, columns, rows)
+    assert (filled & shown).sum() / (filled | shown).sum() > 0.97
+    assert np.array_equal(outline[0], outline[-1]), "closed"
+    unknown = Pictures(explanation=Explanation(maps={}))
+    assert _outlines(made(image, pictures=unknown).objects[PR])[0].tolist() == [
+        [10, 20], [60, 20], [60, 90], [10, 90], [10, 20]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -247,6 +265,11 @@ def _explanations(report: Dataset) -> list[str]:
         for item in group.get("ContentSequence", ())
         if "ConceptNameCodeSequence" in item and item.ConceptNameCodeSequence[0].CodeValue == "130401"
     ]
+
+
+def _outlines(state: bytes) -> list[NDArray[np.float64]]:
+    annotation = samples.read(state).GraphicAnnotationSequence[0]
+    return [np.array(shape.GraphicData).reshape(-1, 2) for shape in annotation.GraphicObjectSequence]
 
 
 def _dump(program: str, file: Path) -> str:

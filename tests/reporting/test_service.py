@@ -10,19 +10,24 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sized
 from contextlib import closing, contextmanager
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from pydicom import uid
 
 from edge.device.health import State, read_health
 from edge.file_meta import file_meta
+from edge.identity import read_file_identity
+from edge.records import Priority
 from edge.store import Store
 from tests.reporting import samples
-from tests.reporting.peers import EVERYTHING, answer, orthanc, pacs
+from tests.reporting.peers import EVERYTHING, answer, orthanc, pacs, worklist
+from tests.reporting.samples import order
 from tests.running import RunningProgram, scanside
 from tests.system.conftest import await_until, free_port
 
@@ -40,10 +45,11 @@ NAMES = {
 @contextmanager
 def running(folder: Path, **destination: Any) -> Iterator[RunningProgram]:
     """The service with one destination, `reporting` beside it taken from the same keywords."""
-    reporting = {key: destination.pop(key) for key in ("commitment_port",) if key in destination}
+    reporting = {key: destination.pop(key) for key in ("commitment_port", "worklist") if key in destination}
     to = {"name": "pacs", "objects_per_second": 1000, **destination}
     file = folder / "scanside.yaml"
-    settings = {"state_dir": str(folder / "state"), "reporting": {"destinations": [to], **reporting}}
+    settings: dict[str, Any] = {"state_dir": str(folder / "state")}
+    settings["reporting"] = {"destinations": [to], **reporting}
     file.write_text(yaml.safe_dump(settings), encoding="utf-8")
     with RunningProgram(scanside("run", "--config", str(file), "reporting")) as program:
         yield program
@@ -106,6 +112,22 @@ def test_while_the_pacs_is_away_it_says_what_waits_and_why(tmp_path: Path) -> No
 
 
 @pytest.mark.system
+def test_a_stat_order_goes_first_once_the_worklist_has_been_asked(
+    tmp_path: Path, program: Callable[[str], str]
+) -> None:
+    ordered = order(RequestedProcedurePriority="STAT", ScheduledProcedureStepStartDate=f"{date.today():%Y%m%d}")
+    with (
+        closing(Store(tmp_path / "state")) as store,
+        worklist(tmp_path, program, ordered) as at,
+        running(tmp_path, port=free_port(), worklist=msgspec.to_builtins(at)) as service,
+    ):
+        service.wait_for("SC567")
+        identity = read_file_identity(samples.radiograph())[1]
+        assert store.urgent_orders.priority(identity) is Priority.URGENT
+        service.stop()
+
+
+@pytest.mark.system
 def test_the_round_through_orthanc(tmp_path: Path, program: Callable[[str], str]) -> None:
     """Sent, asked for, fetched and compared; the images' names come back as the very same bytes."""
     back = free_port()
@@ -155,9 +177,9 @@ def test_storescp_of_dcmtk_takes_it(tls: bool, tmp_path: Path, program: Callable
     got.mkdir()
     options, secure = ["--output-directory", str(got)], {}
     if tls:
-        key, certificate = _certificate(tmp_path, program)
-        options += ["+tls", str(key), str(certificate), "--ignore-peer-cert"]
-        secure = {"tls": True, "ca_file": str(certificate), "host": "localhost"}
+        key, own = certificate(tmp_path, program)
+        options += ["+tls", str(key), str(own), "--ignore-peer-cert"]
+        secure = {"tls": True, "ca_file": str(own), "host": "localhost"}
     with (
         closing(Store(tmp_path / "state")) as store,
         subprocess.Popen([program("storescp"), *options, str(port)]) as peer,
@@ -205,9 +227,10 @@ def _named(study: str, character_set: str, name: bytes) -> bytes:
     return data.replace(old, b"\x10\x00\x10\x00PN" + len(padded).to_bytes(2, "little") + padded)
 
 
-def _certificate(folder: Path, program: Callable[[str], str]) -> tuple[Path, Path]:
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
+def certificate(folder: Path, program: Callable[[str], str]) -> tuple[Path, Path]:
+    """A key, and the certificate of localhost that it vouches for itself."""
+    key, own = folder / "key.pem", folder / "certificate.pem"
     command = f"{program('openssl')} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    more = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    more = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(own)]
     subprocess.run([*command.split(), *more], capture_output=True, check=True)
-    return key, certificate
+    return key, own

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from edge.records import Subject
-from edge.store import Store
+import pytest
+
+from edge.records import OrderDifference, Subject
+from edge.store import Damaged, Store
 from edge.store.deliveries import Standing
 from edge.store.rotation import rotate
 from tests.reporting import samples
@@ -47,6 +50,23 @@ def test_a_destination_that_is_configured_no_more_is_forgotten(tmp_path: Path) -
         assert store.deliveries.standing() == {"two": Standing(waiting=1)}
         store.deliveries.sweep([])
         assert store.deliveries.read(result, "sr") is None
+
+
+def test_what_differs_from_the_order_is_a_change_of_the_result_that_outlives_a_repair(tmp_path: Path) -> None:
+    said = (OrderDifference.BIRTH_DATE, OrderDifference.SEX)
+    with closing(Store(tmp_path)) as store:
+        other, stored = (answer(store, samples.radiograph(SOPInstanceUID=f"1.2.3.{each}")) for each in (1, 2))
+        for differences in ((), said, said):
+            store.note_order_differences(stored.id, differences)
+        (changed,) = store.changed_since(stored.seq)
+        assert (changed.id, changed.order_differences) == (stored.id, said)
+        assert store.last_seq() == stored.seq + 1, "said once"
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as sql:
+        sql.execute("UPDATE results SET result = x'00' WHERE id = ?", (other.id,))
+    with closing(Store(tmp_path)) as store, pytest.raises(Damaged):
+        store.results()
+    with closing(Store(tmp_path)) as store:
+        assert [result.order_differences for result in store.results()] == [said]
 
 
 def test_a_rotation_of_keys_keeps_the_bytes(tmp_path: Path) -> None:

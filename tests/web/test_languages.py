@@ -24,7 +24,7 @@ from edge.device.drift import of_answer, of_image
 from edge.device.health import HealthFile, State
 from edge.device.history import Sample
 from edge.device.troubles import TroubleLog
-from edge.records import Reason, Status
+from edge.records import OrderDifference, Reason, Status
 from edge.store.audit import actions
 from edge.web import languages, retelling, words
 from edge.web.accounts import Role
@@ -231,9 +231,13 @@ def test_the_picker_leads_back_to_the_same_page_and_nowhere_else(box: Box, path:
 def test_every_page_speaks_the_language(box: Box, language: str) -> None:
     flagged = samples.commit(box.store, samples.flagged(quality=(samples.CUT_OFF,)))
     refused = samples.commit(box.store, samples.not_analysed(Reason.UNDER_AGE))
+    box.store.note_order_differences(flagged.id, OrderDifference)
     client = box.signed_in(Role.ADMINISTRATOR)
     client.set_cookie("scanside_language", language)
-    english = re.compile(r"Call the clinician|Worklist|Probability|Image quality|What was looked for|Agree\b|Queue")
+    ordered = "Not as ordered|date of birth|another patient"
+    english = re.compile(
+        rf"{ordered}|Call the clinician|Worklist|Probability|Image quality|What was looked for|Agree\b|Queue"
+    )
     for path in (
         "/",
         f"/results/{flagged.id}",

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from edge.device.health import HealthFile, State
-from edge.records import Reason, Result, Status, Subject, Timings
+from edge.records import OrderDifference, Reason, Result, Status, Subject, Timings
 from edge.web.accounts import Role
 from tests.web import samples
 from tests.web.conftest import Box, token_of
@@ -52,6 +52,31 @@ def test_flags_that_wait_stand_first_however_old_they_are(box: Box) -> None:
     page = client.get("/").text
     assert re.findall(r'data-id="([\w-]+)" data-first', page)[0] == newest.id
     assert "Call the clinician" not in page
+
+
+@pytest.mark.parametrize(
+    ("differences", "advice"),
+    [
+        ([OrderDifference.PATIENT_ID, OrderDifference.NAME], "The order is another patient's."),
+        ([OrderDifference.PROCEDURE], "Check that this image belongs to this patient and this order."),
+    ],
+)
+def test_what_differs_from_its_order_is_a_warning_on_row_and_study(
+    box: Box, differences: list[OrderDifference], advice: str
+) -> None:
+    stored = samples.commit(box.store, samples.clear())
+    client = box.signed_in()
+    study = f"/live/study/{stored.id}"
+    assert "Not as ordered" not in client.get("/").text + client.get(study).text
+    box.store.note_order_differences(stored.id, differences)
+    names = {"patient_id": "patient id", "name": "name", "procedure": "examination"}
+    warning = "Not as ordered: " + " · ".join(names[each] for each in differences)
+    assert warning in client.get("/").text
+    assert warning in client.get(f"/live/rows/{stored.id}").text
+    part = client.get(study).text.partition('data-part="order"')[2].partition("</div>")[0]
+    assert f"{warning}. {advice}" in text_of(part), "an open page takes up this part"
+    api = client.get(f"/api/v1/results/{stored.id}").json
+    assert api is not None and api["order_differences"] == differences
 
 
 def test_the_alarm_stays_until_somebody_answers(box: Box) -> None:
