@@ -32,7 +32,7 @@ def _with(message: Any, **fields: object) -> bytes:
     return json.dumps(json.loads(msgspec.json.encode(message)) | fields).encode()
 
 
-GOOD = summary()
+GOOD = summary(message_id="0123456789abcdef0123456789abcdef")
 FIND = f"inference/find/image/{GOOD.message_id}"
 
 
