@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edge import __version__, config, config_file, events
 from edge.command_line import DEVICE_FILE, config_of, require
+from edge.device.heap import share_heaps
 from edge.device.troubles import TroubleLog
 from edge.errors import ScansideError, UsageError
 from edge.fleet.command import add_fleet
@@ -59,6 +60,7 @@ def _run(options: argparse.Namespace) -> int:
     service = options.service
     events.configure(service or "appliance")
     logging.getLogger("scanside").addHandler(TroubleLog(settings.state_dir, service or "appliance"))
+    share_heaps()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # images would lie in a core file (core(5)); children inherit it
     if not options.debug:
         events.silence_everything_else()

@@ -20,6 +20,7 @@ from edge import events
 from edge.config import Quality
 from edge.config_file import parse
 from edge.device.health import ModelInService
+from edge.device.heap import trim
 from edge.events import place
 from edge.imaging.quality import NOTHING_YET
 from edge.imaging.reader import Source
@@ -48,6 +49,7 @@ from edge.store import read_sealed
 _OVERLAY_SIDE = 768
 _PR_SET_PDEATHSIG = 1
 _KEPT_BYTES = 20 << 20
+"""What the next image needs; the rest is what a decoder has left in pieces all over the heap."""
 
 
 class Analyst:
@@ -124,18 +126,9 @@ def main(descriptor: int) -> int:
                 channel.send(analyst.analyse(request, image))
             elif isinstance(request, Draw):
                 channel.send(analyst.draw(request, image))
-                _give_back_most()
+                trim(_KEPT_BYTES)
             os.close(image)
     return 0
-
-
-def _give_back_most() -> None:
-    """Between two images: what a decoder has left in pieces all over the heap, but not what the next image needs.
-
-    What it comes to is printed by `benchmarks/whole_way.py`. Another C library has its own ways (malloc_trim(3)).
-    """
-    with suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(_KEPT_BYTES)
 
 
 def _end_with_parent() -> None:

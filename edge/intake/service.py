@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import sqlite3
 import time
@@ -11,6 +10,7 @@ from edge import events, reasons
 from edge.config import Config, Dicom
 from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State
+from edge.device.heap import trim
 from edge.device.signals import Signals
 from edge.events import emit
 from edge.intake.dicom_listener import DicomListener, silence_libraries
@@ -67,7 +67,7 @@ def serve(config: Config) -> int:
             _report(health, trouble, listener, reception, keeper)
             if reception.accepted != buffers_of and not listener.associations:
                 buffers_of = reception.accepted
-                _give_buffers_back()
+                trim()  # of images that are stored glibc keeps about 10 MB more
             if signals.wait(0.0 if more else LOOK_EVERY):
                 break
     except Damaged as error:
@@ -119,10 +119,3 @@ def _retire(trail: AuditTrail, config: Config) -> None:
         trail.retire(config.audit.days, only_forwarded=config.audit.syslog is not None)
     except (OSError, sqlite3.Error) as error:
         emit(events.AUDIT_NOT_RETIRED, error=type(error).__name__)
-
-
-def _give_buffers_back() -> None:
-    """Return the memory of images that are stored to the system: glibc keeps about 10 MB more (malloc_trim(3))."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)

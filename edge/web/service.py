@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import logging
 import os
@@ -29,6 +28,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from edge import events
 from edge.config import Config
 from edge.device.health import Figure, HealthFile, State
+from edge.device.heap import give_back_from
 from edge.events import emit, place
 from edge.model_facts import ModelShelf
 from edge.store import Doorbell, Store
@@ -61,7 +61,6 @@ _NICENESS = 5
 """A flood of requests takes the time that the inference leaves (sched(7)), and not the other way round."""
 
 _LARGEST_REST = 1 << 16
-_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # from malloc.h
 
 
 class Parts(NamedTuple):
@@ -78,7 +77,7 @@ def serve(config: Config) -> int:
 
     On a box without any account, a first-boot code is shown on standard output (events go to standard error).
     """
-    _give_back_freed_memory()
+    give_back_from(1 << 20)  # the 19 MiB of each password check
     Store(config.state_dir, storage=config.storage).close()  # what locks it is said once, in one line
     tls = config.web.tls
     try:
@@ -170,17 +169,6 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
 def _end_service() -> NoReturn:
     """End worker and master, with the one exit status after which gunicorn does not start another worker."""
     os._exit(Arbiter.WORKER_BOOT_ERROR)
-
-
-def _give_back_freed_memory() -> None:
-    """Keep glibc from holding on to the 19 MiB of each password check, and to a heap for every thread (mallopt(3)).
-
-    Halves the memory of this service (measured: README). Another C library has its own ways.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt:
-        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
-        mallopt(_M_ARENA_MAX, 2)
 
 
 def _listen(host: str, port: int) -> socket.socket:
