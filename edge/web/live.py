@@ -63,8 +63,9 @@ def device_page() -> BaseResponse:
     """
     dependencies = given()
     told = Response(mimetype="text/html")
-    told.set_etag(f"{dependencies.clock() // 60:.0f}-{_digest(dependencies.condition())}")
-    if told.get_etag()[0] not in request.if_none_match:
+    tag = f"{dependencies.clock() // 60:.0f}-{_digest(dependencies.condition())}"
+    told.set_etag(tag)
+    if tag not in request.if_none_match:
         told.set_data(render_template("_device_view.html", **device_view()))
     return told.make_conditional(request)
 
