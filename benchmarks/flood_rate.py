@@ -32,7 +32,7 @@ _KEPT, _FRESH = "connections that are kept", "a connection for each request"
 _REQUEST = b"GET / HTTP/1.1\r\nHost: box\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _MOST_OPEN = 4000
-"""New connections without an answer. A request more waits for one of them to end, and counts as held back."""
+"""New connections without an answer: for one more, the oldest is given up."""
 
 _RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)  # SO_LINGER, socket(7): else the client's ports are used up
 _TICK_SECONDS = 0.002
@@ -154,16 +154,19 @@ class _Fresh:
 
     def __init__(self, port: int, waiting: selectors.BaseSelector, counts: Counter[str]) -> None:
         self._port, self._waiting, self._counts = port, waiting, counts
+        self._open: dict[socket.socket, None] = {}
 
     def offer(self, due: int) -> None:
-        room = max(0, _MOST_OPEN - len(self._waiting.get_map()))
-        self._counts["held back"] += max(0, due - room)
-        for _ in range(min(due, room)):
+        for _ in range(due):
+            if len(self._open) == _MOST_OPEN:
+                self._counts["given up"] += 1
+                self._end(next(iter(self._open)))
             connection = socket.socket()
             connection.setblocking(False)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_WHEN_CLOSED)
             connection.connect_ex(("127.0.0.1", self._port))
             self._counts["sent"] += 1
+            self._open[connection] = None
             self._waiting.register(connection, selectors.EVENT_WRITE)
 
     def go_on(self, connection: socket.socket, events: int) -> None:
@@ -176,6 +179,10 @@ class _Fresh:
             self._counts[found[1].decode() if found else "closed without an answer"] += 1
         except OSError as error:
             self._counts[type(error).__name__] += 1
+        self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        del self._open[connection]
         self._waiting.unregister(connection)
         connection.close()
 

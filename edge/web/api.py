@@ -12,6 +12,7 @@ from edge.records import Kept, StoredResult
 from edge.web import audit, words
 from edge.web.condition import models_of
 from edge.web.dependencies import given
+from edge.web.device_view import watched
 from edge.web.json_response import json_response
 from edge.web.openapi import openapi_document
 from edge.web.pages import find_result
@@ -117,8 +118,9 @@ def history() -> Response:
 
 @blueprint.get("/api/v1/trends")
 def trends() -> Response:
-    """How the box has answered, day by day."""
-    return json_response(Trends(days=given().recorder.answers().days))
+    """How the box has answered, day by day, and whether it does so as it did."""
+    recorder = given().recorder
+    return json_response(Trends(days=recorder.answers().days, watched=tuple(watched(recorder.drift()))))
 
 
 @blueprint.get("/api/v1/errors")

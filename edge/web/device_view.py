@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from edge.device.drift import Statistic, Watch
+from edge.device.drift import Watch
 from edge.device.history import Sample
 from edge.records import REASON_WORDS, Reason, Status
 from edge.web.condition import models_of
@@ -14,6 +14,7 @@ from edge.web.languages import gettext
 from edge.web.notices import notices
 from edge.web.remedies import last_errors
 from edge.web.tally import Day, share
+from edge.web.views import Watched
 
 HOURS = 24
 MOST_REASONS = 5
@@ -147,22 +148,16 @@ def reasons(days: tuple[Day, ...]) -> list[tuple[str, int]]:
     ]
 
 
-class Watched(NamedTuple):
-    """One line of the drift watch; `model` is empty for all images."""
-
-    model: str
-    statistic: str
-    seen: Statistic
-
-
 def watched(watch: Watch) -> list[Watched]:
     """Every statistic that is watched, those first that are not as they were."""
     found = [
-        Watched(subject.name, name, statistic)
+        Watched(
+            model=subject.name, statistic=name, images=statistic.images, index=statistic.index, since=statistic.since
+        )
         for subject in watch.subjects.values()
         for name, statistic in sorted(subject.statistics.items())
     ]
-    return sorted(found, key=lambda one: (one.seen.since is None, one.model))
+    return sorted(found, key=lambda one: (one.since is None, one.model))
 
 
 def _means(days: list[Day], name: str) -> tuple[Value, ...]:

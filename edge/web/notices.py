@@ -9,7 +9,7 @@ from typing import NamedTuple
 from edge.device.health import State
 from edge.device.history import Sample
 from edge.web.condition import FULL_SOON_HOURS, Condition, models_of
-from edge.web.languages import gettext, ngettext
+from edge.web.languages import gettext, ngettext, number
 from edge.web.words import statistic
 
 OLD_AFTER = 600.0
@@ -104,7 +104,7 @@ def _drift(condition: Condition) -> Iterator[Notice]:
             " (index %(index)s over %(images)s images).",
             day=day,
             what=statistic(one.statistic, one.model),
-            index=f"{one.index:.2f}",
+            index=number(one.index, 2),
             images=one.images,
         )
         yield Notice(

@@ -23,7 +23,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from edge import events
 from edge.config import Config
@@ -36,6 +36,7 @@ from edge.store.audit import actions, open_trail
 from edge.web.accounts import Accounts
 from edge.web.accounts_file import AccountsFile
 from edge.web.app import create_app
+from edge.web.barrier import Barrier
 from edge.web.condition import Condition, read_condition
 from edge.web.dependencies import Dependencies
 from edge.web.limits import Limits
@@ -52,7 +53,12 @@ _THREADS = MAX_STREAMS + 8
 _GRACE_SECONDS = 1
 _KILLED_AFTER_SECONDS = 3
 _STALLED_AFTER_SECONDS = 10
-_BACKLOG = 128
+_BACKLOG = 4096
+"""As long as the kernel allows (net.core.somaxconn): in a full one a visitor's connection waits a second and longer."""
+
+_AT_ONCE = 64
+"""Connections that are taken off the backlog, one after the other, before others have their turn."""
+
 _WAITS_SECONDS = 0.5
 _MOST_WAITING = 256
 """Connections of addresses that are over their rate; of the others there may be three times as many."""
@@ -266,11 +272,26 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._waiting: deque[tuple[float, Any]] = deque()
+        self._barrier = Barrier(self.sockets[0].sock, time.monotonic)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take connections as fast as they come, or those of a flood would fill the backlog and keep others out."""
+        here = listener.getsockname()
+        for _ in range(_AT_ONCE):
+            if self.nr_conns >= self.worker_connections:
+                return
+            try:
+                connection, client = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            self.nr_conns += 1
+            self.enqueue_req(TConn(self.cfg, connection, client, here))
 
     def enqueue_req(self, conn: Any) -> None:
         """Hand a request to a thread; one of an address over its rate waits first, and so does its client.
 
-        When too many wait, one more is refused without being read; over TLS its connection just ends.
+        When too many wait, one more is refused without being read; over TLS its connection just ends. An address of
+        which too many are refused is shut out for a moment.
         """
         if not self.app.is_over(conn.client[0]):
             super().enqueue_req(conn)
@@ -282,10 +303,12 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
                     conn.sock.send(REFUSAL)  # into an empty buffer
             self.nr_conns -= 1
             _close(conn.sock)
+            self._barrier.refused(conn.client[0])
 
     def murder_keepalived(self, force: bool = False) -> None:
         """Called after each turn of the loop, once a second at least: those that have waited have their turn."""
         super().murder_keepalived(force)
+        self._barrier.look()
         while self._waiting and (force or self._waiting[0][0] <= time.monotonic()):
             _, conn = self._waiting.popleft()
             if force:

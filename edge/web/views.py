@@ -110,10 +110,28 @@ class HistoryPage(Record, frozen=True, kw_only=True):
     samples: tuple[Sample, ...]
 
 
+class Watched(Record, frozen=True, kw_only=True):
+    """A statistic of the drift watch (`edge/device/drift.py`).
+
+    Attributes:
+        model: `id version`; empty for all images.
+        images: How many were compared last.
+        index: The population stability index of it; None while there are not enough images.
+        since: When the alarm was raised that stands, seconds since the epoch; None without one.
+    """
+
+    model: str
+    statistic: str
+    images: int
+    index: float | None
+    since: float | None
+
+
 class Trends(Record, frozen=True, kw_only=True):
-    """How the box has answered, day by day in UTC, oldest first."""
+    """How the box has answered, day by day in UTC, oldest first; what of it is watched, first what is not as it was."""
 
     days: tuple[Day, ...]
+    watched: tuple[Watched, ...]
 
 
 class Errors(Record, frozen=True, kw_only=True):

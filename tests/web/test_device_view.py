@@ -143,6 +143,12 @@ def test_every_graph_has_a_table_and_needs_neither_script_nor_inline_style(box: 
     assert parser.tables >= 6
     assert parser.styles == 0
     assert "Pneumonia: mean probability, percent" in page
+    trends = box.signed_in(Role.SERVICE).get("/api/v1/trends").get_json()
+    assert [day["answers"] for day in trends["days"]] == [{"flagged": 1, "not_analysed": 1}]
+    assert {(one["model"], one["statistic"], one["index"]) for one in trends["watched"]} >= {
+        ("", "refusals", None),
+        (f"{samples.MODEL.id} {samples.MODEL.version}", "scores of Pneumonia", None),
+    }
     assert "1: the patient is younger than the model is made for" in text_of(page)
 
 

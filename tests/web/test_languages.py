@@ -406,6 +406,16 @@ def test_arabic_separates_by_its_own_marks(box: Box) -> None:
         assert not re.search(r"[,;] ", text)
 
 
+def test_curves_have_the_decimal_comma_of_the_language(box: Box) -> None:
+    box.services_up()
+    box.recorder.look(lambda: read_condition(box.store, box.state_dir, ("web",), box.clock()))
+    client = box.signed_in(Role.SERVICE)
+    client.set_cookie("scanside_language", "fr")
+    newest = text_of(" ".join(re.findall(r'<span class="key">.*?</span>', client.get("/device").text, re.DOTALL)))
+    assert re.search(r"\d,\d", newest)
+    assert not re.search(r"\d\.\d", newest)
+
+
 def test_words_say_the_same_four_answers_in_each_language(box: Box) -> None:
     for language in LANGUAGES:
         with box.app.test_request_context(headers={"Accept-Language": language}):
