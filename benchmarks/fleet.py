@@ -1,8 +1,9 @@
 """The manager's side at scale: boxes connected, messages a second, a storm of reconnections, kill -9.
 
-`python -m benchmarks.fleet [--boxes 5000] [--rate 2000] [--seconds 60] [--kills 10]`. Real Mosquitto,
-one collector, SQLite, every part a process of its own on this machine; the simulator's work counts against the rest.
-Not in `make bench`: it takes minutes. Exit status 1 when a killed collector lost or doubled anything.
+`python -m benchmarks.fleet [--tls] [--boxes 5000] [--rate 2000] [--seconds 60] [--kills 10]`. Real Mosquitto,
+without TLS or with it (both sides show a certificate, all simulated boxes the same one), one collector, SQLite, every
+part a process of its own on this machine; the simulator's work counts against the rest. Not in `make bench`: it takes
+minutes. Exit status 1 when a killed collector lost or doubled anything.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ import sqlalchemy as sql
 import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edge.device.client_tls import client_context
 from edge.fleet import database as db
 from edge.fleet.database import open_database
 from edge.messages.topics import Channel, Topic
 from edge.records import Priority, Reason, Status, Summary
+from tests.sync.certificates import Authority
 
 _LIMIT = 300.0
 _IMAGES_A_STUDY = 4 / 3
@@ -47,20 +50,26 @@ _CONNECTING, _OUTAGE, _DRAINED = 30.0, 60.0, 60.0
 class Bench:
     """A broker, a database and the programs that work on them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tls: bool) -> None:
         """Nothing runs yet."""
         self.folder = folder
+        self.tls = tls
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = int(probe.getsockname()[1])
         self._broker: subprocess.Popen[bytes] | None = None
-        mqtt = {"host": "127.0.0.1", "port": self.port, "tls": False}
+        mqtt: dict[str, Any] = {"host": "127.0.0.1", "port": self.port, "tls": tls}
+        if tls:
+            authority = Authority(folder, "ca")
+            self.ca, self.server, self.client = authority.certificate, authority.issue("server"), authority.issue("box")
+            certificate, key = self.client
+            mqtt |= {"ca_file": str(self.ca), "certificate_file": str(certificate), "key_file": str(key)}
         self.config = folder / "fleet.yaml"
         self.config.write_text(yaml.safe_dump({"mqtt": mqtt, "state_dir": str(folder)}), encoding="utf-8")
         self.engine = open_database(f"sqlite:///{folder}/fleet.sqlite")
         self.reading = self.engine.execution_options(reading=True)
 
     def start_broker(self) -> None:
-        """Mosquitto with the fleet kit's limits, without TLS."""
+        """Mosquitto with the fleet kit's limits."""
         program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
         if program is None:
             sys.exit("Mosquitto is missing: run tests/install_system_packages")
@@ -68,6 +77,9 @@ class Bench:
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n"
             f"persistence_location {self.folder}/\nmax_queued_messages 1000000\nautosave_interval 10\nlog_type none\n"
         )
+        if self.tls:
+            settings += f"cafile {self.ca}\ncertfile {self.server[0]}\nkeyfile {self.server[1]}\n"
+            settings += "require_certificate true\ntls_version tlsv1.2\n"
         (self.folder / "mosquitto.conf").write_text(settings, encoding="ascii")
         command = [program, "-c", str(self.folder / "mosquitto.conf")]
         self._broker = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -110,7 +122,9 @@ class Bench:
     def simulating(self, report: str, boxes: int, rate: float, *options: str) -> Any:
         """Boxes that together make `rate` summaries a second."""
         studies = rate / boxes * 3600 / _IMAGES_A_STUDY
-        fixed = ("--to", f"127.0.0.1:{self.port}", "--boxes", str(boxes), "--outages-per-day", "0")
+        fixed = ["--to", f"127.0.0.1:{self.port}", "--boxes", str(boxes), "--outages-per-day", "0"]
+        if self.tls:
+            fixed += ["--ca", str(self.ca), "--certificate", str(self.client[0]), "--key", str(self.client[1])]
         more = ("--studies-per-hour", f"{studies:.3f}", "--report", str(self.folder / report))
         return self.running("simulate", *fixed, *more, *options)
 
@@ -139,6 +153,8 @@ class Probe:
         """Connected."""
         self._bench = bench
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "probe", protocol=paho.MQTTv5)
+        if bench.tls:
+            self._client.tls_set_context(client_context(bench.ca, *bench.client))
         self._client.connect("127.0.0.1", bench.port)
         self._client.loop_start()
         self.seconds: list[float] = []
@@ -318,11 +334,12 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=2000)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--tls", action="store_true", help="mutual TLS, as in the field")
     parser.add_argument("--parts", nargs="+", default=["load", "storm", "kills"])
     options = parser.parse_args()
     sound = True
     with tempfile.TemporaryDirectory(prefix="scanside-fleet-") as name:
-        bench = Bench(Path(name))
+        bench = Bench(Path(name), tls=options.tls)
         bench.start_broker()
         try:
             if "load" in options.parts:

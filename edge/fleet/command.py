@@ -39,7 +39,10 @@ def add_fleet(commands: _Commands, debug: argparse.ArgumentParser) -> None:
     simulate = works.add_parser(
         "simulate", parents=[debug], help="many boxes that do as real ones do, for tests and demos"
     )
-    simulate.add_argument("--to", default="127.0.0.1:1883", metavar="HOST:PORT", help="a broker without TLS")
+    simulate.add_argument("--to", default="127.0.0.1:1883", metavar="HOST:PORT", help="the broker")
+    simulate.add_argument("--ca", type=Path, metavar="FILE", help="who signed the broker's certificate: with TLS")
+    simulate.add_argument("--certificate", type=Path, metavar="FILE", help="with --ca: what every box shows of itself")
+    simulate.add_argument("--key", type=Path, metavar="FILE", help="with --certificate: its key")
     simulate.add_argument("--boxes", type=int, default=20, metavar="N")
     simulate.add_argument("--seed", type=int, metavar="N", help="the same seed, the same fleet with the same images")
     simulate.add_argument("--studies-per-hour", type=float, default=12.0, metavar="N", help="of each box")
@@ -95,8 +98,17 @@ def _simulate(options: argparse.Namespace) -> int:
     for name, value in positive.items():
         if value <= 0:
             raise UsageError(f"{name} {value}: must be more than 0")
-    keepalive = min(3600, max(60, round(2 * options.health_seconds)))
-    mqtt = Mqtt(host=host, port=int(port), tls=False, keepalive_seconds=keepalive)
+    if (options.certificate is None) != (options.key is None) or (options.certificate and not options.ca):
+        raise UsageError("--certificate and --key belong together, and to --ca: give all three, or --ca alone")
+    mqtt = Mqtt(
+        host=host,
+        port=int(port),
+        tls=options.ca is not None,
+        ca_file=options.ca,
+        certificate_file=options.certificate,
+        key_file=options.key,
+        keepalive_seconds=min(3600, max(60, round(2 * options.health_seconds))),
+    )
     scenario = Scenario(
         boxes=options.boxes,
         seed=random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed,

@@ -158,6 +158,7 @@ def box(site: str, box: str) -> str:
         "fleet_box.html",
         row=row,
         drift=json.loads(row.facts.drift),
+        settings=json.loads(row.facts.settings) if row.facts.settings else None,
         services=services,
         alarms=alarms,
         days=days[::-1],

@@ -50,9 +50,10 @@ boxes = sql.Table(
     sql.Column("certificate_days", _Whole),
     sql.Column("dropped", _Whole),
     sql.Column("trail_back_at", sql.Double),
+    sql.Column("settings", sql.Text),
     sql.UniqueConstraint("site", "box"),
 )
-"""Each box and how it was when last heard. `models` and `drift` are JSON.
+"""Each box and how it was when last heard. `models`, `drift` and `settings` are JSON.
 
 `trail_back_at` is when its audit trail last turned out to be shorter than it was, or another one.
 """
@@ -253,8 +254,9 @@ def _to_2(connection: sql.Connection) -> None:
 
 
 def _to_3(connection: sql.Connection) -> None:
-    """Aggregates, audit trails, errors by number."""
-    connection.execute(sql.text("ALTER TABLE boxes ADD COLUMN trail_back_at DOUBLE PRECISION"))
+    """Aggregates, audit trails, errors by number, settings of the fleet's."""
+    for name, kind in (("trail_back_at", "DOUBLE PRECISION"), ("settings", "TEXT")):
+        connection.execute(sql.text(f"ALTER TABLE boxes ADD COLUMN {name} {kind}"))
     metadata.create_all(connection, tables=[aggregates, bins, audit_heads, errors])
 
 

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import get_args
 
 import msgspec
+import yaml
 from flask import Blueprint, Response, g, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -14,14 +15,18 @@ from edge.fleet import ordering, queries, views
 from edge.fleet.cascade import Plan, Progress
 from edge.fleet.people import given, tell
 from edge.messages.commands import (
+    Configure,
     HealthCheck,
     LogExcerpt,
     OperatingPoint,
+    Reported,
     Restart,
     SelfTest,
     ServiceName,
+    Setting,
     Work,
 )
+from edge.settings import SETTABLE
 from edge.store.audit import actions
 from edge.web.problems import Problem
 
@@ -31,10 +36,12 @@ OPERATIONS = {
     "log-excerpt": "send the last errors",
     "restart": "restart a service",
     "operating-point": "use another operating point",
+    "configure": "set the fleet's settings",
 }
 SERVICES: tuple[str, ...] = get_args(ServiceName)
 RELOAD_SECONDS = 3
 _LINES = 20
+_LONGEST = {"settings": 4000}
 _MINUTE = 60
 
 blueprint = Blueprint("orders", __name__)
@@ -57,7 +64,7 @@ def form() -> str:
 @blueprint.post("/orders/new")
 def order() -> BaseResponse:
     """Begins it, for the boxes that stood in the form."""
-    fields = {name: value[:80] for name, value in request.form.items()}
+    fields = {name: value[: _LONGEST.get(name, 80)] for name, value in request.form.items()}
     boxes = _wanted(fields)
     try:
         work = _work(fields)
@@ -116,6 +123,8 @@ def _form(fields: dict[str, str], error: str = "") -> str:
         named=_named(boxes),
         operations=OPERATIONS,
         services=SERVICES,
+        settable=sorted(SETTABLE),
+        present=_present(boxes),
         error=error,
     )
 
@@ -141,6 +150,34 @@ def _named(boxes: list[views.Row], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def _present(boxes: list[views.Row]) -> str:
+    """The settings of the only box, as lines of the form; empty for several."""
+    if len(boxes) != 1 or not boxes[0].facts.settings:
+        return ""
+    reported = msgspec.json.decode(boxes[0].facts.settings, type=Reported)
+    return "\n".join(f"{one.key}: {json.dumps(one.value)}" for one in reported.settings)
+
+
+def settings_in(text: str) -> tuple[Setting, ...]:
+    """The settings of lines `key: value`, values as in the configuration's YAML.
+
+    Raises:
+        ValueError: A line is none, its key is not one that a fleet may set, or stands there twice.
+    """
+    found: dict[str, Setting] = {}
+    for line in filter(None, map(str.strip, text.splitlines())):
+        key, colon, value = (part.strip() for part in line.partition(":"))
+        if not colon or key not in SETTABLE:
+            raise ValueError(f"{line[:60]!r}: must be KEY: VALUE with one of the keys below")
+        if key in found:
+            raise ValueError(f"{key}: stands there twice")
+        try:
+            found[key] = msgspec.convert({"key": key, "value": yaml.safe_load(value)}, Setting)
+        except (yaml.YAMLError, msgspec.ValidationError) as error:
+            raise ValueError(f"{key}: {value[:60]!r} is no number, word, true, false or null") from error
+    return tuple(found.values())
+
+
 def _work(fields: dict[str, str]) -> Work:
     match fields.get("operation"):
         case "health-check":
@@ -156,6 +193,8 @@ def _work(fields: dict[str, str]) -> Work:
             if name and not (name.isascii() and name.replace("_", "").replace("-", "").isalnum() and name.islower()):
                 raise ValueError(f"operating point {name!r}: must be of a-z, 0-9, _ and -")
             return OperatingPoint(version=int(given().clock()), name=name)
+        case "configure":
+            return Configure(version=int(given().clock()), settings=settings_in(fields.get("settings", "")))
     raise ValueError("what is to be done is missing: choose something, and a service to restart")
 
 

@@ -26,6 +26,7 @@ _SAME = (
     "certificate_days",
     "dropped",
     "trail_back_at",
+    "settings",
 )
 _FIGURES = ("queue_depth", "queue_oldest", "outbox_depth", "outbox_oldest", "disk_used", "temperature", "latency_p95")
 _WEEK = 7

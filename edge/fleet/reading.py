@@ -10,14 +10,15 @@ from typing import NamedTuple
 import msgspec
 
 from edge.messages.aggregate import Aggregate
+from edge.messages.commands import Reported
 from edge.messages.topics import UNUSED, Channel, Topic, TopicError, parse
 from edge.messages.types import About, AuditHead, Events, Health, ServiceState, State
 from edge.records import Record, Summary
 
 LARGEST = 64 * 1024
-"""Bytes of the largest message: the contract's are below 4 KiB."""
+"""Bytes of the largest message: the contract's are below 16 KiB."""
 
-Message = State | About | ServiceState | Health | Events | AuditHead | Summary | Aggregate
+Message = State | About | ServiceState | Health | Events | AuditHead | Reported | Summary | Aggregate
 
 _KINDS: dict[tuple[str, Channel, str], type[Message]] = {
     (UNUSED, Channel.STATUS, "state"): State,
@@ -25,6 +26,7 @@ _KINDS: dict[tuple[str, Channel, str], type[Message]] = {
     (UNUSED, Channel.MEASUREMENT, "health"): Health,
     (UNUSED, Channel.MEASUREMENT, "events"): Events,
     (UNUSED, Channel.MEASUREMENT, "audit"): AuditHead,
+    (UNUSED, Channel.SHADOW, "reported"): Reported,
     ("inference", Channel.MEASUREMENT, "aggregate"): Aggregate,
     ("inference", Channel.FINDING, "image"): Summary,
 }

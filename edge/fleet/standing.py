@@ -44,6 +44,7 @@ class Facts:
         clock: `right` or `uncertain`, by its own word.
         certificate_days: Until its certificate ends.
         dropped: Messages of telemetry that it had no room for.
+        settings: Which of the fleet's settings it has, JSON: `edge.messages.commands.Reported`.
         trail_back_at: When its audit trail last turned out to be shorter than it was, or another one.
         clock_off: The box's clock less the manager's, in seconds.
         not_up: How many of its services are not up.
@@ -83,6 +84,7 @@ class Facts:
     refused: int = 0
     warned: int = 0
     trail_back_at: float | None = None
+    settings: str | None = None
 
     @property
     def born(self) -> bool:

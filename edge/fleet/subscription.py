@@ -30,7 +30,7 @@ ANSWER_WITHIN = 5.0
 
 _ALL = f"{ROOT}/{VERSION}/+/+/+"
 SHARED = (f"{_ALL}/m/+/+", f"{_ALL}/find/+/+")
-RETAINED = (f"{_ALL}/status/+/+",)
+RETAINED = (f"{_ALL}/status/+/+", f"{_ALL}/shadow/reported/-")
 
 
 class Delivered(NamedTuple):

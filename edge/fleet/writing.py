@@ -14,6 +14,7 @@ import sqlalchemy as sql
 from edge.fleet import database as db
 from edge.fleet import reports
 from edge.fleet.reading import Apart, Message, Said, Why
+from edge.messages.commands import Reported
 from edge.messages.types import About, Health, ServiceState, State
 from edge.records import Status, Summary
 
@@ -237,7 +238,7 @@ def _latest(box_id: int, message: Health, at: float) -> dict[str, Any]:
 
 
 def _write_states(connection: sql.Connection, rows: Iterable[_Row]) -> int:
-    """What boxes say of their connection and of themselves, the last of each; how many."""
+    """What boxes say of their connection, of themselves and their settings, the last of each; how many."""
     count = 0
     for row in rows:
         message = row.message
@@ -253,6 +254,9 @@ def _write_states(connection: sql.Connection, rows: Iterable[_Row]) -> int:
             known = {"software": message.software, "protocol": message.protocol, "born_at": row.at}
             change = sql.update(db.boxes).where(db.boxes.c.id == row.box_id)
             connection.execute(change.values(models=json.dumps(models), **known))
+        elif isinstance(message, Reported):
+            change = sql.update(db.boxes).where(db.boxes.c.id == row.box_id)
+            connection.execute(change.values(settings=msgspec.json.encode(message).decode()))
         else:
             continue
         count += 1

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from edge.messages.aggregate import Aggregate, Category, split
+from edge.messages.commands import Reported, Setting
 from edge.messages.topics import Channel, Topic
 from edge.messages.types import About, AuditHead, Disk, EventCount, Events, Health, Model, ServiceState, State, Waiting
 from edge.records import ModelUsed, Priority, Reason, Status, Summary
@@ -91,6 +92,12 @@ def aggregate(day: str = "2025-11-25", **answers: int) -> Aggregate:
     return Aggregate(message_id=uuid.uuid4().hex, day=day, clock="right", histograms=split(counts)[0])
 
 
+def reported(version: int = 7, **values: Any) -> Reported:
+    """Settings of the section `inference`."""
+    settings = tuple(Setting(key=f"inference.{name}", value=value) for name, value in values.items())
+    return Reported(version=version, state="standing", settings=settings)
+
+
 def addressed(message: Any, box: str = "box-1", site: str = "clinic") -> tuple[str, bytes]:
     """Topic and payload, as the contract puts them."""
     levels: dict[type, dict[str, Any]] = {
@@ -100,6 +107,7 @@ def addressed(message: Any, box: str = "box-1", site: str = "clinic") -> tuple[s
         ServiceState: {"channel": Channel.STATUS, "name": "health"},
         Events: {"channel": Channel.MEASUREMENT, "name": "events"},
         AuditHead: {"channel": Channel.MEASUREMENT, "name": "audit"},
+        Reported: {"channel": Channel.SHADOW, "name": "reported"},
         Summary: {"channel": Channel.FINDING, "name": "image", "service": "inference"},
         Aggregate: {"channel": Channel.MEASUREMENT, "name": "aggregate", "service": "inference"},
     }

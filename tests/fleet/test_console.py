@@ -14,9 +14,10 @@ import sqlalchemy as sql
 from flask.testing import FlaskClient
 
 from edge.config import Config
-from edge.fleet import upkeep
+from edge.fleet import ordering, upkeep
 from edge.fleet.alarms import RULES
 from edge.fleet.console import create_app
+from edge.fleet.order_pages import settings_in
 from edge.fleet.people import BY_ITSELF, KEEPERS, PERMISSIONS, Dependencies
 from edge.fleet.reading import Apart, Why, read
 from edge.fleet.writing import Arrival, Writer
@@ -37,6 +38,7 @@ from tests.fleet.boxes import (
     errors,
     health,
     moment,
+    reported,
     service,
     state,
     summary,
@@ -299,6 +301,54 @@ def test_errors_and_audit_trail_of_a_box(page: Page) -> None:
     page.now += 60
     page.say(audit_head(3, ts=page.now))
     assert "it turned out to be shorter than it was" in _text(visitor.get("/boxes/clinic/box-1"))
+
+
+def test_settings_are_shown_and_stand_in_the_form_of_one_box(page: Page) -> None:
+    page.say(state(), health(), reported(operating_point="sensitive", threads=2))
+    visitor = page.signed_in()
+    lines = 'inference.operating_point: "sensitive"', "inference.threads: 2"
+    assert f"{lines[0]} {lines[1]} version 7" in _text(visitor.get("/boxes/clinic/box-1")).replace("&#34;", '"')
+    form = visitor.get("/orders/new?text=clinic/box-1")
+    assert "\n".join(lines) in form.text.replace("&#34;", '"')
+    page.say(state(), health(), box="box-2")
+    assert lines[1] not in visitor.get("/orders/new").text.replace("&#34;", '"')
+
+
+@pytest.mark.parametrize(
+    ("text", "settings"),
+    [
+        ("", []),
+        (
+            "inference.threads: 2\n\n mqtt.summary_hour : false ",
+            [("inference.threads", 2), ("mqtt.summary_hour", False)],
+        ),
+        ("inference.operating_point: null", [("inference.operating_point", None)]),
+        ("inference.operating_point: sensitive", [("inference.operating_point", "sensitive")]),
+    ],
+)
+def test_settings_as_a_person_writes_them(text: str, settings: list[tuple[str, object]]) -> None:
+    assert [(one.key, one.value) for one in settings_in(text)] == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("inference.threads", "must be KEY: VALUE"),
+        ("web.host: 0.0.0.0", "one of the keys"),
+        ("inference.threads: 1\ninference.threads: 2", "twice"),
+        ("inference.threads: [1]", "no number"),
+        ("inference.threads: 2026-11-26", "no number"),
+        ("inference.threads: {", "no number"),
+        ("patient", "one of the keys"),
+    ],
+)
+def test_settings_that_are_none_order_nothing(page: Page, text: str, words: str) -> None:
+    page.say(state(), health())
+    fields = {"count": "1", "operation": "configure", "settings": text, "wave": "1", "go_on_percent": "100"}
+    answer = _form(page.signed_in(), "/orders/new", **fields, stop_after="1", deadline_minutes="5")
+    assert (answer.status_code, words in answer.text) == (422, True)
+    with page.engine.connect() as connection:
+        assert ordering.rollouts(connection) == []
 
 
 def test_a_graph_has_its_text_and_breaks_where_nothing_came(page: Page) -> None:

@@ -13,10 +13,22 @@ from hypothesis import strategies as st
 from edge.fleet.reading import LARGEST, Apart, Said, Why, read
 from edge.messages.types import Waiting
 from edge.records import Status
-from tests.fleet.boxes import about, addressed, aggregate, audit_head, errors, health, service, state, summary, topic
+from tests.fleet.boxes import (
+    about,
+    addressed,
+    aggregate,
+    audit_head,
+    errors,
+    health,
+    reported,
+    service,
+    state,
+    summary,
+    topic,
+)
 
 MESSAGES = [state(), about(), service(), health(), summary(), summary(Status.NOT_ANALYSED)]
-MESSAGES += [errors(206), audit_head(7), aggregate(flagged=7)]
+MESSAGES += [errors(206), audit_head(7), aggregate(flagged=7), reported(threads=2)]
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: type(message).__name__)

@@ -28,12 +28,13 @@ def _day(number: int, seed: int, *, failing: bool = False) -> list[tuple[str, by
         box.new_session()
         now = NOW + 3600 * hour
         said += [*box.birth(now, Protocol.MQTT_5), *box.study(now), box.health(now, 0, None), box.state("lost", now)]
-    return said
+        said += [box.audit_head(now), box.errors(now)]
+    return [*said, box.day_before(NOW)]
 
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_simulated_boxes_say_what_the_contract_knows(failing: bool) -> None:
-    for number in range(100):
+    for number in range(20):
         for topic, payload in _day(number, 1, failing=failing):
             said = read(topic, payload)
             assert isinstance(said, Said), (topic, payload)
@@ -72,6 +73,7 @@ def test_a_failing_box_fills_and_its_images_wait() -> None:
         (["fleet", "collect"], "needs --config FILE"),
         (["fleet", "collect", "--config", "/nowhere.yaml"], "cannot be read"),
         (["fleet", "simulate", "--to", "nowhere"], "must be HOST:PORT"),
+        (["fleet", "simulate", "--ca", "ca.pem", "--key", "a.key"], "belong together"),
         (["fleet", "simulate", "--boxes", "0"], "must be more than 0"),
         (["fleet", "simulate", "--boxes", "100000000"], "open files are needed"),
     ],

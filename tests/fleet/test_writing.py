@@ -270,7 +270,7 @@ def test_a_database_of_the_first_version_becomes_the_present_one(url: str) -> No
     with first.begin() as connection:
         for table in (db.orders, db.rollouts, db.aggregates, db.bins, db.audit_heads, db.errors):
             table.drop(connection)
-        for column in ("drift", "clock", "certificate_days", "dropped", "trail_back_at"):
+        for column in ("drift", "clock", "certificate_days", "dropped", "trail_back_at", "settings"):
             connection.execute(sql.text(f"ALTER TABLE boxes DROP COLUMN {column}"))
         connection.execute(db.versions.delete())
         connection.execute(db.versions.insert().values(version=1))

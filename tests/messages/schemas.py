@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -19,6 +20,10 @@ def document(name: str) -> dict[str, Any]:
 def check(name: str, payload: bytes | bytearray) -> dict[str, Any]:
     """The message, after it has been found valid; raises `jsonschema.ValidationError` otherwise."""
     message: dict[str, Any] = json.loads(payload)
-    validator = Draft202012Validator(document(name), format_checker=Draft202012Validator.FORMAT_CHECKER)
-    validator.validate(message)
+    _validator(name).validate(message)
     return message
+
+
+@cache
+def _validator(name: str) -> Draft202012Validator:
+    return Draft202012Validator(document(name), format_checker=Draft202012Validator.FORMAT_CHECKER)
