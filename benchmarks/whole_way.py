@@ -7,7 +7,6 @@ alternating. The time is taken from the start of DCMTK's storescu, so its proces
 from __future__ import annotations
 
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -17,14 +16,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
-from benchmarks.box import free_port
+from benchmarks.box import free_port, running_appliance, send, write_config
 from benchmarks.report import heading, percentile, ratio, spread
 from edge import config_file
 from edge.config import Config
 from edge.demo.broker import embedded_broker
-from edge.device.health import State, read_health
 from edge.store import Store
 from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file
@@ -45,11 +41,11 @@ def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as name, embedded_broker(broker_port := free_port()):
         folder = Path(name)
-        file = _write_config(folder, broker_port)
+        file = write_config(folder, broker_port)
         settings = config_file.load(file)
-        with _running(file, settings):
+        with running_appliance(file, settings):
             pass  # fills the model caches and chooses the engine
-        with _running(file, settings) as (appliance, ready_seconds), _usual_stack() as (peer, peer_port):
+        with running_appliance(file, settings) as (appliance, ready_seconds), _usual_stack() as (peer, peer_port):
             heading(f"The whole way, 2048 x 2500 x 16 bit DX, {IMAGES} images each, one storescu each")
             print(f"ready after {ready_seconds:.2f} s (model caches warm)")
             for title, (syntax, proposal) in _SYNTAXES.items():
@@ -67,14 +63,14 @@ def _compare(title: str, syntax: str, proposal: str, settings: Config, peer_port
         path.write_bytes(data)
         seen = store.last_seq()
         start = time.perf_counter()
-        _send(path, settings.intake.dicom.port, settings.intake.dicom.ae_title, proposal)
+        send(path, settings.intake.dicom.port, settings.intake.dicom.ae_title, proposal)
         while not (new := store.changed_since(seen)):
             time.sleep(0.001)
         ours.append((time.perf_counter() - start) * 1000)
         server_side.append((new[0].committed_at - new[0].received_at) * 1000)
         if title in _PEER_READS:
             start = time.perf_counter()
-            _send(path, peer_port, "USUAL", proposal)
+            send(path, peer_port, "USUAL", proposal)
             peer.append((time.perf_counter() - start) * 1000)
     print(f"{title}: Scanside, sent to committed result {spread(ours)}, p95 {percentile(ours, 95):.0f} ms")
     print(
@@ -83,34 +79,6 @@ def _compare(title: str, syntax: str, proposal: str, settings: Config, peer_port
     if peer:
         print(f"{title}: usual stack, sent to score         {spread(peer)}; Scanside is {ratio(peer, ours)}")
     store.close()
-
-
-def _send(path: Path, port: int, called: str, proposal: str) -> None:
-    """One image by DCMTK's storescu: process, association and transfer."""
-    command = ["/usr/bin/storescu", "-aec", called, proposal, "127.0.0.1", str(port), str(path)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        raise SystemExit(f"port {port} did not accept {path}")
-
-
-@contextmanager
-def _running(file: Path, settings: Config) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    start = time.monotonic()
-    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        began = time.time()
-        services = ("intake", "inference", "web", "sync")
-        while True:
-            health = read_health(settings.state_dir, time.time()) if settings.state_dir.exists() else {}
-            if all(s in health and health[s].state is State.UP and health[s].updated_at >= began for s in services):
-                break
-            if process.poll() is not None:
-                raise SystemExit("the appliance did not start")
-            time.sleep(0.01)
-        yield process, time.monotonic() - start
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
 
 
 @contextmanager
@@ -140,18 +108,6 @@ def _tree(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text(encoding="ascii").split():
             yield from _tree(int(child))
-
-
-def _write_config(folder: Path, broker_port: int) -> Path:
-    document = {
-        "state_dir": str(folder / "state"),
-        "intake": {"dicom": {"port": free_port()}},
-        "web": {"port": free_port()},
-        "mqtt": {"host": "127.0.0.1", "port": broker_port, "tls": False},
-    }
-    file = folder / "scanside.yaml"
-    file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return file
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ from edge.store import Store, repairs
 from edge.store.keys import find_ring, ring_file
 
 _LOW_DISK_SHARE = 0.9
+_TIMED_RUNS = 5
+"""A person wants to know about how fast it is, not which engine is the faster."""
 
 
 def examine(config: Config, output: TextIO, *, as_json: bool = False) -> int:
@@ -148,7 +150,7 @@ def _models(config: Config) -> Iterator[Check]:
                 yield Check(
                     f"engine {name}",
                     True,
-                    f"{bundle.id} passes the self-test, {self_test(engine, sealed).median_ms:.1f} ms a pass",
+                    f"{bundle.id} passes the self-test, {self_test(engine, sealed, _TIMED_RUNS).median_ms:.1f} ms a pass",
                 )
             except EngineError as error:
                 yield Check(f"engine {name}", False, f"{bundle.id}: {error}")
