@@ -182,4 +182,8 @@ def _services(config: Config) -> Iterator[Check]:
         return
     for service, health in read_health(config.state_dir, time.time()).items():
         well = health.state in (State.UP, State.STARTING)
-        yield Check(f"service {service}", well, f"{health.state} {health.reason}".strip())
+        said = f"{health.state} {health.reason}".strip()
+        if health.failures:
+            since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(health.started_at))
+            said += f"; runs since {since}, after {health.failures} end(s) in a row that nobody had asked for"
+        yield Check(f"service {service}", well, said)

@@ -19,6 +19,7 @@ import pytest
 
 from edge.cli import SERVICES
 from edge.modes import make_folder, opener, work_in
+from edge.store.keys import ring_file
 from tests.conftest import ROOT
 
 DATA = ("journal.sqlite", "spool/one", "derived/one", "reports/one", "cache/one", "doorbells-inside/one", "broken/one")
@@ -155,3 +156,12 @@ def test_a_secret_is_for_the_service_whose_it_is(device: Device, service: str) -
 
 def test_the_administrator_opens_everything(device: Device) -> None:
     assert device.files("scanside") == set(FILES)
+
+
+def test_a_closed_folder_of_credentials_is_one_without_the_key(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd 252 leaves it where there is nothing to load."""
+    closed = device.state.parent / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(closed))
+    found = device.as_user("scanside-intake", lambda: str(ring_file(device.state, None)))
+    assert found == str(device.state / "keys/store.key")
