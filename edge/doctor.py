@@ -147,11 +147,8 @@ def _models(config: Config) -> Iterator[Check]:
         for name in ENGINES:
             try:
                 engine = open_engine(name, sealed, config.inference.threads, Path(config.state_dir / "cache"))
-                yield Check(
-                    f"engine {name}",
-                    True,
-                    f"{bundle.id} passes the self-test, {self_test(engine, sealed, _TIMED_RUNS).median_ms:.1f} ms a pass",
-                )
+                took = self_test(engine, sealed, _TIMED_RUNS).median_ms
+                yield Check(f"engine {name}", True, f"{bundle.id} passes the self-test, {took:.1f} ms a pass")
             except EngineError as error:
                 yield Check(f"engine {name}", False, f"{bundle.id}: {error}")
 

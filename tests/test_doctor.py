@@ -28,6 +28,5 @@ def test_an_end_that_nobody_had_asked_for_is_told(tmp_path: Path) -> None:
 
 def test_a_service_that_is_down_says_why(tmp_path: Path) -> None:
     HealthFile(tmp_path, "inference").report(State.DOWN, "no model passed its checks")
-    assert _checks(tmp_path)["service inference"] == Check(
-        "service inference", False, "down no model passed its checks"
-    )
+    said = "down no model passed its checks"
+    assert _checks(tmp_path)["service inference"] == Check("service inference", False, said)
