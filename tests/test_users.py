@@ -100,6 +100,7 @@ def device(program: Callable[[str], str]) -> Iterator[Device]:
     try:
         root.chmod(0o755)
         (root / "etc").mkdir()
+        (root / "etc").chmod(0o755)
         for folder, options in (("sysusers", []), ("tmpfiles", ["--create"])):
             there = root / f"usr/lib/{folder}.d"
             there.mkdir(parents=True)

@@ -121,7 +121,7 @@ def restore(file: Path, state_dir: Path, passphrase: str, *, done: Callable[[], 
         OSError: The disk failed or is full.
     """
     make_folder(state_dir)
-    if any(state_dir.iterdir()):
+    if not all(path.is_dir() for path in state_dir.rglob("*")):  # a device has its folders from the start
         raise BackupError(
             f"{state_dir}: not empty, and nothing is overwritten: reset the box, or choose another folder"
         )

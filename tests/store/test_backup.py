@@ -14,6 +14,7 @@ from threading import Event, Thread
 import pytest
 import yaml
 
+from edge.modes import work_in
 from edge.records import Subject
 from edge.store import AlreadyRunning, Outbox, Store, VaultLocked, hold_lock
 from edge.store.adoption import Swept
@@ -81,6 +82,21 @@ def test_a_bare_box_has_all_of_it_again(backup: Path, tmp_path: Path, planted: P
         assert len(outbox.waiting()) == 1
     modes = {oct(path.stat().st_mode & 0o777) for path in folder.rglob("*") if path.is_file()}
     assert modes == {"0o600"}
+
+
+def test_a_device_s_folders_are_there_before_and_shared_afterwards(backup: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "device"
+    for name in (".", "accounts", "health"):
+        (folder / name).mkdir()
+        (folder / name).chmod(0o2770)
+    before = os.umask(0o077)
+    try:
+        work_in(folder)
+        restore(backup, folder, PASSPHRASE)
+    finally:
+        os.umask(before)
+    modes = {oct(path.stat().st_mode & 0o7777) for path in folder.rglob("*") if path.name != "health"}
+    assert modes == {"0o660", "0o2770"}
 
 
 def test_nobody_reads_a_backup(backup: Path, state: Path, planted: Planted) -> None:
