@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     service, file = options.service, file_of(options)
-    loaded = last_good.load(file) if file else last_good.Loaded(config_of(options), None)
+    loaded = last_good.load(file) if file else last_good.Loaded(config_of(options))
     settings = loaded.config
     work_in(settings.state_dir)
     events.configure(service or "appliance")

@@ -23,10 +23,17 @@ _STATE_DIR = re.compile(r"^state_dir: *[\"']?(/[^\"'#\s]*)", re.MULTILINE)
 
 
 class Loaded(NamedTuple):
-    """What the services work with, and why it is not the file that was named; None when it is."""
+    """What the services work with.
+
+    Attributes:
+        config: The configuration.
+        refused: Why it is not the file that was named; None when it is.
+        text: What stood in that file.
+    """
 
     config: Config
-    refused: ConfigError | None
+    refused: ConfigError | None = None
+    text: str = ""
 
 
 def load(file: Path, state_dir: Path = _DEFAULT) -> Loaded:
@@ -45,7 +52,7 @@ def load(file: Path, state_dir: Path = _DEFAULT) -> Loaded:
     try:
         config = config_file.load(file)
         if not _is_cut(text, _text(good)):
-            return Loaded(config, None)
+            return Loaded(config, text=text)
         refused = ConfigError(f"{file}: cut off, it begins as the last good one: write it again, or remove {good}")
     except ConfigError as error:
         refused = error
@@ -56,15 +63,18 @@ def load(file: Path, state_dir: Path = _DEFAULT) -> Loaded:
 
 
 def keep(file: Path, loaded: Loaded) -> None:
-    """Keep the file when it is good, else note that it is refused; on the disk when this returns. Raises `OSError`."""
+    """Keep what was loaded when it is good, else note that it is refused; a power cut leaves the one before.
+
+    What has changed meanwhile was never looked at, and is for the next start. Raises `OSError`.
+    """
     folder = _kept(loaded.config.state_dir).parent
     make_folder(folder)
     if loaded.refused:
         (folder / _REFUSED).touch()
         return
     (folder / _REFUSED).unlink(missing_ok=True)
-    good, text = folder / _GOOD, _text(file)
-    if good.exists() and _text(good) == text:
+    good, text = folder / _GOOD, loaded.text
+    if _text(file) != text or (good.exists() and _text(good) == text):
         return
     temporary = good.with_suffix(".new")
     with temporary.open("w", encoding="utf-8") as output:
