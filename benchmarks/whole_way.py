@@ -7,9 +7,7 @@ storescu, so its process, association and transfer are in it.
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -19,15 +17,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import yaml
-
-from benchmarks.box import free_port
+from benchmarks.box import free_port, running_appliance, send, write_config
 from benchmarks.report import heading, percentile, ratio, spread
 from benchmarks.usual_stack import NETWORKS
 from edge import config_file
 from edge.config import Config
 from edge.demo.broker import embedded_broker
-from edge.device.health import State, read_health
 from edge.store import Store
 from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file
@@ -48,11 +43,11 @@ def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as name, embedded_broker(broker_port := free_port()):
         folder = Path(name)
-        file = _write_config(folder, broker_port)
+        file = write_config(folder, broker_port)
         settings = config_file.load(file)
-        with _running(file, settings):
+        with running_appliance(file, settings):
             pass  # fills the model caches and chooses the engine
-        with _running(file, settings) as (appliance, ready_seconds):
+        with running_appliance(file, settings) as (appliance, ready_seconds):
             with ExitStack() as stack:
                 peers = {network: stack.enter_context(_usual_stack(network)) for network in NETWORKS}
                 heading(f"The whole way, 2048 x 2500 x 16 bit DX, {IMAGES} images each, one storescu each")
@@ -62,9 +57,8 @@ def main() -> None:
                     _compare(title, syntax, proposal, settings, ports)
                 for network, (peer, _) in peers.items():
                     print(f"memory (PSS), usual stack with {network}: {_pss(peer.pid):.0f} MB")
-            print(
-                f"memory (PSS), all our processes: {_pss(appliance.pid):.0f} MB"
-            )  # the peers share no library any more
+            # The peers are gone: they would share libraries with us.
+            print(f"memory (PSS), all our processes: {_pss(appliance.pid):.0f} MB")
 
 
 def _compare(title: str, syntax: str, proposal: str, settings: Config, peers: dict[str, int]) -> None:
@@ -79,14 +73,14 @@ def _compare(title: str, syntax: str, proposal: str, settings: Config, peers: di
         path.write_bytes(data)
         seen = store.last_seq()
         start = time.perf_counter()
-        _send(path, settings.intake.dicom.port, settings.intake.dicom.ae_title, proposal)
+        send(path, settings.intake.dicom.port, settings.intake.dicom.ae_title, proposal)
         while not (new := store.changed_since(seen)):
             time.sleep(0.001)
         ours.append((time.perf_counter() - start) * 1000)
         server_side.append((new[0].committed_at - new[0].received_at) * 1000)
         for network, port in peers.items():
             start = time.perf_counter()
-            _send(path, port, "USUAL", proposal)
+            send(path, port, "USUAL", proposal)
             theirs[network].append((time.perf_counter() - start) * 1000)
     print(f"{title}: Scanside, sent to committed result {spread(ours)}, p95 {percentile(ours, 95):.0f} ms")
     print(
@@ -95,38 +89,6 @@ def _compare(title: str, syntax: str, proposal: str, settings: Config, peers: di
     for network, times in theirs.items():
         print(f"{title}: usual stack with {network}, sent to score {spread(times)}; Scanside is {ratio(times, ours)}")
     store.close()
-
-
-def _send(path: Path, port: int, called: str, proposal: str) -> None:
-    """One image by DCMTK's storescu: process, association and transfer."""
-    command = ["/usr/bin/storescu", "-aec", called, proposal, "127.0.0.1", str(port), str(path)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        raise SystemExit(f"port {port} did not accept {path}")
-
-
-@contextmanager
-def _running(file: Path, settings: Config) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    absent = file.parent / "absent"  # a device has no requests, which pydicom loads where it is: 5 MB in two processes
-    absent.mkdir(exist_ok=True)
-    (absent / "requests.py").write_text('raise ImportError("not on a device")\n', encoding="ascii")
-    start = time.monotonic()
-    command = [sys.executable, "-m", "edge.cli", "run", "--config", str(file)]
-    environment = os.environ | {"PYTHONPATH": f"{absent}:{os.environ.get('PYTHONPATH', '')}"}
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
-    try:
-        began = time.time()
-        services = ("intake", "inference", "web", "sync")
-        while True:
-            health = read_health(settings.state_dir, time.time()) if settings.state_dir.exists() else {}
-            if all(s in health and health[s].state is State.UP and health[s].updated_at >= began for s in services):
-                break
-            if process.poll() is not None:
-                raise SystemExit("the appliance did not start")
-            time.sleep(0.01)
-        yield process, time.monotonic() - start
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
 
 
 @contextmanager
@@ -156,18 +118,6 @@ def _tree(pid: int) -> Iterator[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
         for child in (task / "children").read_text(encoding="ascii").split():
             yield from _tree(int(child))
-
-
-def _write_config(folder: Path, broker_port: int) -> Path:
-    document = {
-        "state_dir": str(folder / "state"),
-        "intake": {"dicom": {"port": free_port()}},
-        "web": {"port": free_port()},
-        "mqtt": {"host": "127.0.0.1", "port": broker_port, "tls": False},
-    }
-    file = folder / "scanside.yaml"
-    file.write_text(yaml.safe_dump(document), encoding="utf-8")
-    return file
 
 
 if __name__ == "__main__":

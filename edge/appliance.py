@@ -20,17 +20,12 @@ from typing import NamedTuple
 
 from edge import __version__, events, reasons
 from edge.config import Config
-from edge.device.backoff import backoff
-from edge.device.health import Figure, Health, HealthFile, State, read_health
+from edge.device.backoff import LONGEST_DELAY, RESET_AFTER, backoff, next_failures
+from edge.device.health import Figure, Health, HealthFile, State, is_working, read_health
 from edge.device.signals import Signals
 from edge.errors import ScansideError
 from edge.events import emit
 from edge.store.lock import hold_lock
-
-LONGEST_DELAY = 5.0
-"""Whatever has ended, and however often: a sender is answered again within 10 s."""
-RESET_AFTER = 60.0
-"""Seconds that a service must live before its next end counts as a first one."""
 
 STOP_WITHIN = 4.0
 """Seconds that services have to stop by themselves."""
@@ -85,7 +80,7 @@ class Service:
         running = self.process is not None
         says = account.state if account is not None and account.updated_at >= self.started_time else None
         failures = 0 if running and now - self.started_at >= RESET_AFTER else self.failures
-        return Standing(running, running and says in (State.UP, State.DEGRADED), failures)
+        return Standing(running, running and says is not None and is_working(says), failures)
 
     def _start(self, now: float) -> None:
         self.started_at, self.started_time = now, time.time()
@@ -144,7 +139,7 @@ def next_restart(failures: int, lived: float) -> tuple[int, float]:
     Returns:
         Its ends in a row with this one, and the seconds to wait before it is started again.
     """
-    failures = 1 if lived >= RESET_AFTER else failures + 1
+    failures = next_failures(failures, lived)
     return failures, backoff(failures, LONGEST_DELAY)
 
 

@@ -10,19 +10,22 @@ import logging
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge import __version__, config, config_file, events
-from edge.command_line import DEVICE_FILE, config_of, require
+from edge import __version__, config, config_file, events, last_good
+from edge.command_line import DEVICE_FILE, config_of, file_of, require
+from edge.device.health import held_back
 from edge.device.heap import share_heaps
 from edge.device.troubles import TroubleLog
 from edge.errors import ScansideError, UsageError
 from edge.fleet.command import add_fleet
 from edge.keeping_command import add_keeping
+from edge.modes import work_in
 
 SERVICES = ("intake", "inference", "web", "sync", "audit", "steward", "reporting")
 
@@ -56,15 +59,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    settings = config_of(options)
-    service = options.service
+    service, file = options.service, file_of(options)
+    loaded = last_good.load(file) if file else last_good.Loaded(config_of(options))
+    settings = loaded.config
+    work_in(settings.state_dir)
     events.configure(service or "appliance")
     logging.getLogger("scanside").addHandler(TroubleLog(settings.state_dir, service or "appliance"))
     share_heaps()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # images would lie in a core file (core(5)); children inherit it
     if not options.debug:
         events.silence_everything_else()
+    if loaded.refused:
+        events.emit(events.CONFIG_REFUSED, error=loaded.refused)
     try:
+        if file and service == "intake":
+            with suppress(OSError):  # a full disk: images are received all the same
+                last_good.keep(file, loaded)
         return _serve(options, settings, service)
     except ScansideError:
         raise  # made of the configuration and the box's own files
@@ -82,6 +92,8 @@ def _serve(options: argparse.Namespace, settings: config.Config, service: str | 
         from edge.steward.service import serve  # noqa: PLC0415
 
         return serve(settings, options.config)
+    if service and "NOTIFY_SOCKET" in os.environ:  # systemd 252 knows no growing delay between restarts
+        time.sleep(held_back(settings.state_dir, service))
     if service:
         for name in _UNUSED.get(service, ()):
             sys.modules.setdefault(name, None)  # type: ignore[arg-type]

@@ -8,15 +8,27 @@ from pathlib import Path
 
 from edge import config, config_file
 from edge.errors import UsageError
+from edge.modes import work_in
 
 DEVICE_FILE = Path("/etc/scanside/scanside.yaml")
 """The configuration of a device, where there is one and no other is named."""
 
 
 def config_of(options: argparse.Namespace) -> config.Config:
-    """What `--config` names, else the device's file, else the built-in defaults. Raises `ConfigError`."""
-    file = options.config or (DEVICE_FILE if DEVICE_FILE.is_file() else None)
-    return config_file.load(file) if file else config.Config()
+    """What `--config` names, else the device's file, else the built-in defaults; its umask holds from here on.
+
+    Raises:
+        ConfigError: The file cannot be used.
+    """
+    file = file_of(options)
+    settings = config_file.load(file) if file else config.Config()
+    work_in(settings.state_dir)
+    return settings
+
+
+def file_of(options: argparse.Namespace) -> Path | None:
+    """The file that `--config` names, else the device's where there is one."""
+    return options.config or (DEVICE_FILE if DEVICE_FILE.is_file() else None)
 
 
 def require(paths: Sequence[Path]) -> None:

@@ -26,6 +26,8 @@ from edge.store import Store, repairs
 from edge.store.keys import find_ring, ring_file
 
 _LOW_DISK_SHARE = 0.9
+_TIMED_RUNS = 5
+"""A person wants to know about how fast it is, not which engine is the faster."""
 
 
 def examine(config: Config, output: TextIO, *, as_json: bool = False) -> int:
@@ -145,11 +147,8 @@ def _models(config: Config) -> Iterator[Check]:
         for name in ENGINES:
             try:
                 engine = open_engine(name, sealed, config.inference.threads, Path(config.state_dir / "cache"))
-                yield Check(
-                    f"engine {name}",
-                    True,
-                    f"{bundle.id} passes the self-test, {self_test(engine, sealed).median_ms:.1f} ms a pass",
-                )
+                took = self_test(engine, sealed, _TIMED_RUNS).median_ms
+                yield Check(f"engine {name}", True, f"{bundle.id} passes the self-test, {took:.1f} ms a pass")
             except EngineError as error:
                 yield Check(f"engine {name}", False, f"{bundle.id}: {error}")
 
@@ -180,4 +179,8 @@ def _services(config: Config) -> Iterator[Check]:
         return
     for service, health in read_health(config.state_dir, time.time()).items():
         well = health.state in (State.UP, State.STARTING)
-        yield Check(f"service {service}", well, f"{health.state} {health.reason}".strip())
+        said = f"{health.state} {health.reason}".strip()
+        if health.failures:
+            since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(health.started_at))
+            said += f"; runs since {since}, after {health.failures} end(s) in a row that nobody had asked for"
+        yield Check(f"service {service}", well, said)

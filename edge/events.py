@@ -32,6 +32,7 @@ STOPPING = Event(104, logging.INFO, "stopping: signal {signal}")
 SERVICE_KILLED = Event(105, logging.WARNING, "service {service} did not stop within {seconds:.1f} s and was killed")
 STOPPED = Event(106, logging.INFO, "stopped")
 DEFECT = Event(107, logging.CRITICAL, "the software failed: {error} in {where}")
+CONFIG_REFUSED = Event(108, logging.ERROR, "safe mode, with the last good configuration: {error}")
 
 LISTENING = Event(200, logging.INFO, "DICOM listener ready: AE title {ae_title}, {host}:{port}")
 STORED = Event(201, logging.INFO, "accepted instance {instance} ({size} bytes) over {source}")

@@ -15,6 +15,7 @@ NO_SIGN_OF_LIFE = "no sign of life"
 SERVICE_RUNS_AGAIN = "{service} ended {count} time(s) in a row: it runs again"
 SERVICE_WAITS = "{service} ended {count} time(s) in a row: it waits for its restart"
 WAITING_FOR = "waiting for {services}"
+SAFE_MODE = "the configuration cannot be used and the last good one is in force"
 
 CANNOT_LISTEN = "the DICOM listener cannot listen on port {port}: {error}"
 TLS_CANNOT_START = "DICOM over TLS cannot start: {why}"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from edge.modes import make_folder
 from edge.records import Record
 
 SETTABLE = frozenset(
@@ -95,7 +96,7 @@ def read(state_dir: Path) -> Standing:
 def write(state_dir: Path, standing: Standing) -> None:
     """Let this stand, on the disk when it returns; a power cut leaves the old or the new. Raises `OSError`."""
     folder = state_dir / "settings"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     temporary = folder / "settings.new"
     with temporary.open("wb") as file:
         file.write(msgspec.json.encode(standing))

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -24,6 +25,7 @@ from edge import config_file
 from edge.config import Config
 from edge.config_section import ConfigError
 from edge.errors import ScansideError
+from edge.modes import work_in
 from edge.web.accounts import Accounts
 from edge.web.accounts_file import AccountsFile
 
@@ -198,11 +200,17 @@ def _as_owner_of(folder: Path) -> Iterator[None]:
     if os.geteuid() or not folder.is_dir():
         yield
         return
-    owner = folder.stat()
+    owner, groups, umask = folder.stat(), os.getgroups(), os.umask(0o077)
+    os.setgroups([])
+    with suppress(KeyError):  # a user without a name is in no groups
+        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
+    work_in(folder)
     try:
         yield
     finally:
         os.seteuid(0)
         os.setegid(0)
+        os.setgroups(groups)
+        os.umask(umask)

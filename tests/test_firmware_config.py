@@ -138,3 +138,25 @@ def test_the_journal_is_bounded() -> None:
 
 def test_no_line_is_too_long_for_a_console() -> None:
     assert not [line for line in FILE.read_text(encoding="utf-8").splitlines() if len(line) > 120]
+
+
+def test_each_kernel_setting_is_one_of_this_kernel() -> None:
+    lines = (ROOT / "firmware_config/sysctl.conf").read_text(encoding="ascii").splitlines()
+    names = [line.partition(" = ")[0] for line in lines if line and not line.startswith("#")]
+    assert len(names) > 5
+    known = Path("/proc/sys")
+    optional = {"kernel.yama.ptrace_scope"}  # a security module that Debian's kernels have
+    assert [name for name in names if not (known / name.replace(".", "/")).exists() and name not in optional] == []
+
+
+def test_the_disks_can_be_read(program: Callable[[str], str]) -> None:
+    command = [program("findmnt"), "--fstab", "--tab-file", str(ROOT / "firmware_config/fstab"), "--json", "--evaluate"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = {each["target"]: each["options"].split(",") for each in _all(json.loads(said)["filesystems"])}
+    assert list(found) == ["/", "/var", "/var/lib/scanside", "/tmp"]
+    assert "ro" in found["/"]
+    assert {"noexec", "errors=remount-ro"} <= set(found["/var/lib/scanside"])
+
+
+def _all(mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [found for mount in mounts for found in (mount, *_all(mount.get("children", [])))]

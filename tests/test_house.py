@@ -29,6 +29,8 @@ FLOORS = [
         "messages",
         "model_facts",
         "command_line",
+        "modes",
+        "last_good",
     },
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},

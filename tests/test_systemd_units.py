@@ -13,7 +13,7 @@ from edge.cli import SERVICES
 from edge.store.keys import CREDENTIAL
 from tests.conftest import ROOT
 
-UNITS = sorted(path for path in (ROOT / "systemd").iterdir() if path.suffix in (".service", ".target"))
+UNITS = sorted(path for path in (ROOT / "systemd").iterdir() if path.suffix in (".service", ".slice", ".target"))
 SERVICE_UNITS = [path for path in UNITS if path.suffix == ".service"]
 MOST_EXPOSED = 15
 """Tenths: systemd's own best units are at 12 to 15."""
@@ -46,7 +46,7 @@ def test_exposure(unit: Path, copies: Path, program: Callable[[str], str]) -> No
 def test_one_directive_a_line_in_order(unit: Path) -> None:
     for section in unit.read_text(encoding="ascii").strip().split("\n\n"):
         title, *lines = section.splitlines()
-        assert title in ("[Unit]", "[Service]", "[Install]")
+        assert title in ("[Unit]", "[Service]", "[Slice]", "[Install]")
         names = [line.partition("=")[0] for line in lines]
         assert names == sorted(names)
         assert all(name.isalpha() for name in names)

@@ -15,13 +15,18 @@ from pathlib import Path
 import msgspec
 
 from edge import events, reasons
+from edge.device.backoff import LONGEST_DELAY, RESET_AFTER, backoff, next_failures
 from edge.device.drift import Drifted
+from edge.device.notify import Notifier
 from edge.events import emit
+from edge.modes import make_folder
 from edge.records import Record
 
 Figure = str | int | float | bool | None
 RENEW_EVERY = 2.0
 STALE_AFTER = 10.0
+TOLD_FROM = 3
+"""Ends in a row from which on the page tells of them, until the service has lived for `RESET_AFTER` seconds."""
 
 
 class State(StrEnum):
@@ -62,6 +67,8 @@ class Health(Record, frozen=True, kw_only=True):
         models: What it answers with; the inference service has some.
         drift: What has moved away from what it was; the web service, which counts the answers, says so.
         details: Figures of its own (`queue_depth`, `p95_ms`, ...).
+        started_at: When its process started.
+        failures: Ends in a row before this process that nobody had asked for.
     """
 
     service: str
@@ -73,6 +80,8 @@ class Health(Record, frozen=True, kw_only=True):
     models: tuple[ModelInService, ...] = ()
     drift: tuple[Drifted, ...] = ()
     details: dict[str, Figure] = msgspec.field(default_factory=dict)
+    started_at: float = 0.0
+    failures: int = 0
 
 
 class HealthFile:
@@ -82,9 +91,18 @@ class HealthFile:
         """Begin as `starting`."""
         self._path = _folder(state_dir) / f"{service}.json"
         self._clock = clock
+        self._notifier = Notifier()
         self._unwritten = False
         now = clock()
-        self._health = Health(service=service, state=State.STARTING, since=now, updated_at=0.0, pid=os.getpid())
+        self._health = Health(
+            service=service,
+            state=State.STARTING,
+            since=now,
+            updated_at=0.0,
+            pid=os.getpid(),
+            started_at=now,
+            failures=_failures(self._path),
+        )
         self.report(State.STARTING)
 
     def due(self) -> bool:
@@ -100,7 +118,11 @@ class HealthFile:
         self._health = msgspec.structs.replace(self._health, drift=drift)
 
     def report(self, state: State, reason: str = "", **details: Figure) -> None:
-        """Say how the service is. Written at once when the state changes, otherwise every `RENEW_EVERY` seconds."""
+        """Say how the service is. Written at once when the state changes, otherwise every `RENEW_EVERY` seconds.
+
+        To be called by the main loop, once it has come round: systemd is told as well, and ends a service that no
+        longer says anything.
+        """
         now = self._clock()
         changed = (state, reason) != (self._health.state, self._health.reason)
         if not changed and not self.due():
@@ -109,6 +131,7 @@ class HealthFile:
         self._health = msgspec.structs.replace(
             self._health, state=state, reason=reason, since=since, updated_at=now, details=details
         )
+        self._notifier.progress(words(self._health), ready=is_working(state))
         temporary = self._path.with_suffix(".new")
         try:
             temporary.write_bytes(msgspec.json.encode(self._health))
@@ -119,6 +142,16 @@ class HealthFile:
             self._unwritten = True
         else:
             self._unwritten = False
+
+
+def is_working(state: State) -> bool:
+    """Whether a service in this state does what it is for, be it not all of it."""
+    return state in (State.UP, State.DEGRADED)
+
+
+def words(health: Health) -> str:
+    """State and reason in one line."""
+    return f"{health.state}: {health.reason}" if health.reason else health.state.value
 
 
 def read_health(state_dir: Path, now: float) -> dict[str, Health]:
@@ -137,7 +170,31 @@ def read_health(state_dir: Path, now: float) -> dict[str, Health]:
     return accounts
 
 
+def with_its_ends(health: Health, now: float) -> Health:
+    """An account as a person is to read it: of one that ended again and again, and is up, it says that as well."""
+    if health.state is not State.UP or health.failures < TOLD_FROM or now - health.started_at >= RESET_AFTER:
+        return health
+    reason = reasons.SERVICE_RUNS_AGAIN.format(service=health.service, count=health.failures)
+    return msgspec.structs.replace(health, state=State.DEGRADED, reason=reason)
+
+
+def held_back(state_dir: Path, service: str) -> float:
+    """Seconds that a service's next process should wait before it begins: longer after each end in a row."""
+    return backoff(_failures(_folder(state_dir) / f"{service}.json"), LONGEST_DELAY)
+
+
+def _failures(path: Path) -> int:
+    """Ends in a row, with that of the process which wrote this account, that nobody had asked for."""
+    try:
+        before = msgspec.json.decode(path.read_bytes(), type=Health)
+    except (OSError, msgspec.DecodeError):
+        return 0
+    if before.state is State.DOWN and before.reason == reasons.STOPPED:
+        return 0
+    return next_failures(before.failures, before.updated_at - before.started_at)
+
+
 def _folder(state_dir: Path) -> Path:
     folder = state_dir / "health"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     return folder

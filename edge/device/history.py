@@ -13,6 +13,7 @@ import struct
 import zlib
 from pathlib import Path
 
+from edge.modes import file_mode, make_folder
 from edge.records import Record
 
 MINUTES_KEPT = 7 * 24 * 60
@@ -59,8 +60,8 @@ class History:
     def __init__(self, state_dir: Path) -> None:
         """Open the file or make it: 1 MB, mode 0600. Raises `OSError`."""
         folder = state_dir / "history"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._file = os.open(folder / "minutes", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_folder(folder)
+        self._file = os.open(folder / "minutes", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(folder))
 
     def keep(self, sample: Sample) -> None:
         """Write a minute over that of a week before. Not forced to the disk: a power cut may cost the last ones."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from edge.device.certificates import WARN_WITHIN_DAYS, days_left
+from edge.modes import file_mode, make_folder
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -45,7 +46,7 @@ def ensure_certificate(folder: Path, names: Iterable[str], now: float) -> OwnCer
     Raises:
         OSError: The disk failed.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     own = OwnCertificate(folder / "own.pem", folder / "own.key")
     wanted = frozenset(names)
     if not _will_do(own, wanted, now):
@@ -62,8 +63,12 @@ def own_names(*more: str) -> list[str]:
 def _addresses() -> set[str]:
     """Of all interfaces, without asking any name server; link-local ones of IPv6 are nobody's to type."""
     found = {"127.0.0.1", "::1"}
+    # if_nameindex(3) wants a netlink socket, which the unit of the web service has not (RestrictAddressFamilies).
+    interfaces = [
+        line.partition(":")[0].strip() for line in Path("/proc/net/dev").read_text(encoding="ascii").splitlines()[2:]
+    ]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        for _, name in socket.if_nameindex():
+        for name in interfaces:
             try:
                 answer = fcntl.ioctl(any_socket, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
             except OSError:
@@ -148,7 +153,7 @@ def _write(file: Path, data: bytes) -> None:
     """Whole or not at all, and for this user alone."""
     temporary = file.with_suffix(f"{file.suffix}.new")
     temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, file_mode(temporary.parent))
     with os.fdopen(descriptor, "wb") as output:
         output.write(data)
         output.flush()

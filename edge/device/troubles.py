@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from edge.modes import make_folder
 from edge.records import Record
 
 MOST_KEPT = 20
@@ -71,7 +72,7 @@ class TroubleLog(logging.Handler):
     def _write(self, now: float) -> None:
         temporary = self._path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             temporary.write_bytes(msgspec.json.encode(list(self._kept.values())))
             temporary.replace(self._path)
             self._written_at = now

@@ -18,6 +18,7 @@ from edge.intake.reception import Reception
 from edge.intake.tls import TlsUnusable
 from edge.intake.upper_layer import remember_uids
 from edge.intake.watch_folder import WatchFolder
+from edge.last_good import is_refused
 from edge.store import Damaged, Keeper, Store, hold_lock, repaired_lately
 from edge.store.audit import AuditTrail, actions, open_trail
 
@@ -51,6 +52,7 @@ def serve(config: Config) -> int:
     certificate = ExpiryWatch(dicom.tls.certificate_file if dicom.tls else None, time.time)
     trail.record(actions.application(trail.source, starts=True, ae_titles=[dicom.ae_title]))
     retire_at = float("-inf")
+    safe_mode = reasons.SAFE_MODE if is_refused(config.state_dir) else ""
     buffers_of, status, last_words = 0, 0, reasons.STOPPED
     try:
         while True:
@@ -62,7 +64,7 @@ def serve(config: Config) -> int:
             if time.monotonic() >= retire_at:
                 retire_at = time.monotonic() + RETIRE_EVERY
                 _retire(trail, config)
-            troubles = (keeper.trouble, reception.trouble, folder.trouble if folder else "", trail.trouble)
+            troubles = (safe_mode, keeper.trouble, reception.trouble, folder.trouble if folder else "", trail.trouble)
             trouble = next(filter(None, troubles), "") or repaired_lately(config.state_dir)
             _report(health, trouble, listener, reception, keeper)
             if reception.accepted != buffers_of and not listener.associations:

@@ -48,7 +48,7 @@ def serve(config: Config) -> int:
     """
     if not config.reporting.destinations:
         raise ConfigError("reporting.destinations: empty: add one, or do not start the service")
-    with suppress(OSError):
+    with suppress(OSError):  # under systemd its unit has said so already, and nobody may say it again
         os.nice(_COURTESY)
     stopping = stop_on_signals(partial(ring, config.state_dir, "reporting"))
     silence_libraries()

@@ -15,6 +15,7 @@ import msgspec
 
 from edge import events
 from edge.events import emit
+from edge.modes import make_folder
 from edge.records import Instance
 from edge.store.journal import Columns, Received, insert_instance
 from edge.store.keys import VaultLocked
@@ -106,5 +107,5 @@ def _insert(sql: sqlite3.Connection, record: Instance, columns: Columns, receive
 def _set_aside(spool: Spool, names: Iterable[str]) -> None:
     aside: Path = spool.folder.parent / FOLDER / spool.folder.name
     for name in names:
-        aside.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(aside)
         (spool.folder / name).rename(aside / name)

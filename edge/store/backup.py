@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sqlite3
+import stat
 import tarfile
 import tempfile
 import time
@@ -22,6 +23,7 @@ from typing import IO, Any, NamedTuple, cast
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from edge.errors import ScansideError
+from edge.modes import make_folder, opener
 from edge.store.keys import KEY_BYTES, VaultLocked, find_ring, ring_text
 from edge.store.lock import folder_lock, hold_lock
 from edge.store.machine import Machine
@@ -135,8 +137,8 @@ def restore(
         BackupError: The folder is not empty, the passphrase is not the right one, or the file is no backup or damaged.
         OSError: The disk failed or is full.
     """
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(state_dir.iterdir()):
+    make_folder(state_dir)
+    if not all(path.is_dir() for path in state_dir.rglob("*")):  # a device has its folders from the start
         raise BackupError(
             f"{state_dir}: not empty, and nothing is overwritten: reset the box, or choose another folder"
         )
@@ -146,6 +148,7 @@ def restore(
         raise BackupError(f"{file}: cannot be read ({error.strerror}): give a backup") from error
     coming = Path(tempfile.mkdtemp(prefix="restoring-", dir=state_dir))
     try:
+        coming.chmod(stat.S_IMODE(state_dir.stat().st_mode))
         content = _extract(descriptor, file, coming, passphrase)
         os.sync()
         for path in sorted(coming.iterdir(), key=lambda path: path.name == "journal.sqlite"):  # the journal last
@@ -178,7 +181,7 @@ def _snapshot(state_dir: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=_SNAPSHOT, dir=state_dir))
     try:
         for name in ("spool", "derived", "outbox", "accounts", "audit", "orders", "settings"):
-            (folder / name).mkdir(mode=0o700)
+            make_folder(folder / name)
         with folder_lock(state_dir / "spool", shared=True):  # no sweep between a row and the link to its file
             _copy_database(state_dir / _DATABASES[0], folder / _DATABASES[0])
             with closing(sqlite3.connect(folder / _DATABASES[0])) as journal:
@@ -247,9 +250,9 @@ def _extract(descriptor: int, file: Path, folder: Path, passphrase: str) -> Cont
 
 
 def _copy(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    target.parent.mkdir(mode=0o700, exist_ok=True)
+    make_folder(target.parent)
     source = archive.extractfile(member)
-    with open(target, "xb", opener=_for_this_user) as output:
+    with open(target, "xb", opener=opener) as output:
         shutil.copyfileobj(source or BytesIO(), output)
 
 

@@ -16,6 +16,7 @@ from threading import RLock
 from edge import events, reasons
 from edge.errors import ScansideError
 from edge.events import emit
+from edge.modes import file_mode, make_folder
 from edge.store.damage import Damaged, is_suspicion
 from edge.store.lock import folder_lock
 from edge.store.repair import Contents, repair
@@ -50,7 +51,7 @@ class Database:
             OtherVersion: Its schema has another version, from which no step leads to this one.
             Damaged: It waits for its repair, and others do not let go of it.
         """
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._path = path
         self._lock = RLock()
         try:
@@ -164,7 +165,7 @@ def _steps(
 
 def _connect(path: Path) -> sqlite3.Connection:
     """WAL, FULL, rows by name, transactions by hand, mode 0600."""
-    path.touch(mode=0o600, exist_ok=True)
+    path.touch(mode=file_mode(path.parent), exist_ok=True)
     connection = sqlite3.connect(path, timeout=20.0, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     with folder_lock(path.parent):  # SQLite does not wait for another process that is just changing the mode

@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from edge.modes import make_folder
+
 _LONGEST_NOTE = 1 << 16
 _RING = b"!"
 _OUTSIDE = frozenset({"sync", "audit", "steward"})
@@ -85,7 +87,7 @@ def ring(state_dir: Path, service: str, note: Note | None = None) -> None:
 
 def _folder(state_dir: Path, service: str) -> Path:
     folder = state_dir / ("doorbells" if service in _OUTSIDE else "doorbells-inside")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(folder)
     return folder
 
 

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from edge import events
 from edge.errors import ScansideError
 from edge.events import emit
+from edge.modes import file_mode, make_folder
 from edge.store.lock import folder_lock
 
 CREDENTIAL = "scanside-store-key"
@@ -68,7 +69,7 @@ def open_ring(state_dir: Path, key_file: Path | None = None) -> KeyRing:
     file = ring_file(state_dir, key_file)
     try:
         if file.parent == state_dir / "keys":
-            file.parent.mkdir(mode=0o700, exist_ok=True)
+            make_folder(file.parent)
         with folder_lock(file.parent):  # services start together, and one of them makes the ring
             ring = find_ring(state_dir, key_file)
             if ring is None:
@@ -94,7 +95,8 @@ def find_ring(state_dir: Path, key_file: Path | None = None) -> KeyRing | None:
     except OSError as error:
         raise VaultLocked(f"{file}: cannot be read ({error.strerror}): {_RESTORE}") from error
     # systemd lets the service alone read a credential, by an access control list that shows as the group's bits.
-    if mode & 0o077 and file != _credential():
+    allowed = file_mode(file.parent) if file.parent == state_dir / "keys" else 0o600
+    if mode & 0o077 & ~allowed and file != _credential():
         raise VaultLocked(f"{file}: mode {mode:04o}, others must not read a key: chmod 600 it, and rotate the key")
     return KeyRing(file, parse_keys(text, file))
 
@@ -132,7 +134,7 @@ def write_ring(ring: KeyRing) -> None:
     """Write the ring's file durably, the old one being there until the new one is. Raises `OSError`."""
     temporary = ring.file.with_name(ring.file.name + ".new")
     temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file_mode(ring.file.parent))
     with os.fdopen(descriptor, "wb") as file:
         file.write(ring_text(ring))
         file.flush()
@@ -171,10 +173,12 @@ def _parse_key(words: list[bytes]) -> Key | None:
 
 def _credential() -> Path | None:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    return Path(folder) / CREDENTIAL if folder else None
+    # systemd 252 leaves the folder closed to the service when there is nothing in it.
+    return Path(folder) / CREDENTIAL if folder and os.access(folder, os.X_OK) else None
 
 
 def _holds_data(state_dir: Path) -> bool:
-    if (state_dir / "journal.sqlite").exists() or (state_dir / "audit" / "audit.sqlite").exists():
+    # `os.path.exists`: on a device, the trail's folder is closed to who does not write it.
+    if any(os.path.exists(state_dir / name) for name in ("journal.sqlite", "audit/audit.sqlite")):  # noqa: PTH110
         return True
     return any(path.is_file() for path in (state_dir / "spool").rglob("*"))

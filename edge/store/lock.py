@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge.errors import ScansideError
+from edge.modes import file_mode, make_folder
 
 
 class AlreadyRunning(ScansideError):  # noqa: N818 - a state of the box, not a failure of the code
@@ -30,8 +31,8 @@ def hold_lock(state_dir: Path, service: str, *, shared: bool = False) -> int:
         AlreadyRunning: Another process has it.
     """
     folder = state_dir / "locks"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder / f"{service}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    make_folder(folder)
+    descriptor = os.open(folder / f"{service}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(folder))
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:

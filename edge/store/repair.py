@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from edge import events, reasons
 from edge.events import emit
+from edge.modes import folder_mode, make_folder, opener
 from edge.store.damage import is_damage, is_failing_disk
 from edge.store.standing import Line, Standing, Word
 
@@ -205,11 +206,12 @@ def _new_folder(path: Path, found: str) -> Path:
     while True:
         folder = path.parent / FOLDER / f"{stamp}-{path.stem}{f'.{number}' if number else ''}"
         try:
-            folder.mkdir(mode=0o700, parents=True)
+            make_folder(folder.parent)
+            folder.mkdir(mode=folder_mode(folder.parent))
             break
         except FileExistsError:
             number += 1
-    with open(folder / REASON_FILE, "w", encoding="utf-8", opener=_for_this_user) as reason:
+    with open(folder / REASON_FILE, "w", encoding="utf-8", opener=opener) as reason:
         reason.write(f"{path.name}: {found}\n")
         reason.flush()
         os.fsync(reason.fileno())
@@ -261,7 +263,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _for_this_user(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

@@ -6,6 +6,8 @@ import ctypes
 import os
 from pathlib import Path
 
+from edge.modes import make_folder, opener
+
 _AHEAD_BYTES = 1 << 20
 _SYNC_FILE_RANGE_WRITE = 2
 _sync_file_range = ctypes.CDLL(None).sync_file_range
@@ -23,8 +25,7 @@ class Spool:
         """Create the folders where they are missing, readable for this user alone."""
         self.folder = folder
         self._incoming = folder / "incoming"
-        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        make_folder(self._incoming)
 
     def begin(self, name: str) -> Incoming:
         """Start a file that comes in pieces. Raises `OSError`."""
@@ -83,7 +84,7 @@ class Incoming:
         self._spool = spool
         self.path = path
         self._waiting = 0
-        self._file = open(path, "wb", buffering=0, opener=_for_this_user)  # noqa: SIM115 - closed by keep or discard
+        self._file = open(path, "wb", buffering=0, opener=opener)  # noqa: SIM115 - closed by keep or discard
 
     def write(self, data: bytes | memoryview) -> None:
         """Append, and have the disk begin with what is here already, so that `keep` waits for little.
@@ -115,7 +116,3 @@ class Incoming:
         """Remove it, unless it was kept."""
         self._file.close()
         self.path.unlink(missing_ok=True)
-
-
-def _for_this_user(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)

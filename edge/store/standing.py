@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge import reasons
+from edge.modes import file_mode
 from edge.store.damage import Damaged
 
 _LINE_BYTES = 128
@@ -49,7 +50,7 @@ class Standing:
         """Open it, or create it. Raises `OSError`."""
         self._path = path
         name = path.with_name(path.name + ".standing")
-        self._file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, file_mode(path.parent))
 
     def enter(self, alone: Callable[[], None]) -> None:
         """Take the lock together with others; who has it alone calls `alone` before anybody else can have it.

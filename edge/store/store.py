@@ -16,6 +16,7 @@ import msgspec
 from edge import events
 from edge.config import Storage
 from edge.events import emit
+from edge.modes import make_folder
 from edge.records import Arrival, Instance, Kept, Result, StoredResult, Subject, Summary
 from edge.store import deliveries, second_copy
 from edge.store.adoption import Swept, adopt, tell
@@ -105,7 +106,7 @@ class Store(Answers):
             Damaged: Its journal waits for its repair, and others do not let go of it.
             AlreadyRunning: Its keys are being rotated.
         """
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(state_dir)
         self._storage = storage
         self._machine = machine
         self._band = Band.ROOM

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from edge.device.health import Health, ModelInService, State, read_health
+from edge.device.health import Health, ModelInService, State, read_health, with_its_ends
 from edge.device.vitals import Vitals, read_vitals
 from edge.records import Record
 from edge.store import Store
@@ -69,7 +69,7 @@ class Condition(Record, frozen=True, kw_only=True):
 
 def read_condition(store: Store, state_dir: Path, expected: tuple[str, ...], now: float) -> Condition:
     """Read it now. `expected` are the services that this box runs. Raises `sqlite3.Error` when the store fails."""
-    accounts = read_health(state_dir, now)
+    accounts = {name: with_its_ends(account, now) for name, account in read_health(state_dir, now).items()}
     services = tuple(_told(accounts[name]) if name in accounts else _never_started(name, now) for name in expected)
     queue = store.queue()
     try:

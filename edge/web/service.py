@@ -27,8 +27,9 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from edge import events
 from edge.config import Config
-from edge.device.health import Figure, HealthFile, State
+from edge.device.health import Figure, HealthFile, State, is_working, read_health, words
 from edge.device.heap import give_back_from
+from edge.device.notify import Notifier
 from edge.events import emit, place
 from edge.model_facts import ModelShelf
 from edge.store import Doorbell, Store
@@ -226,6 +227,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
         self.close_files: Callable[[], None] = lambda: None
         super().__init__()
 
+    def run(self) -> None:
+        """Until told to stop; ends by `SystemExit`, as gunicorn does."""
+        _Master(self, self._config.state_dir).run()
+
     def load_config(self) -> None:
         """Called by gunicorn's constructor. Its control socket, access log and forwarded headers stay off."""
         shared_memory = Path("/dev/shm")  # noqa: S108 - for gunicorn's unlinked heartbeat file: spares the disk
@@ -254,7 +259,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load(self) -> Flask:
         """Called in the worker: databases, threads and the doorbell must not cross the fork."""
         self.cfg.set("graceful_timeout", _GRACE_SECONDS)
-        os.nice(_NICENESS)
+        with suppress(OSError):  # under systemd its unit has said so already, and nobody may say it again
+            os.nice(_NICENESS)
         show_first_boot_code(self._config.state_dir)
         app, self.is_over, self.end_streams, self.close_files = build(self._config, self._port, self._certificate)
         if self._redirect:
@@ -264,6 +270,25 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def _say_ready(self, _worker: object) -> None:
         scheme = "https" if self._certificate else "http"
         emit(events.WEB_READY, scheme=scheme, host=self._config.web.host, port=self._port)
+
+
+class _Master(Arbiter):  # type: ignore[misc]
+    """Tells systemd how the worker is, from its own account: systemd listens to a unit's main process alone."""
+
+    def __init__(self, app: _Server, state_dir: Path) -> None:
+        self._notifier = Notifier()
+        os.environ.pop("NOTIFY_SOCKET", None)
+        self._state_dir = state_dir
+        self._heard_at = 0.0
+        super().__init__(app)
+
+    def murder_workers(self) -> None:
+        """Called by the master's loop, once a second at least. Ends a worker whose own loop stands still for 30 s."""
+        super().murder_workers()
+        account = read_health(self._state_dir, time.time()).get("web")
+        if account and account.pid in self.WORKERS and account.updated_at != self._heard_at:
+            self._heard_at = account.updated_at
+            self._notifier.progress(words(account), ready=is_working(account.state))
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from edge import settings
 from edge.messages.commands import HealthCheck, Order, Refusal, check, sign, time, topic
+from edge.modes import work_in
 from edge.records import Subject
 from edge.store import AlreadyRunning, Outbox, Store, VaultLocked, hold_lock
 from edge.store.adoption import Swept
@@ -120,6 +121,21 @@ def test_a_restored_box_keeps_the_fleet_s_settings_and_takes_no_order_twice(
 
         assert isinstance(judged(NOW + 1), Order)
         assert (judged(NOW - 1) == Refusal.TOO_LATE) is synchronised
+
+
+def test_a_device_s_folders_are_there_before_and_shared_afterwards(backup: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "device"
+    for name in (".", "accounts", "health"):
+        (folder / name).mkdir()
+        (folder / name).chmod(0o2770)
+    before = os.umask(0o077)
+    try:
+        work_in(folder)
+        restore(backup, folder, PASSPHRASE)
+    finally:
+        os.umask(before)
+    modes = {oct(path.stat().st_mode & 0o7777) for path in folder.rglob("*") if path.name != "health"}
+    assert modes == {"0o660", "0o2770"}
 
 
 def test_nobody_reads_a_backup(backup: Path, state: Path, planted: Planted) -> None:

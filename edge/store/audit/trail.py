@@ -20,6 +20,7 @@ from edge import events, reasons
 from edge.config import Config
 from edge.errors import ScansideError
 from edge.events import emit
+from edge.modes import make_folder
 from edge.store.audit import actions
 from edge.store.audit.chain import START, Head, digest_of
 from edge.store.audit.message import AuditMessage, AuditSource, to_xml
@@ -85,7 +86,7 @@ def audit_file(state_dir: Path) -> Path:
 
 def open_trail(config: Config, service: str, clock: Callable[[], float] = time.time) -> AuditTrail:
     """The trail of this box, as one of its services (or `cli`) writes it. Raises as `AuditTrail`, and `VaultLocked`."""
-    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(config.state_dir)
     vault = Vault(open_ring(config.state_dir, config.storage.key_file))
     return AuditTrail(config.state_dir, vault, AuditSource(config.site, config.box, service), clock)
 
