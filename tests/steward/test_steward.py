@@ -17,6 +17,7 @@ import yaml
 from edge import settings
 from edge.device.health import read_health
 from edge.messages.commands import Command, Configure, OperatingPoint, Restart, SelfTest, Setting
+from edge.store.machine import Machine
 from edge.store.orders import Now, Orders
 from tests.running import ROOT, RunningProgram
 from tests.sync.conftest import BOX, SITE, Mosquitto, broker, mosquitto
@@ -170,7 +171,9 @@ def test_what_sync_might_smuggle_in_is_not_obeyed(console: Console, box: Box) ->
     order = console.order(Restart(service="web"))
     orders = Orders(box.state_dir)
     before = box.pids()
-    assert orders.take(order, "A" * 86 + "==", msgspec.json.encode(order).decode(), Now(0.0, "b", 0.0))
+    machine = Machine()
+    now = Now(time.time(), machine.boot_id(), machine.uptime())
+    assert orders.take(order, "A" * 86 + "==", msgspec.json.encode(order).decode(), now)
     await_until(lambda: (one := orders.get(order.id)) and one.status == "failed", "a refusal")
     ended = orders.get(order.id)
     orders.close()
