@@ -22,23 +22,34 @@ from edge.reporting.worklist import Orders
 from edge.store import Band, Owed, Store, Tampered, VaultLocked
 from edge.store.deliveries import KIND, MOST_TRIES
 
+QUIET = 1.0
+"""Seconds without an image that waits or was just answered, after which reports are made: they come in bursts."""
+
 PATIENCE = 30.0
-"""Seconds that reports wait for images without an answer: behind a long backlog they are made all the same."""
+"""Seconds that reports wait for that: behind a long backlog they are made all the same."""
 
 _AT_ONCE = 20
 
 
 class Maker:
-    """What is between a committed result and the queue."""
+    """What is between a committed result and the queue.
+
+    Attributes:
+        waits: Whether something is ready to be made as soon as it is quiet.
+    """
 
     def __init__(self, store: Store, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds, steadily."""
         self._store = store
         self._clock = clock
+        self.waits = False
+        self._seq = store.last_seq()
         self._busy_since: float | None = None
+        self._busy_at = float("-inf")
         self._config = config
         self._destinations = config.reporting.destinations
         self._kinds = {destination.name: kinds_of(destination) for destination in self._destinations}
+        self._wanted = sorted({kind for kinds in self._kinds.values() for kind in kinds})
         self._orders = Orders(config.reporting.worklist) if config.reporting.worklist else None
         self._shelf = ModelShelf(config.models_folder)
         self._software = __version__
@@ -46,28 +57,33 @@ class Maker:
     def turn(self) -> bool:
         """Make the objects of one result that is owed and ready; whether there was one.
 
-        Only in the gaps: while an image waits for its answer nothing is made, for up to `PATIENCE` seconds. A result
-        whose pictures are still being drawn waits for them; on a disk that is nearly full none are drawn.
+        Only when it is quiet, see `QUIET` and `PATIENCE`: making shares the processor with no image.
+        A result whose pictures are still being drawn waits for them; on a disk that is nearly full none are drawn.
         Nothing is made on one that is full.
 
         Raises:
             sqlite3.Error, OSError: The journal or the disk; the next call goes on.
         """
-        band = self._store.band()
-        if band >= Band.FULL or not self._is_gap():
+        quiet, band = self._is_quiet(), self._store.band()
+        self.waits = False
+        if band >= Band.FULL:
             return False
         drawing = set() if band >= Band.SPARE else {item.result_id for item in self._store.owed("preview")}
         ready = [item for item in self._store.owed(KIND, _AT_ONCE) if item.result_id not in drawing]
-        if not ready:
+        if not (ready and quiet):
+            self.waits = bool(ready)
             return False
         self._make(
             min(ready, key=lambda item: int(item.body))
         )  # what has been in hand when the service ended goes last
         return True
 
-    def _is_gap(self) -> bool:
-        now = self._clock()
-        if not self._store.queue().depth:
+    def _is_quiet(self) -> bool:
+        now, before = self._clock(), self._seq
+        self._seq = self._store.last_seq()
+        if self._store.queue().depth or self._seq != before:
+            self._busy_at = now
+        if now - self._busy_at >= QUIET:
             self._busy_since = None
             return True
         self._busy_since = now if self._busy_since is None else self._busy_since
@@ -88,7 +104,8 @@ class Maker:
         try:
             made = self._made(stored, self._source(stored, self._store.deliveries.try_to_make(item.number)))
         except Unreportable as error:
-            self._queue(item, Made(objects={}, left_out=dict.fromkeys(ANSWERS, str(error))))
+            left_out = {kind: str(error) for kind in ANSWERS if kind in self._wanted}
+            self._queue(item, Made(objects={}, left_out=left_out))
             return
         self._queue(item, made)
         ms = (time.perf_counter() - begun) * 1000
@@ -110,8 +127,13 @@ class Maker:
 
     def _compare(self, stored: StoredResult, source: Source) -> None:
         """The image with its order. Raises `Unreportable` when that is another patient's."""
-        found = self._orders.differences(source.header) if self._orders else ()
-        self._store.note_order_differences(stored.id, found)
+        if self._orders is None:
+            return
+        found = self._orders.differences(source.header)
+        if found is None:
+            found = stored.order_differences  # what was known before stands: a worklist that is away clears nobody
+        else:
+            self._store.note_order_differences(stored.id, found)
         if found:
             words = ", ".join(each.replace("_", " ") for each in found)
             emit(events.ORDER_DIFFERS, result=stored.id, differences=words)
@@ -127,9 +149,8 @@ class Maker:
             software=self._software,
             facts=self._facts(stored.result),
         )
-        kinds = {kind for of_one in self._kinds.values() for kind in of_one}
         shown = all(SC in of_one for of_one in self._kinds.values() if SR in of_one)
-        return make(source, report, self._pictures(stored), sorted(kinds), link_picture=shown)
+        return make(source, report, self._pictures(stored), self._wanted, link_picture=shown)
 
     def _facts(self, result: Result) -> ModelFacts:
         """What the bundle of its model says; nothing when that is not there any more."""

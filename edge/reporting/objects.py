@@ -25,9 +25,11 @@ from edge.reporting.structured_report import structured_report
 from edge.reporting.validation import broken_rules
 
 SR, SC, PR, SEG, ORU = "sr", "sc", "pr", "seg", "oru"
-"""The kinds of objects. They are sent in the order of `ORDER`: the report last, as it refers to the picture."""
+"""The kinds of objects: DICOM's, and the HL7 message, which goes where none of them does."""
 
-ORDER = (SC, PR, SEG, SR, ORU)
+ORDER = (SC, PR, SEG, SR)
+"""In which DICOM objects are sent: the report last, as it refers to the picture."""
+
 ANSWERS = (SR, SC, ORU)
 """Those of which one is enough for a destination to have the answer."""
 
@@ -46,7 +48,7 @@ class Made:
     """What could be made.
 
     Attributes:
-        objects: PS3.10 files, and an HL7 message, by kind, in the order of `ORDER`.
+        objects: PS3.10 files by kind, in the order of `ORDER`; the HL7 message.
         left_out: Why a kind is missing, by kind.
     """
 
@@ -96,7 +98,7 @@ def make(
         add(SR, lambda: structured_report(source, report, shown))
     if ORU in kinds:
         add(ORU, lambda: observation_result(source, report))
-    return Made(objects={kind: objects[kind] for kind in ORDER if kind in objects}, left_out=left_out)
+    return Made(objects={kind: objects[kind] for kind in (*ORDER, ORU) if kind in objects}, left_out=left_out)
 
 
 def encode(dataset: Dataset) -> bytes:

@@ -23,7 +23,7 @@ from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
 from edge.events import emit
 from edge.reporting.courier import Courier
-from edge.reporting.maker import Maker
+from edge.reporting.maker import QUIET, Maker
 from edge.reporting.objects import ORU
 from edge.reporting.pacs import listen_for_commitment, silence_libraries
 from edge.reporting.worklist import Orders
@@ -67,7 +67,7 @@ def serve(config: Config) -> int:
             state, reason = condition(reporting.couriers, reporting.standing(), reporting.trouble)
             health.report(state, reason, **reporting.figures())
             if not made:
-                bell.wait(LOOK_EVERY)
+                bell.wait(QUIET / 2 if reporting.waits else LOOK_EVERY)
     except Damaged as error:
         status, last_words = 1, str(error)
     except OSError as error:
@@ -147,6 +147,11 @@ class Reporting:
         if made:
             self._wake.set()
         return made
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be made as soon as it is quiet."""
+        return self._maker.waits
 
     def standing(self) -> dict[str, Standing]:
         """How each destination stands, as of the last look."""

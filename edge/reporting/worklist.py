@@ -44,16 +44,16 @@ class Orders:
         self._failures = 0
         self._not_before = float("-inf")
 
-    def differences(self, image: Dataset) -> tuple[OrderDifference, ...]:
+    def differences(self, image: Dataset) -> tuple[OrderDifference, ...] | None:
         """In what an image differs from the nearest order of its accession number at the worklist.
 
-        Nothing is known, and so nothing said, without an accession number, an order or an answer.
+        None, as nothing is known, without an accession number, an order or an answer.
         """
         accession = text_of(image, "AccessionNumber")
         if not accession or "*" in accession or "?" in accession:
-            return ()
+            return None
         found = [compare(order, image) for order in self._ask(order_query(accession)) or ()]
-        return min(found, key=lambda each: (not ANOTHER_PATIENT.isdisjoint(each), len(each)), default=())
+        return min(found, key=lambda each: (not ANOTHER_PATIENT.isdisjoint(each), len(each)), default=None)
 
     def urgent(self, today: date) -> frozenset[str] | None:
         """Accession numbers and Study Instance UIDs of the urgent orders from yesterday to tomorrow.

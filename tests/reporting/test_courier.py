@@ -222,7 +222,10 @@ def test_bytes_that_are_lost_are_made_again_under_the_same_uid(store: Store) -> 
     assert store.deliveries.standing() == {}
 
 
-def test_what_a_pacs_commits_to_keep_is_forgotten_and_what_it_does_not_is_sent_again(store: Store) -> None:
+def test_what_a_pacs_commits_to_keep_is_forgotten_and_what_it_does_not_is_sent_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.reporting.courier._REPORT_WITHIN", 0.0)  # it calls back
     clock, port = Clock(), free_port()
     with pacs(commits=True) as peer:
         to = destination(peer.port, presentation_state=False, storage_commitment=True)
@@ -291,14 +294,18 @@ def test_a_report_whose_making_kills_is_given_up_after_some_tries(store: Store) 
     ]
 
 
-def test_reports_are_made_in_the_gaps_between_images_and_after_a_while_all_the_same(store: Store) -> None:
+def test_reports_are_made_when_it_is_quiet_and_after_a_while_all_the_same(store: Store) -> None:
     clock = Clock()
-    answer(store, samples.radiograph())
-    store.accept(samples.radiograph(SOPInstanceUID="1.2.3.9"), Arrival(source="folder", peer="x"))
     reporting = Reporting(destinations=(destination(1),))
     maker = Maker(store, Config(state_dir=store.state_dir, reporting=reporting), clock)
-    assert maker.turn() is False
-    clock.now += 29
-    assert maker.turn() is False
-    clock.now += 2
-    assert maker.turn() is True
+
+    def made_after(seconds: float) -> bool:
+        clock.now += seconds
+        return maker.turn()
+
+    answer(store, samples.radiograph())
+    assert (made_after(5), maker.waits) == (False, True), "it was just answered"
+    assert (made_after(0.9), made_after(0.2), maker.waits) == (False, True, False)
+    answer(store, samples.radiograph(SOPInstanceUID="1.2.3.8"))
+    store.accept(samples.radiograph(SOPInstanceUID="1.2.3.9"), Arrival(source="folder", peer="x"))
+    assert [made_after(seconds) for seconds in (1, 14, 15, 2)] == [False, False, False, True], "an image waits"

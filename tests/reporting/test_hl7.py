@@ -24,11 +24,12 @@ from edge.reporting.objects import ORU, make
 from edge.reporting.source import read_source
 from edge.store import Store
 from edge.store.deliveries import Standing
+from tests.intake.test_receipts import told
 from tests.reporting import samples
 from tests.reporting.peers import answer, ris
 from tests.reporting.test_courier import Clock, courier
-from tests.reporting.test_service import certificate
-from tests.system.conftest import free_port
+from tests.reporting.test_service import certificate, running, settled
+from tests.system.conftest import await_until, free_port
 
 
 @pytest.fixture
@@ -238,3 +239,14 @@ def test_over_tls_it_goes_to_whom_the_authority_vouches_for_alone(
         assert peer.received == []
         courier(store, _ris(peer.port, tls=True, host="localhost", ca_file=authority)).turn(Event())
         assert len(peer.received) == 1
+
+
+def test_the_service_sends_it_and_notes_the_transfer(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "state")) as store, ris() as peer:
+        answer(store, samples.radiograph())
+        with running(tmp_path, name="ris", hl7=True, port=peer.port) as service:
+            await_until(lambda: settled(store), "the delivery")
+            assert service.stop() == 0
+        assert len(peer.received) == 1
+    assert "Test^A" not in service.log
+    assert [words for words in told(tmp_path / "state") if "1.2.826.0.1.3680043.8.1.1" in words]
