@@ -73,5 +73,5 @@ def test_journal_outbox_and_accounts_are_destroyed_while_it_runs(
         result.id for result in appliance.results()
     }
     assert len({result.instance_id for result in appliance.results()}) == sent
-    assert len(said(appliance, "SC601")) == 2, "no account is left: the console shows a code, as at first"
+    await_until(lambda: len(said(appliance, "SC601")) == 2, "no account is left: the console shows a code, as at first")
     assert not said(appliance, "SC605")
