@@ -30,6 +30,8 @@ class OtherVersion(ScansideError):  # noqa: N818 - what was found, not what fail
 Migration = Callable[[sqlite3.Connection], None]
 
 _UNKNOWN = Contents()
+_CACHED_KIB = 512
+"""Of SQLite's 2,000 for each connection of each service: the system keeps the file's pages once for all of them."""
 
 
 class Database:
@@ -171,4 +173,5 @@ def _connect(path: Path) -> sqlite3.Connection:
     with folder_lock(path.parent):  # SQLite does not wait for another process that is just changing the mode
         connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{_CACHED_KIB}")
     return connection
