@@ -135,16 +135,16 @@ def test_without_a_stream_the_page_asks_by_itself(clinic: Clinic, obstacle: Any)
     expect(page.locator(".alarm")).to_be_visible()
     expect(page.locator("#rows .row").first).to_have_attribute("data-id", flagged.id)
     expect(page.locator("#study")).to_have_attribute("data-id", seen.id)
-    clinic.service.stop()
-    expect(page.locator("#lost")).to_contain_text("Display not live")
+    if obstacle is no_event_source:  # from here on both ask alike
+        clinic.service.stop()
+        expect(page.locator("#lost")).to_contain_text("Display not live")
 
 
 LIGHTS: list[dict[str, Any]] = [
     {"color_scheme": "light", "locale": "en"},
-    {"color_scheme": "dark", "locale": "en"},
-    {"color_scheme": "light", "locale": "ar"},
     {"color_scheme": "dark", "locale": "ar"},
 ]
+"""Colours do not depend on the language, nor what is named and in which order on the light."""
 
 
 def test_no_serious_accessibility_findings(clinic: Clinic) -> None:
@@ -194,24 +194,27 @@ def test_the_first_load_is_light_and_from_this_box_alone(clinic: Clinic) -> None
     assert sum(weights.values()) < MAX_FIRST_LOAD, weights
 
 
-@pytest.mark.parametrize(("width", "rows"), [(360, 2), (768, 1), (1280, 1)])
-def test_the_head_is_low_in_every_language(clinic: Clinic, width: int, rows: int) -> None:
+@pytest.mark.parametrize("path", ["/", "/device", "/access"])
+def test_the_head_is_low_in_every_language(clinic: Clinic, path: str) -> None:
     """Also for an administrator, who sees most; a row is a finger high."""
     samples.commit(clinic.store, samples.flagged(), pictures=False)
-    page = clinic.sign_in(Role.ADMINISTRATOR, viewport={"width": width, "height": 800})
+    page = clinic.sign_in(Role.ADMINISTRATOR)
     for language in LANGUAGES:
-        for path in ("/", "/device", "/access"):
-            page.goto(f"{clinic.base}{path}?language={language}")
-            if path in ("/", "/device"):
-                page.wait_for_function("() => document.querySelector('#live.on')")
-            height = page.locator("header").evaluate("header => header.offsetHeight")
-            assert height < rows * 44 + 20, (language, path)
-            assert page.evaluate("document.documentElement.scrollWidth") == width, (language, path)
-            for part in page.locator("header nav a, header .eye, header summary").all():
-                box = part.bounding_box()
-                assert box
-                assert box["height"] >= 44, (language, path)
-                assert 0 <= box["x"] <= box["x"] + box["width"] <= width, (language, path)
+        page.goto(f"{clinic.base}{path}?language={language}")
+        if path != "/access":
+            page.wait_for_function("() => document.querySelector('#live.on')")
+        for width, rows in ((360, 2), (768, 1), (1280, 1)):
+            page.set_viewport_size({"width": width, "height": 800})
+            head = page.locator("header").evaluate(
+                "header => [header, ...header.querySelectorAll('nav a, .eye, summary')].map((part) => {"
+                " const { left, right, height } = part.getBoundingClientRect(); return [left, right, height]; })"
+            )
+            assert head[0][2] < rows * 44 + 20, (language, width)
+            assert page.evaluate("document.documentElement.scrollWidth") == width, (language, width)
+            assert len(head) >= 6
+            for left, right, height in head[1:]:
+                assert height >= 44, (language, width)
+                assert 0 <= left <= right <= width, (language, width)
 
 
 def test_every_language_fits_a_phone(clinic: Clinic) -> None:
