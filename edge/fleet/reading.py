@@ -33,6 +33,7 @@ _KINDS: dict[tuple[str, Channel, str], type[Message]] = {
 _BY_ID = (Summary, Aggregate)
 
 _HOUR = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3])")
+_TENTH = re.compile(r"0\.[0-9]")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._+-]{0,79}")
 _MOST = 1 << 53
 _UNREADABLE = (msgspec.MsgspecError, RecursionError, ValueError, OverflowError)
@@ -132,7 +133,8 @@ def _storable(message: Message) -> bool:
     if isinstance(message, AuditHead):
         return message.number <= _MOST
     if isinstance(message, Aggregate):
-        return _is_day(message.day)
+        scores = (one.name for table in message.histograms if table.statistic == "scores" for one in table.bins)
+        return _is_day(message.day) and all(_TENTH.fullmatch(name) for name in scores)
     if not isinstance(message, Summary):
         return True
     words = [*message.quality]

@@ -59,6 +59,7 @@ class SimulatedBox:
         self._seq = 0
         self._trouble_since = 0.0
         self._connections = 0
+        self._own = f"{seed} {number}"
 
     def new_session(self) -> str:
         """For a new connection."""
@@ -107,7 +108,7 @@ class SimulatedBox:
 
     def audit_head(self, now: float) -> tuple[str, bytes]:
         """How far its audit trail goes: a record further with each connection."""
-        digest = hashlib.sha256(f"{self.site} {self.box} {self._connections}".encode()).hexdigest()
+        digest = hashlib.sha256(f"audit {self._own} {self._connections}".encode()).hexdigest()
         message = types.AuditHead(
             ts=self._time(now), session=self.session, number=self._connections, digest=f"sha256:{digest}"
         )
@@ -124,7 +125,7 @@ class SimulatedBox:
     def day_before(self, now: float) -> tuple[str, bytes]:
         """What it answered on the day before, as counts."""
         day = (self._time(now) - timedelta(days=1)).strftime("%Y-%m-%d")
-        rng = random.Random(f"day {self.site} {self.box} {day}")  # noqa: S311 - a simulation, repeatable
+        rng = random.Random(f"day {self._own} {day}")  # noqa: S311 - a simulation, repeatable
         counts = Counter(category for _ in range(rng.randrange(_IMAGES_A_DAY)) for category in self._categories(rng))
         message = Aggregate(
             message_id=f"{rng.getrandbits(128):032x}", day=day, clock="right", histograms=split(counts)[0]

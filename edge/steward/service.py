@@ -218,7 +218,9 @@ class Steward:
         lines = checks(self._test.stdout.read())
         bad = sum(not line.well for line in lines)
         if bad or not lines:
-            reason = f"{bad} checks found something" if lines else "the self-test ended without an answer"
+            reason = (
+                f"found something in {bad} of {len(lines)} checks" if lines else "the self-test ended without an answer"
+            )
             self._end(ordered, Status.FAILED, reason, lines)
         else:
             self._end(ordered, Status.SUCCESSFUL, lines=lines)

@@ -46,6 +46,8 @@ def _with(message: Any, **fields: object) -> bytes:
 
 GOOD = summary(message_id="0123456789abcdef0123456789abcdef")
 FIND = f"inference/find/image/{GOOD.message_id}"
+COUNTS = aggregate(flagged=7)
+SUM = f"inference/m/aggregate/{COUNTS.message_id}"
 
 
 @pytest.mark.parametrize(
@@ -69,6 +71,12 @@ FIND = f"inference/find/image/{GOOD.message_id}"
         ("-/m/health/-", _with(health(), uptime_seconds=10**40), Why.INVALID),
         ("intake/status/health/-", _with(service("inference")), Why.FOREIGN),
         ("inference/find/image/other", _with(GOOD), Why.FOREIGN),
+        ("inference/m/aggregate/other", _with(COUNTS), Why.FOREIGN),
+        (SUM, _with(COUNTS, day="2025-02-30"), Why.INVALID),
+        (SUM, msgspec.json.encode(COUNTS).replace(b'"0.9"', b'"high"'), Why.INVALID),
+        (SUM, msgspec.json.encode(COUNTS).replace(b'"images":5', b'"images":4'), Why.INVALID),
+        ("-/m/audit/-", _with(audit_head(7), number=1 << 60), Why.INVALID),
+        ("-/m/audit/7", _with(audit_head(7)), Why.TOPIC),
         (FIND, _with(GOOD, hour="2025-13-01T00"), Why.INVALID),
         (FIND, _with(GOOD, hour="yesterday"), Why.INVALID),
         (FIND, _with(GOOD, quality=["a\u0000b"]), Why.INVALID),

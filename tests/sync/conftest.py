@@ -23,10 +23,12 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge.device.client_tls import client_context
 from edge.messages.summary import summarise
 from edge.records import Priority, Reason, Result, Status, Timings
 from edge.store import Outbox
 from tests.running import RunningProgram, scanside
+from tests.sync.certificates import Authority
 from tests.system.conftest import PATIENCE, await_until, free_port
 
 SITE, BOX = "clinic", "box-1"
@@ -41,6 +43,8 @@ class Mosquitto:
         self._program = program
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
+        self.section: dict[str, object] = {"tls": False}
+        self.context: ssl.SSLContext | None = None
         self.configure("allow_anonymous true", *lines)
 
     def configure(self, *lines: str) -> None:
@@ -56,6 +60,16 @@ class Mosquitto:
             *lines,
         ]
         (self._folder / "mosquitto.conf").write_text("\n".join(settings) + "\n", encoding="ascii")
+
+    def secure(self) -> None:
+        """Let none in but over TLS with a certificate; `section` and `context` are a box's and a watcher's."""
+        authority = Authority(self._folder, "ca")
+        (server, key), own = authority.issue("server"), authority.issue("own")
+        files = (f"cafile {authority.certificate}", f"certfile {server}", f"keyfile {key}")
+        self.configure(*files, "require_certificate true", "allow_anonymous true")
+        ca, certificate, own_key = map(str, (authority.certificate, *own))
+        self.section = {"tls": True, "ca_file": ca, "certificate_file": certificate, "key_file": own_key}
+        self.context = client_context(authority.certificate, *own)
 
     def start(self) -> None:
         self._process = subprocess.Popen([self._program, "-c", str(self._folder / "mosquitto.conf")])
@@ -250,7 +264,8 @@ def mosquitto(program: Callable[[str], str], tmp_path: Path) -> Iterator[Mosquit
 
 @pytest.fixture
 def broker(mosquitto: Mosquitto) -> Mosquitto:
-    """A running broker."""
+    """A running broker, over TLS with certificates on both sides, as in the field."""
+    mosquitto.secure()
     mosquitto.start()
     return mosquitto
 
@@ -258,7 +273,7 @@ def broker(mosquitto: Mosquitto) -> Mosquitto:
 @pytest.fixture
 def watcher(broker: Mosquitto) -> Iterator[Watcher]:
     """A client that sees everything."""
-    client = Watcher(broker.port)
+    client = Watcher(broker.port, tls=broker.context)
     yield client
     client.stop()
 
@@ -281,4 +296,4 @@ def make_sync(tmp_path: Path) -> Iterator[Callable[..., SyncProcess]]:
 @pytest.fixture
 def sync(broker: Mosquitto, make_sync: Callable[..., SyncProcess]) -> SyncProcess:
     """A sync service for the running broker; not started yet."""
-    return make_sync(broker.port)
+    return make_sync(broker.port, **broker.section)

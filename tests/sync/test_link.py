@@ -90,7 +90,7 @@ def test_a_broker_that_freezes_is_given_up_and_nothing_is_lost_or_told_as_delive
     broker: Mosquitto, watcher: Watcher, make_sync: MakeSync
 ) -> None:
     """LINK-HALFOPEN-01: a connection that nobody closes and nobody answers on."""
-    sync = make_sync(broker.port, keepalive_seconds=5)
+    sync = make_sync(broker.port, **broker.section, keepalive_seconds=5)
     sync.start()
     watcher.first("-/m/health/-")
     broker.freeze()
@@ -129,7 +129,7 @@ def test_a_broker_whose_certificate_is_not_valid_yet_by_the_boxs_clock(
 
 def test_a_rate_cap_lets_others_through(watcher: Watcher, broker: Mosquitto, make_sync: MakeSync) -> None:
     """OUTBOX-RATE-01: what has waited trickles, and health comes in between."""
-    sync = make_sync(broker.port, messages_per_second=40)
+    sync = make_sync(broker.port, **broker.section, messages_per_second=40)
     ids = sync.put(120)
     sync.start()
     assert watcher.findings(120) == ids
