@@ -25,6 +25,7 @@ _DAMAGED = mark(
 REMEDIES: dict[Event, tuple[str, ...]] = {
     events.SERVICE_DIED: (NOTHING,),
     events.DEFECT: (_MAKER,),
+    events.CONFIG_REFUSED: (_RESTART,),
     events.STORE_FAILED: (_DISK,),
     events.WATCH_FAILED: (mark("Let the box's user read and remove files in the watch folder."),),
     events.PICKUP_FAILED: (
