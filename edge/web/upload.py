@@ -17,12 +17,12 @@ from edge.events import emit
 from edge.identity import Identity, Unidentified, read_file_identity
 from edge.records import Arrival
 from edge.store import StorageFull
-from edge.web import audit, words
+from edge.web import audit, upload_words
 from edge.web.bodies import drain
 from edge.web.dependencies import given
 from edge.web.languages import gettext
 from edge.web.problems import Problem
-from edge.web.words import UploadError
+from edge.web.upload_words import UploadError
 
 blueprint = Blueprint("upload", __name__)
 
@@ -122,7 +122,7 @@ def arrival_of(data: bytes, person: str, *, kind: str, age: str, unit: str) -> A
     found = format_of(data)
     if found is None:
         raise Refused(UploadError.OTHER_FORMAT)
-    if kind not in ("", *words.KINDS):
+    if kind not in ("", *upload_words.KINDS):
         raise Refused(UploadError.NO_KIND)
     years = stated_years(age, unit) if age.strip() else None
     arrival = Arrival(source="upload", peer=person, stated_modality=kind or None, stated_age_years=years)
@@ -174,10 +174,10 @@ def _form(error: UploadError | None) -> Response:
     entered = {} if error is UploadError.TOO_LARGE else request.form  # what is too large was dropped unread
     page = render_template(
         "upload.html",
-        error=error and words.upload_error(error, given().limits.max_instance_bytes),
-        wrong=error and words.UPLOAD_FIELDS.get(error),
+        error=error and upload_words.refusal(error, given().limits.max_instance_bytes),
+        wrong=error and upload_words.FIELDS.get(error),
         fields={name: entered.get(name, "")[:16] for name in FIELDS},
-        kinds=words.KINDS,
-        largest=words.megabytes(given().limits.max_instance_bytes),
+        kinds=upload_words.KINDS,
+        largest=upload_words.megabytes(given().limits.max_instance_bytes),
     )
     return Response(page, _STATUS.get(error, HTTPStatus.UNPROCESSABLE_ENTITY) if error else HTTPStatus.OK)

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from edge.records import Arrival, Status
-from edge.web import words
+from edge.web import upload_words, words
 from edge.web.accounts import Role
 from edge.web.bodies import Watched
 from edge.web.limits import GRACE_SECONDS, SLOWEST, too_slow
 from edge.web.problems import Problem
 from edge.web.upload import Format, Refused, arrival_of, format_of, stated_years
-from edge.web.words import UploadError
+from edge.web.upload_words import UploadError
 from tests.intake.objects import dx
 from tests.web import samples
 from tests.web.conftest import MAX_INSTANCE, Box, token_of
@@ -105,8 +105,8 @@ def test_what_is_not_taken_is_said_where_it_is_wrong(
 ) -> None:
     response = upload(box.signed_in(), data, **stated)
     assert response.status_code == status
-    assert words.upload_error(error, MAX_INSTANCE) in text_of(response.text)
-    wrong = words.UPLOAD_FIELDS[error]
+    assert upload_words.refusal(error, MAX_INSTANCE) in text_of(response.text)
+    wrong = upload_words.FIELDS[error]
     assert re.search(rf'<(input|select) id="{wrong}"[^>]* aria-invalid="true"', response.text)
     assert response.text.count("aria-invalid") == 1
     assert box.store.queue().depth == 0
