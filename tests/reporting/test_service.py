@@ -136,11 +136,12 @@ def test_the_round_through_orthanc(tmp_path: Path, program: Callable[[str], str]
         orthanc(program("Orthanc"), tmp_path, back) as peer,
         running(tmp_path, port=peer.dicom, segmentation=True, storage_commitment=True, commitment_port=back) as service,
     ):
-        for number, (script, (character_set, name)) in enumerate(NAMES.items()):
-            study = f"1.2.826.0.1.3680043.8.4.{number}"
-            data = _named(study, character_set, name)
-            answer(store, data)
-            await_until(lambda: settled(store), f"storage commitment of {script}")
+        studies = {script: f"1.2.826.0.1.3680043.8.4.{number}" for number, script in enumerate(NAMES)}
+        for script, (character_set, name) in NAMES.items():
+            answer(store, _named(studies[script], character_set, name))
+        await_until(lambda: settled(store), "storage commitment of all")
+        for script, (_, name) in NAMES.items():
+            study = studies[script]
             found = peer.ask("/tools/find", {"Level": "Instance", "Query": {"StudyInstanceUID": study}})
             files = [peer.file(f"/instances/{one}/file") for one in found]
             assert {str(samples.read(each).SOPClassUID) for each in files} == {
