@@ -46,7 +46,7 @@ def _with(message: Any, **fields: object) -> bytes:
 
 GOOD = summary(message_id="0123456789abcdef0123456789abcdef")
 FIND = f"inference/find/image/{GOOD.message_id}"
-COUNTS = aggregate(flagged=7)
+COUNTS = msgspec.structs.replace(aggregate(flagged=7), message_id="fedcba9876543210fedcba9876543210")
 SUM = f"inference/m/aggregate/{COUNTS.message_id}"
 
 

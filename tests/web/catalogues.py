@@ -2,7 +2,7 @@
 
     python -m tests.web.catalogues            # adds what is new to each catalogue, removes what is no longer used
 
-What is new is empty then: `test_languages.py` names it until somebody has translated it.
+What is new is empty then: `test_catalogues.py` names it until somebody has translated it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MACHINE_MADE = "machine-made, to be reviewed"
 
 _HEADER = """\
 # Scanside's status page in PROJECT.
-# Rule for every translation: never "normal", never a diagnosis, never an all-clear (tests/web/test_languages.py).
+# Rule for every translation: never "normal", never a diagnosis, never an all-clear (tests/web/test_catalogues.py).
 # A message with the comment "machine-made, to be reviewed" was not yet read by a speaker."""
 _BEGUN = datetime(2026, 11, 25, tzinfo=UTC)
 _KEYWORDS: dict[str, Any] = {"_": None, "gettext": None, "ngettext": (1, 2), "mark": None}
