@@ -12,6 +12,7 @@ import msgspec
 
 from edge import events, reasons
 from edge.config import Config, Mqtt
+from edge.device.heap import trim
 from edge.events import emit
 from edge.messages.aggregate import Aggregate
 from edge.messages.topics import Channel, Topic, parse
@@ -26,7 +27,7 @@ AGAIN_AFTER = 5.0
 """Seconds until an outbox that failed is tried again."""
 
 KEEP_EVERY = 60.0
-"""Seconds between two looks for what has outlived its class."""
+"""Seconds between two looks for what has outlived its class, and for memory that is free."""
 
 
 class Sender:
@@ -110,6 +111,7 @@ class Sender:
             self._keep_at = now + KEEP_EVERY
             self._outbox.drop_old()
             self._outbox.remember()
+            trim()  # what a burst of messages took
 
     def _strike_out(self) -> None:
         if self._delivered:
