@@ -30,6 +30,7 @@ from edge.web.lockout import Failures
 from edge.web.permissions import OPEN, PEOPLE
 from edge.web.sessions import Sessions
 from tests.fleet.boxes import (
+    DIGEST,
     NOW,
     about,
     addressed,
@@ -55,6 +56,7 @@ class Page:
     engine: sql.Engine
     folder: Path
     now: float = NOW
+    wanted: dict[str, str] = field(default_factory=dict)
     file: AccountsFile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class Page:
                 failures=Failures(self.file),
                 interval=60,
                 clock=lambda: self.now,
+                wanted=self.wanted,
                 metrics_token="read-the-metrics",
             )
         )
@@ -301,6 +304,21 @@ def test_errors_and_audit_trail_of_a_box(page: Page) -> None:
     page.now += 60
     page.say(audit_head(3, ts=page.now))
     assert "it turned out to be shorter than it was" in _text(visitor.get("/boxes/clinic/box-1"))
+
+
+def test_another_model_than_is_wanted_is_told_on_the_page_as_an_alarm_and_to_prometheus(page: Page) -> None:
+    page.say(state(), about(), health())
+    visitor = page.signed_in()
+    assert "not the one that is wanted" not in _text(visitor.get("/boxes/clinic/box-1"))
+    page.wanted["cxr-pneumonia"] = "sha256:" + "1" * 64
+    for minutes in (0, 15):
+        page.now = NOW + 60 * minutes
+        page.say(health(minutes, ts=page.now))
+        upkeep.evaluate(page.engine, RULES, page.now, 60, page.wanted)
+    text = _text(visitor.get("/boxes/clinic/box-1"))
+    assert f"cxr-pneumonia 1.0.0, not the one that is wanted {DIGEST}" in text
+    assert "serves another model than is wanted 2025" in text
+    assert 'models_other{site="clinic",box="box-1"} 1' in visitor.get("/metrics").text
 
 
 def test_settings_are_shown_and_stand_in_the_form_of_one_box(page: Page) -> None:

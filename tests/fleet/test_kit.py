@@ -205,6 +205,7 @@ def test_the_shipped_configuration_shows_each_default(tmp_path: Path) -> None:
         ("mqtt: {host: x, certificate_file: a}", "belong together"),
         ("mqtt: {host: x}\nalarms: {lots: {raise_above: 1}}", "no such rule: one of lost"),
         ("mqtt: {host: x}\nalarms: {disk: {raise_above: 0.5}}", "could never clear"),
+        ("mqtt: {host: x}\nmodels: {cxr: '1.0.0'}", "sha256"),
         ("mqtt: [", "not YAML"),
     ],
 )
