@@ -51,9 +51,10 @@ boxes = sql.Table(
     sql.Column("dropped", _Whole),
     sql.Column("trail_back_at", sql.Double),
     sql.Column("settings", sql.Text),
+    sql.Column("capabilities", sql.Text),
     sql.UniqueConstraint("site", "box"),
 )
-"""Each box and how it was when last heard. `models`, `drift` and `settings` are JSON.
+"""Each box and how it was when last heard. `models`, `drift`, `settings` and `capabilities` are JSON.
 
 `trail_back_at` is when its audit trail last turned out to be shorter than it was, or another one.
 """
@@ -267,7 +268,8 @@ def _to_3(connection: sql.Connection) -> None:
 
 
 def _to_4(connection: sql.Connection) -> None:
-    """How long a box was on, and whether it left on purpose, by connection."""
+    """How long a box was on, and whether it left on purpose, by connection; what it can be ordered to do."""
+    connection.execute(sql.text("ALTER TABLE boxes ADD COLUMN capabilities TEXT"))
     for name, kind in (("first_uptime", "BIGINT"), ("last_uptime", "BIGINT"), ("said_stopping", "BOOLEAN")):
         connection.execute(sql.text(f"ALTER TABLE sessions ADD COLUMN {name} {kind}"))
 

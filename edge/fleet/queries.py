@@ -28,6 +28,7 @@ _SAME = (
     "dropped",
     "trail_back_at",
     "settings",
+    "capabilities",
 )
 _FIGURES = ("queue_depth", "queue_oldest", "outbox_depth", "outbox_oldest", "disk_used", "temperature", "latency_p95")
 _WEEK = 7

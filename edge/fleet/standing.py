@@ -48,6 +48,7 @@ class Facts:
         certificate_days: Until its certificate ends.
         dropped: Messages of telemetry that it had no room for.
         settings: Which of the fleet's settings it has, JSON: `edge.messages.commands.Reported`.
+        capabilities: Which operations it can be ordered to do, JSON; None when its birth never came.
         trail_back_at: When its audit trail last turned out to be shorter than it was, or another one.
         clock_off: The box's clock less the manager's, in seconds.
         not_up: How many of its services are not up.
@@ -90,6 +91,7 @@ class Facts:
     warned: int = 0
     trail_back_at: float | None = None
     settings: str | None = None
+    capabilities: str | None = None
 
     @property
     def born(self) -> bool:

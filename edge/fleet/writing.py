@@ -260,8 +260,9 @@ def _write_states(connection: sql.Connection, rows: Iterable[_Row]) -> int:
         elif isinstance(message, About):
             models = [{"id": model.id, "version": model.version, "digest": model.digest} for model in message.models]
             known = {"software": message.software, "protocol": message.protocol, "born_at": row.at}
+            lists = {"models": json.dumps(models), "capabilities": json.dumps(message.capabilities)}
             change = sql.update(db.boxes).where(db.boxes.c.id == row.box_id)
-            connection.execute(change.values(models=json.dumps(models), **known))
+            connection.execute(change.values(**lists, **known))
         elif isinstance(message, Reported):
             change = sql.update(db.boxes).where(db.boxes.c.id == row.box_id)
             connection.execute(change.values(settings=msgspec.json.encode(message).decode()))

@@ -111,7 +111,8 @@ class Office:
 
     def know(self, count: int) -> list[int]:
         with self.database.begin() as connection:
-            rows = [{"site": "clinic", "box": f"box-{number}", "first_seen_at": 0.0} for number in range(1, count + 1)]
+            can = {"site": "clinic", "first_seen_at": 0.0, "capabilities": '["health-check", "self-test"]'}
+            rows = [{"box": f"box-{number}", **can} for number in range(1, count + 1)]
             connection.execute(db.boxes.insert(), rows)
             return list(connection.execute(sql.select(db.boxes.c.id).order_by(db.boxes.c.box)).scalars())
 

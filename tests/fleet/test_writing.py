@@ -293,7 +293,7 @@ def test_a_database_of_the_first_version_becomes_the_present_one(url: str) -> No
     with first.begin() as connection:
         for table in (db.orders, db.rollouts, db.aggregates, db.bins, db.audit_heads, db.errors):
             table.drop(connection)
-        for column in ("drift", "clock", "certificate_days", "dropped", "trail_back_at", "settings"):
+        for column in ("drift", "clock", "certificate_days", "dropped", "trail_back_at", "settings", "capabilities"):
             connection.execute(sql.text(f"ALTER TABLE boxes DROP COLUMN {column}"))
         for column in ("first_uptime", "last_uptime", "said_stopping"):
             connection.execute(sql.text(f"ALTER TABLE sessions DROP COLUMN {column}"))
