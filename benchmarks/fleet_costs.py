@@ -111,7 +111,9 @@ def _fill(engine: sql.Engine, boxes: int, rows: int, now: float) -> None:
         raw.executemany(
             "INSERT INTO services VALUES (?, ?, 'up', '', 0)", ((n, s) for n in range(1, boxes + 1) for s in names)
         )
-        raw.executemany("INSERT INTO sessions VALUES (?, 's', ?, 0, 9, 10)", ((n, now) for n in range(1, boxes + 1)))
+        raw.executemany(
+            "INSERT INTO sessions VALUES (?, 's', ?, 0, 9, 10, 60, 600, NULL)", ((n, now) for n in range(1, boxes + 1))
+        )
         raw.executemany(
             "INSERT INTO health VALUES (?, ?, 's', ?, ?, 0, 0, 0.5, 50, 100)",
             ((n, h, h, now - 3600 * h) for n in range(1, boxes + 1) for h in range(24)),

@@ -30,7 +30,7 @@ def main() -> None:
     if program is None:
         raise SystemExit("mosquitto: not found: run tests/install_system_packages")
     with tempfile.TemporaryDirectory() as folder:
-        broker = Mosquitto(program, Path(folder), "log_type error", f"max_queued_messages {2 * count}")
+        broker = Mosquitto(program, Path(folder), None, "log_type error", f"max_queued_messages {2 * count}")
         broker.start()
         _ours(broker, Path(folder), count)
         _peer(broker, count)
@@ -39,7 +39,7 @@ def main() -> None:
 
 def _ours(broker: Mosquitto, folder: Path, count: int) -> None:
     arrived, watcher = _count(broker.port)
-    sync = SyncProcess(folder, broker.port, health_interval_seconds=3600)
+    sync = SyncProcess(folder, port=broker.port, health_interval_seconds=3600)
     sync.start()
     sync.wait_for("SC500")
     idle = _memory(sync.program.process.pid)

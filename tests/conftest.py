@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.sync.certificates import Authority
+
 ROOT = Path(__file__).resolve().parent.parent
 
 settings.register_profile("scanside", deadline=None)  # no time limit is an assertion: machines differ, and are shared
@@ -25,6 +27,12 @@ def shared() -> Path:
             pytest.fail("../shared is missing in CI")
         pytest.skip("needs ../shared (real radiographs and DICOM files), which is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs the certificates of every MQTT broker and of all that talk to one."""
+    return Authority(tmp_path_factory.mktemp("authority"), "ca")
 
 
 @pytest.fixture(scope="session")

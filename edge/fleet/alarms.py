@@ -159,6 +159,22 @@ RULES: tuple[Rule, ...] = (
         raise_above=20,
         clear_below=10,
     ),
+    Rule(
+        name="restarts",
+        measure="unclean_restarts_a_day",
+        words="was switched on anew several times in a day without having said that it stops",
+        raise_above=2,
+        clear_below=2,
+    ),
+    Rule(
+        name="model",
+        measure="models_other",
+        words="serves another model than is wanted",
+        raise_above=0.5,
+        clear_below=0.5,
+        grace_seconds=15 * MINUTE,
+        calm_seconds=MINUTE,
+    ),
 )
 """Those that what the boxes say today can decide; the README says which are missing."""
 

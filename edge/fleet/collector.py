@@ -174,7 +174,7 @@ def _keep(config: FleetConfig, engine: sql.Engine, collector: Collector, stoppin
     while not stopping.wait(EVALUATE_EVERY):
         try:
             upkeep.say_alive(engine, config.collector, time.time(), connected=collector.connected)
-            for box_id, rule, stands in upkeep.evaluate(engine, rules, time.time(), interval):
+            for box_id, rule, stands in upkeep.evaluate(engine, rules, time.time(), interval, config.models):
                 word = "cleared" if stands.cleared_at else "raised"
                 emit(events.FLEET_ALARM, rule=rule.name, box=box_id, word=word)
             if time.monotonic() >= remove_at:

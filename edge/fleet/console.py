@@ -160,6 +160,8 @@ def box(site: str, box: str) -> str:
     return render_template(
         "fleet_box.html",
         row=row,
+        models=json.loads(row.facts.models),
+        wanted=given().wanted,
         drift=json.loads(row.facts.drift),
         settings=json.loads(row.facts.settings) if row.facts.settings else None,
         services=services,
@@ -214,6 +216,7 @@ def metrics() -> Response:
             apart=queries.apart(connection, 1)[0],
             now=now,
             interval=given().interval,
+            wanted=given().wanted,
         )
     return Response(text, content_type=MEDIA_TYPE)
 

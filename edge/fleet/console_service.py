@@ -63,6 +63,7 @@ def build(config: FleetConfig) -> Flask:
             failures=Failures(file),
             interval=float(config.mqtt.health_interval_seconds),
             clock=time.time,
+            wanted=config.models,
             metrics_token=_first_line(config.console.metrics_token_file),
         )
     )

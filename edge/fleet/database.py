@@ -51,9 +51,10 @@ boxes = sql.Table(
     sql.Column("dropped", _Whole),
     sql.Column("trail_back_at", sql.Double),
     sql.Column("settings", sql.Text),
+    sql.Column("capabilities", sql.Text),
     sql.UniqueConstraint("site", "box"),
 )
-"""Each box and how it was when last heard. `models`, `drift` and `settings` are JSON.
+"""Each box and how it was when last heard. `models`, `drift`, `settings` and `capabilities` are JSON.
 
 `trail_back_at` is when its audit trail last turned out to be shorter than it was, or another one.
 """
@@ -77,9 +78,15 @@ sessions = sql.Table(
     sql.Column("lowest", _Whole, nullable=False),
     sql.Column("highest", _Whole, nullable=False),
     sql.Column("received", _Whole, nullable=False),
+    sql.Column("first_uptime", _Whole),
+    sql.Column("last_uptime", _Whole),
+    sql.Column("said_stopping", sql.Boolean),
     sql.Index("sessions_by_time", "first_at"),
 )
-"""Connections: the lowest and highest number of a health message, and how many came: what is missing was lost."""
+"""Connections: the lowest and highest number of a health message, and how many came: what is missing was lost.
+
+The shortest and longest time that the box said it was switched on, and whether it said that it leaves.
+"""
 
 health = sql.Table(
     "health",
@@ -260,10 +267,17 @@ def _to_3(connection: sql.Connection) -> None:
     metadata.create_all(connection, tables=[aggregates, bins, audit_heads, errors])
 
 
-MIGRATIONS: dict[int, Callable[[sql.Connection], None]] = {2: _to_2, 3: _to_3}
+def _to_4(connection: sql.Connection) -> None:
+    """How long a box was on, and whether it left on purpose, by connection; what it can be ordered to do."""
+    connection.execute(sql.text("ALTER TABLE boxes ADD COLUMN capabilities TEXT"))
+    for name, kind in (("first_uptime", "BIGINT"), ("last_uptime", "BIGINT"), ("said_stopping", "BOOLEAN")):
+        connection.execute(sql.text(f"ALTER TABLE sessions ADD COLUMN {name} {kind}"))
+
+
+MIGRATIONS: dict[int, Callable[[sql.Connection], None]] = {2: _to_2, 3: _to_3, 4: _to_4}
 """What makes a database of the version before into this one; a new database begins with the newest."""
 
-NEWEST = 3
+NEWEST = 4
 
 
 def open_database(url: str) -> sql.Engine:

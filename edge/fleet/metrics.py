@@ -28,6 +28,8 @@ HELP: dict[str, str] = {
     "trail_went_back": "1 for seven days after the audit trail turned out to be shorter than it was, or another one.",
     "messages_missing": "Health messages of the present connection that were lost on the way.",
     "connections_a_day": "Connections that the box opened within a day.",
+    "unclean_restarts_a_day": "Times within a day that the box was switched on anew and had not said that it stops.",
+    "models_other": "Models that the box serves with another digest than is wanted.",
     "refusal_rate": "Share of the images of seven days that got no answer.",
 }
 """Every measure of `edge.fleet.standing.measures`, each a gauge with the labels `site` and `box`."""
@@ -41,6 +43,7 @@ def exposition(
     apart: Mapping[str, int],
     now: float,
     interval: float,
+    wanted: Mapping[str, str],
 ) -> str:
     """All families as text.
 
@@ -51,8 +54,9 @@ def exposition(
         apart: How many messages were kept apart, by reason.
         now: Seconds since the epoch.
         interval: Seconds between two health messages of a box.
+        wanted: The digest that each of these models is to have, by the model's id.
     """
-    families = [*_sums(boxes, standing, now, interval), *_measured(boxes, now, interval)]
+    families = [*_sums(boxes, standing, now, interval), *_measured(boxes, now, interval, wanted)]
     ages = [({"collector": one.name}, max(0.0, now - one.alive_at)) for one in collectors if one.connected]
     families.append(("collector_silent_seconds", "gauge", "Since a connected collector last worked.", [*ages]))
     counts = [({"why": why}, count) for why, count in sorted(apart.items())]
@@ -71,9 +75,9 @@ def _sums(
     yield "alarms", "gauge", "Alarms that stand, by rule.", [({"rule": name}, raised[name]) for name in sorted(raised)]
 
 
-def _measured(boxes: Sequence[Facts], now: float, interval: float) -> Iterable[Family]:
+def _measured(boxes: Sequence[Facts], now: float, interval: float, wanted: Mapping[str, str]) -> Iterable[Family]:
     labels = [{"site": facts.site, "box": facts.box} for facts in boxes]
-    measured = [measures(facts, now, interval) for facts in boxes]
+    measured = [measures(facts, now, interval, wanted) for facts in boxes]
     for name, text in HELP.items():
         yield name, "gauge", text, [(who, values[name]) for who, values in zip(labels, measured, strict=True)]
     for name, text in (("results", "Answers of seven days."), ("flagged", "Flagged ones among them.")):

@@ -74,7 +74,7 @@ def order() -> BaseResponse:
             stop_after=_number(fields, "stop_after", 1, 10_000),
             deadline=_number(fields, "deadline_minutes", 1, 7 * 24 * 60) * _MINUTE,
         )
-        _check_boxes(boxes, fields.get("count"))
+        _check_boxes(boxes, fields.get("count"), fields["operation"])
     except ValueError as error:
         return Response(_form(fields, f"{error}."), HTTPStatus.UNPROCESSABLE_ENTITY)
     numbers, now = [row.facts.id for row in boxes], given().clock()
@@ -122,6 +122,7 @@ def _form(fields: dict[str, str], error: str = "") -> str:
         boxes=boxes,
         named=_named(boxes),
         operations=OPERATIONS,
+        unable=_unable(boxes),
         services=SERVICES,
         settable=sorted(SETTABLE),
         present=_present(boxes),
@@ -138,16 +139,30 @@ def _wanted(fields: dict[str, str]) -> list[views.Row]:
     return sorted((row for row in rows if wanted.wants(row)), key=lambda row: (row.facts.site, row.facts.box))
 
 
-def _check_boxes(boxes: list[views.Row], shown: str | None) -> None:
+def _check_boxes(boxes: list[views.Row], shown: str | None, operation: str) -> None:
     if str(len(boxes)) != shown:
         raise ValueError(f"there are {len(boxes)} such boxes now, not {shown}: look again")
     if not boxes:
         raise ValueError("there is no such box: choose others")
+    if lacking := _unable(boxes).get(operation):
+        raise ValueError(f"{OPERATIONS[operation]}: not {lacking}: choose other boxes")
 
 
 def _named(boxes: list[views.Row], most: int = 10) -> str:
     names = [f"{row.facts.site}/{row.facts.box}" for row in boxes]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _unable(boxes: list[views.Row]) -> dict[str, str]:
+    """Which of the boxes do not say that they can do an operation, by the operation; what all can is not there."""
+    able = [(row, json.loads(row.facts.capabilities or "[]")) for row in boxes]
+    lacking = {name: [row for row, can in able if name not in can] for name in OPERATIONS}
+    return {name: _named(rows) + _unheard(rows) for name, rows in lacking.items() if rows}
+
+
+def _unheard(boxes: list[views.Row]) -> str:
+    count = sum(row.facts.capabilities is None for row in boxes)
+    return f" (of {count} it was never heard what they can do)" if count else ""
 
 
 def _present(boxes: list[views.Row]) -> str:

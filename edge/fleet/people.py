@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import sqlalchemy as sql
@@ -57,6 +57,7 @@ class Dependencies(Entrance):
         engine: The database, for reading.
         writing: The same, for what is ordered.
         interval: Seconds between two health messages of a box.
+        wanted: The digest that each of these models is to have, by the model's id.
         metrics_token: What a program brings that reads `/metrics`; empty for none.
     """
 
@@ -66,6 +67,7 @@ class Dependencies(Entrance):
     engine: sql.Engine
     writing: sql.Engine
     interval: float
+    wanted: Mapping[str, str] = field(default_factory=dict)
     metrics_token: str = ""
 
     def home(self, role: Role) -> str:  # noqa: ARG002 - one page for all

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import sqlalchemy as sql
@@ -27,6 +28,7 @@ _SAME = (
     "dropped",
     "trail_back_at",
     "settings",
+    "capabilities",
 )
 _FIGURES = ("queue_depth", "queue_oldest", "outbox_depth", "outbox_oldest", "disk_used", "temperature", "latency_p95")
 _WEEK = 7
@@ -70,10 +72,29 @@ def facts(connection: sql.Connection, now: float, box_id: int | None = None) -> 
     counted = {row[0]: row[1:] for row in connection.execute(of(d, week).group_by(d.c.box_id))}
     down: dict[int, int] = {row[0]: row[1] for row in connection.execute(of(v, not_up))}
     connections: dict[int, int] = {row[0]: row[1] for row in connection.execute(of(s, opened))}
-    return [_facts(row._mapping, down, connections, counted) for row in rows]
+    unclean: dict[int, int] = {row[0]: row[1] for row in connection.execute(_unclean(of, now))}
+    return [_facts(row._mapping, down, connections, unclean, counted) for row in rows]
 
 
-def _facts(row: Any, down: dict[int, int], connections: dict[int, int], counted: dict[int, Any]) -> Facts:
+def _unclean(of: Callable[..., sql.Select[Any]], now: float) -> sql.Select[Any]:
+    """How often within a day each box was switched on anew after a connection on which it never said that it leaves.
+
+    It was, when it has been on for a shorter time than on the connection before: no clock has a part in that. One that
+    came back only after a longer time than that is not counted.
+    """
+    s = db.sessions
+    in_order: dict[str, Any] = {"partition_by": s.c.box_id, "order_by": s.c.first_at}
+    longest = sql.func.lag(s.c.last_uptime).over(**in_order).label("longest")
+    left = sql.func.lag(s.c.said_stopping, type_=sql.Boolean()).over(**in_order).label("left_before")
+    query = sql.select(s.c.box_id, s.c.first_uptime, longest, left).where(s.c.first_at > now - DAY)
+    day = of(s, query).subquery().c
+    restarted = (day.first_uptime < day.longest) & day.left_before.is_not(sql.true())
+    return sql.select(day.box_id, sql.func.count()).where(restarted).group_by(day.box_id)
+
+
+def _facts(
+    row: Any, down: dict[int, int], connections: dict[int, int], unclean: dict[int, int], counted: dict[int, Any]
+) -> Facts:
     number = row["id"]
     results, flagged, refused, warned = (int(count) for count in counted.get(number, (0, 0, 0, 0)))
     return Facts(
@@ -84,6 +105,7 @@ def _facts(row: Any, down: dict[int, int], connections: dict[int, int], counted:
         missing=row["missing"] or 0,
         not_up=down.get(number, 0),
         connections=connections.get(number, 0),
+        unclean=unclean.get(number, 0),
         results=results,
         flagged=flagged,
         refused=refused,

@@ -11,6 +11,7 @@ import yaml
 from edge.config import Config, Mqtt
 from edge.config_section import ConfigError, Identifier, Port
 from edge.fleet.alarms import RULES, Rule
+from edge.messages.types import Digest
 
 Days = Annotated[int, msgspec.Meta(ge=1, le=36500)]
 
@@ -78,6 +79,8 @@ class FleetConfig(_Section, frozen=True, kw_only=True):
         health_days: History of health is kept for this long.
         summary_days: Single summaries are kept for this long, and known as duplicates; counts a day stay.
         alarms: Other thresholds, by the name of the rule.
+        models: The digest (SHA-256 of its bundle.yaml) that each of these models is to have, by the model's id: a box
+            that serves one of them with another digest has an alarm.
         console: The page.
         commands: Orders to boxes.
     """
@@ -90,6 +93,7 @@ class FleetConfig(_Section, frozen=True, kw_only=True):
     health_days: Days = 14
     summary_days: Days = 400
     alarms: dict[str, Threshold] = {}
+    models: dict[Identifier, Digest] = {}
     console: Console = Console()
     commands: Commands = Commands()
 

@@ -5,8 +5,11 @@ A box is never said to run on old data: `running` needs a health message within 
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 INTERVALS = 3
 """Health messages that may fail to come before a box counts as late: one missed beat is nothing."""
@@ -45,11 +48,13 @@ class Facts:
         certificate_days: Until its certificate ends.
         dropped: Messages of telemetry that it had no room for.
         settings: Which of the fleet's settings it has, JSON: `edge.messages.commands.Reported`.
+        capabilities: Which operations it can be ordered to do, JSON; None when its birth never came.
         trail_back_at: When its audit trail last turned out to be shorter than it was, or another one.
         clock_off: The box's clock less the manager's, in seconds.
         not_up: How many of its services are not up.
         missing: Health messages that should have come between the first and the last that came of that connection.
         connections: How many it opened within a day.
+        unclean: How often within a day it was switched on anew without having said that it stops.
         results: Answers of the last seven days, of which the others are parts.
     """
 
@@ -79,12 +84,14 @@ class Facts:
     not_up: int = 0
     missing: int = 0
     connections: int = 0
+    unclean: int = 0
     results: int = 0
     flagged: int = 0
     refused: int = 0
     warned: int = 0
     trail_back_at: float | None = None
     settings: str | None = None
+    capabilities: str | None = None
 
     @property
     def born(self) -> bool:
@@ -112,8 +119,17 @@ def condition(facts: Facts, now: float, interval: float) -> Condition:
     return Condition.DEGRADED if facts.not_up else Condition.RUNNING
 
 
-def measures(facts: Facts, now: float, interval: float) -> dict[str, float | None]:
-    """What the alarm rules look at. What a silent box said last is not known any more: None."""
+def measures(
+    facts: Facts, now: float, interval: float, wanted: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, float | None]:
+    """What the alarm rules look at. What a silent box said last is not known any more: None.
+
+    Args:
+        facts: What is known.
+        now: Seconds since the epoch.
+        interval: Seconds between two health messages of a box.
+        wanted: The digest that each of these models is to have, by the model's id.
+    """
     state = condition(facts, now, interval)
     fresh = state in (Condition.RUNNING, Condition.DEGRADED)
     silent = None if facts.heard_at is None else max(0.0, now - facts.heard_at)
@@ -131,6 +147,8 @@ def measures(facts: Facts, now: float, interval: float) -> dict[str, float | Non
         "clock_uncertain": None if facts.clock is None else float(facts.clock != "right"),
         "messages_missing": facts.missing,
         "connections_a_day": facts.connections,
+        "unclean_restarts_a_day": facts.unclean,
+        "models_other": _others(facts.models, wanted) if wanted else 0,
     }
     back_at = facts.trail_back_at
     return {
@@ -140,3 +158,8 @@ def measures(facts: Facts, now: float, interval: float) -> dict[str, float | Non
         "refusal_rate": facts.refused / facts.results if facts.results >= _LEAST_IMAGES else None,
         **{name: value if fresh else None for name, value in now_known.items()},
     }
+
+
+def _others(models: str, wanted: Mapping[str, str]) -> int:
+    """How many models are served with another digest than is wanted."""
+    return sum(wanted.get(model["id"], model["digest"]) != model["digest"] for model in json.loads(models))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sql
@@ -17,11 +18,16 @@ _BOXES_AT_ONCE = 100
 
 
 def evaluate(
-    engine: sql.Engine, rules: Sequence[Rule], now: float, interval: float
+    engine: sql.Engine,
+    rules: Sequence[Rule],
+    now: float,
+    interval: float,
+    wanted: Mapping[str, str] = MappingProxyType({}),
 ) -> list[tuple[int, Rule, Standing]]:
     """Bring the alarms of all boxes up to date; those that were raised or cleared.
 
-    Any number of collectors may do so: they see the same rows and come to the same alarms.
+    Any number of collectors may do so: they see the same rows and come to the same alarms. `interval` and `wanted` are
+    those of `edge.fleet.standing.measures`.
     """
     told: list[tuple[int, Rule, Standing]] = []
     with engine.begin() as connection:
@@ -30,7 +36,7 @@ def evaluate(
         changed: list[dict[str, Any]] = []
         gone: list[tuple[int, str, float]] = []
         for facts in queries.facts(connection, now):
-            values = measures(facts, now, interval)
+            values = measures(facts, now, interval, wanted)
             known = before.get(facts.id, {})
             for rule in rules:
                 stood = known.get(rule.name)

@@ -175,18 +175,21 @@ def _write_health(connection: sql.Connection, rows: Iterable[_Row]) -> int:
     add = db.insert(connection, table).on_conflict_do_nothing().returning(table.c.box_id, table.c.session, table.c.seq)
     new = connection.execute(add, [_health(*row) for row in said]).all()
     at = {(box_id, message.session): arrived for box_id, message, arrived in said}
+    uptimes: dict[tuple[int, str], list[int]] = {}
+    for box_id, message, _ in said:
+        uptimes.setdefault((box_id, message.session), []).append(message.uptime_seconds)
     numbers: dict[tuple[int, str], list[int]] = {}
     for box_id, session, seq in new:
         numbers.setdefault((box_id, session), []).append(seq)
     if numbers:
         s, more = db.sessions.c, db.insert(connection, db.sessions)
-        sums = {
-            "lowest": sql.case((more.excluded.lowest < s.lowest, more.excluded.lowest), else_=s.lowest),
-            "highest": sql.case((more.excluded.highest > s.highest, more.excluded.highest), else_=s.highest),
-            "received": s.received + more.excluded.received,
-        }
+        sums = {"received": s.received + more.excluded.received}
+        for name in ("lowest", "first_uptime"):
+            sums[name] = sql.case((more.excluded[name] < s[name], more.excluded[name]), else_=s[name])
+        for name in ("highest", "last_uptime"):
+            sums[name] = sql.case((more.excluded[name] > s[name], more.excluded[name]), else_=s[name])
         more = more.on_conflict_do_update(index_elements=["box_id", "session"], set_=sums)
-        connection.execute(more, [_session(key, numbers[key], at[key]) for key in sorted(numbers)])
+        connection.execute(more, [_session(key, numbers[key], uptimes[key], at[key]) for key in sorted(numbers)])
     fresh = {(box_id, session, seq) for box_id, session, seq in new}
     latest = {
         box_id: (message, arrived)
@@ -199,9 +202,10 @@ def _write_health(connection: sql.Connection, rows: Iterable[_Row]) -> int:
     return len(new)
 
 
-def _session(key: tuple[int, str], numbers: list[int], at: float) -> dict[str, Any]:
+def _session(key: tuple[int, str], numbers: list[int], uptimes: list[int], at: float) -> dict[str, Any]:
     counts = {"lowest": min(numbers), "highest": max(numbers), "received": len(numbers)}
-    return {"box_id": key[0], "session": key[1], "first_at": at, **counts}
+    on = {"first_uptime": min(uptimes), "last_uptime": max(uptimes)}
+    return {"box_id": key[0], "session": key[1], "first_at": at, **counts, **on}
 
 
 def _health(box_id: int, message: Health, at: float) -> dict[str, Any]:
@@ -247,13 +251,18 @@ def _write_states(connection: sql.Connection, rows: Iterable[_Row]) -> int:
             if message.state == "lost":  # of an older connection than the last `ready`: it counts for nothing
                 none_yet = db.boxes.c.word_session.is_(None)
                 change = change.where(none_yet | (db.boxes.c.word_session == message.session))
+            if message.state == "stopping":
+                s = db.sessions.c
+                left = sql.update(db.sessions).where(s.box_id == row.box_id, s.session == message.session)
+                connection.execute(left.values(said_stopping=True))
             said = {"word": message.state, "word_session": message.session, "word_at": row.at}
             connection.execute(change.values(said))
         elif isinstance(message, About):
             models = [{"id": model.id, "version": model.version, "digest": model.digest} for model in message.models]
             known = {"software": message.software, "protocol": message.protocol, "born_at": row.at}
+            lists = {"models": json.dumps(models), "capabilities": json.dumps(message.capabilities)}
             change = sql.update(db.boxes).where(db.boxes.c.id == row.box_id)
-            connection.execute(change.values(models=json.dumps(models), **known))
+            connection.execute(change.values(**lists, **known))
         elif isinstance(message, Reported):
             change = sql.update(db.boxes).where(db.boxes.c.id == row.box_id)
             connection.execute(change.values(settings=msgspec.json.encode(message).decode()))

@@ -31,7 +31,7 @@ def test_a_summary_arrives(
     received: queue.SimpleQueue[tuple[str, bytes]] = queue.SimpleQueue()
     with embedded_broker(port) as broker, subscribe("127.0.0.1", port, lambda *message: received.put(message)):
         assert broker == name
-        sync = make_sync(port)
+        sync = make_sync(port=port)
         (message_id,) = sync.put(1)
         sync.start()
         while received.get(timeout=PATIENCE)[0] != f"{PREFIX}inference/find/image/{message_id}":

@@ -31,9 +31,10 @@ def state(word: Any = "ready", session: str = SESSION) -> State:
     return State(state=word, session=session, ts=moment(NOW))
 
 
-def about(session: str = SESSION) -> About:
+def about(*capabilities: str) -> About:
     model = Model(id="cxr-pneumonia", version="1.0.0", digest=DIGEST, engine="openvino")
-    return About(session=session, software="0.1.0", protocol="5", models=(model,), schemas=(), capabilities=())
+    known = About(session=SESSION, software="0.1.0", protocol="5", models=(model,), schemas=(), capabilities=())
+    return msgspec.structs.replace(known, capabilities=capabilities)
 
 
 def service(name: str = "inference", word: Any = "up", reason: str = "") -> ServiceState:

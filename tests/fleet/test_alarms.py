@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.fleet.alarms import RULES, Rule, Standing, step
 from edge.fleet.standing import Condition, Facts, condition, measures
-from tests.fleet.boxes import NOW, OTHER_SESSION, SESSION
+from tests.fleet.boxes import DIGEST, NOW, OTHER_SESSION, SESSION
 
 RULE = Rule(name="x", measure="x", words="x", raise_above=90, clear_below=80, grace_seconds=60, calm_seconds=300)
+OTHER_MODELS = json.dumps([{"id": "cxr", "version": "1.0.0", "digest": "sha256:" + "1" * 64}])
 
 
 def _after(*steps: tuple[float, float | None]) -> Standing | None:
@@ -118,11 +121,13 @@ def test_each_rule_looks_at_a_measure() -> None:
         ("refusals", {"results": 20, "refused": 11}, 0),
         ("messages", {"missing": 3}, 0),
         ("reconnects", {"connections": 21}, 0),
+        ("restarts", {"unclean": 3}, 0),
+        ("model", {"models": OTHER_MODELS}, 0),
     ],
 )
 def test_what_each_rule_is_raised_by(rule: str, changes: dict[str, object], later: float) -> None:
     def raised(facts: Facts, now: float) -> set[str]:
-        values = measures(facts, now, 60)
+        values = measures(facts, now, 60, {"cxr": DIGEST, "never-served": DIGEST})
         return {one.name for one in RULES if (value := values[one.measure]) is not None and value > one.raise_above}
 
     assert raised(_facts(**changes), NOW + later) == {rule}
@@ -140,3 +145,10 @@ def test_a_box_that_left_on_purpose_or_is_silent_raises_nothing_about_what_it_sa
 
 def test_few_images_make_no_rate() -> None:
     assert measures(_facts(results=19, refused=19), NOW, 60)["refusal_rate"] is None
+
+
+def test_the_model_that_is_wanted_and_one_of_which_nothing_is_said_are_no_others() -> None:
+    def others(wanted: dict[str, str]) -> float | None:
+        return measures(_facts(models=OTHER_MODELS), NOW, 60, wanted)["models_other"]
+
+    assert others({"cxr": "sha256:" + "1" * 64}) == others({"mg": DIGEST}) == others({}) == 0

@@ -1,4 +1,4 @@
-"""A real Mosquitto, collectors and simulated boxes as processes of their own, and kill -9 for them."""
+"""A real Mosquitto over mutual TLS, collectors and simulated boxes as processes of their own, and kill -9 for them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Manager:
 
     def collector(self, name: str = "collector-1", group: str | None = None) -> RunningProgram:
         """Start a collector and wait until it collects; those of one group share the work."""
-        mqtt = {"host": "127.0.0.1", "port": self.broker.port, "tls": False, "health_interval_seconds": 2}
+        mqtt = {**self.broker.section(name), "health_interval_seconds": 2}
         file = self.folder / f"{name}.yaml"
         document = {"mqtt": mqtt, "state_dir": str(self.folder), "collector": name, "group": group}
         file.write_text(yaml.safe_dump(document))
@@ -49,8 +49,9 @@ class Manager:
 
     def boxes(self, *options: str) -> RunningProgram:
         """Start simulated boxes; their tally is written when they end."""
-        report, to = str(self.folder / "tally.json"), f"127.0.0.1:{self.broker.port}"
-        fixed = ("--to", to, "--report", report, "--seed", "7", "--health-seconds", "2")
+        report, to, way = str(self.folder / "tally.json"), f"127.0.0.1:{self.broker.port}", self.broker.section()
+        fixed = ["--to", to, "--report", report, "--seed", "7", "--health-seconds", "2", "--ca", str(way["ca_file"])]
+        fixed += ["--certificate", str(way["certificate_file"]), "--key", str(way["key_file"])]
         program = RunningProgram(scanside("fleet", "simulate", *fixed, *options))
         self._running.append(program)
         return program
@@ -77,7 +78,8 @@ class Manager:
             return [condition(facts, now, interval) for facts in queries.facts(connection, now)]
 
     def publish(self, address: str, payload: bytes, *, retain: bool = False) -> None:
-        publish.single(address, payload, 1, retain, "127.0.0.1", self.broker.port, protocol=paho.MQTTv5)
+        way: Any = {"tls": self.broker.context(), "protocol": paho.MQTTv5}
+        publish.single(address, payload, 1, retain, "127.0.0.1", self.broker.port, **way)
 
     def close(self) -> None:
         for program in self._running:

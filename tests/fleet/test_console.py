@@ -14,10 +14,9 @@ import sqlalchemy as sql
 from flask.testing import FlaskClient
 
 from edge.config import Config
-from edge.fleet import ordering, upkeep
+from edge.fleet import upkeep
 from edge.fleet.alarms import RULES
 from edge.fleet.console import create_app
-from edge.fleet.order_pages import settings_in
 from edge.fleet.people import BY_ITSELF, KEEPERS, PERMISSIONS, Dependencies
 from edge.fleet.reading import Apart, Why, read
 from edge.fleet.writing import Arrival, Writer
@@ -30,6 +29,7 @@ from edge.web.lockout import Failures
 from edge.web.permissions import OPEN, PEOPLE
 from edge.web.sessions import Sessions
 from tests.fleet.boxes import (
+    DIGEST,
     NOW,
     about,
     addressed,
@@ -38,7 +38,6 @@ from tests.fleet.boxes import (
     errors,
     health,
     moment,
-    reported,
     service,
     state,
     summary,
@@ -55,6 +54,7 @@ class Page:
     engine: sql.Engine
     folder: Path
     now: float = NOW
+    wanted: dict[str, str] = field(default_factory=dict)
     file: AccountsFile = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,6 +70,7 @@ class Page:
                 failures=Failures(self.file),
                 interval=60,
                 clock=lambda: self.now,
+                wanted=self.wanted,
                 metrics_token="read-the-metrics",
             )
         )
@@ -117,7 +118,7 @@ def url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     return f"sqlite:///{tmp_path}/fleet.sqlite"
 
 
-def _text(response: Any) -> str:
+def text_of(response: Any) -> str:
     assert response.status_code == 200, response.text
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.text))
 
@@ -141,7 +142,7 @@ def test_each_role_sees_what_the_table_says(page: Page, role: Role | None) -> No
     assert PERMISSIONS["sign_in.sign_in"] is OPEN
 
 
-def _form(visitor: FlaskClient, address: str, **fields: str) -> Any:
+def send(visitor: FlaskClient, address: str, **fields: str) -> Any:
     found = re.search(r'name="form_token" value="(\w+)"', visitor.get(address).text)
     return visitor.post(address, data={"form_token": found[1] if found else "", **fields})
 
@@ -149,12 +150,12 @@ def _form(visitor: FlaskClient, address: str, **fields: str) -> Any:
 def test_signing_in_and_out(page: Page) -> None:
     visitor = page.visitor()
     assert visitor.get("/").headers["Location"] == "/sign-in"
-    wrong = _form(visitor, "/sign-in", name="a-technician", password="wrong")
+    wrong = send(visitor, "/sign-in", name="a-technician", password="wrong")
     assert wrong.status_code == 403
     assert "not right" in wrong.text
-    assert _form(visitor, "/sign-in", name="A-Technician ", password=PASSWORD).status_code == 303
-    assert "a-technician" in _text(visitor.get("/"))
-    assert _form(visitor, "/", name="x").status_code == 405
+    assert send(visitor, "/sign-in", name="A-Technician ", password=PASSWORD).status_code == 303
+    assert "a-technician" in text_of(visitor.get("/"))
+    assert send(visitor, "/", name="x").status_code == 405
     found = re.search(r'name="form_token" value="(\w+)"', visitor.get("/").text)
     assert found
     assert visitor.post("/sign-out", data={"form_token": "0" * 64}).status_code == 403
@@ -170,12 +171,12 @@ def test_a_form_of_another_site_does_nothing(page: Page) -> None:
 def test_an_account_is_locked_after_five_failures(page: Page) -> None:
     visitor = page.visitor()
     for _ in range(5):
-        assert _form(visitor, "/sign-in", name="a-technician", password="wrong").status_code == 403
-    assert _form(visitor, "/sign-in", name="a-technician", password=PASSWORD).status_code == 429
+        assert send(visitor, "/sign-in", name="a-technician", password="wrong").status_code == 403
+    assert send(visitor, "/sign-in", name="a-technician", password=PASSWORD).status_code == 429
 
 
 def test_a_program_sees_nothing(page: Page) -> None:
-    assert _form(page.visitor(), "/sign-in", name="a-sender", password=PASSWORD).status_code == 403
+    assert send(page.visitor(), "/sign-in", name="a-sender", password=PASSWORD).status_code == 403
 
 
 def test_the_first_account_comes_with_the_code_on_the_console(engine: sql.Engine, tmp_path: Path) -> None:
@@ -184,10 +185,10 @@ def test_the_first_account_comes_with_the_code_on_the_console(engine: sql.Engine
     assert code
     visitor = page.visitor()
     assert visitor.get("/sign-in").headers["Location"] == "/first-account"
-    assert _form(visitor, "/first-account", code="no", name="ada", password=PASSWORD).status_code == 403
-    assert _form(visitor, "/first-account", code=code, name="ada", password="short").status_code == 422
-    assert _form(visitor, "/first-account", code=code, name="ada", password=PASSWORD).status_code == 303
-    assert "ada administrator" in _text(visitor.get("/"))
+    assert send(visitor, "/first-account", code="no", name="ada", password=PASSWORD).status_code == 403
+    assert send(visitor, "/first-account", code=code, name="ada", password="short").status_code == 422
+    assert send(visitor, "/first-account", code=code, name="ada", password=PASSWORD).status_code == 303
+    assert "ada administrator" in text_of(visitor.get("/"))
     page.file.close()
 
 
@@ -212,25 +213,25 @@ def test_every_answer_carries_the_headers(page: Page) -> None:
 def test_a_box_that_fell_silent_is_not_running_any_more(page: Page) -> None:
     page.say(state(), about(), service(), health())
     visitor = page.signed_in()
-    assert "● running 0 s ago 0.1.0 cxr-pneumonia 1.0.0 0 0 50 %" in _text(visitor.get("/"))
+    assert "● running 0 s ago 0.1.0 cxr-pneumonia 1.0.0 0 0 50 %" in text_of(visitor.get("/"))
     page.now += 181
-    assert "◌ late 3 min ago" in _text(visitor.get("/"))
+    assert "◌ late 3 min ago" in text_of(visitor.get("/"))
     page.now += 720
     visitor = page.signed_in()
-    assert "✕ lost 15 min ago" in _text(visitor.get("/"))
+    assert "✕ lost 15 min ago" in text_of(visitor.get("/"))
     page.now += 30 * 86400
     visitor = page.signed_in()
-    assert "✕ lost 30 d ago" in _text(visitor.get("/"))
-    assert "not how it is now" in _text(visitor.get("/boxes/clinic/box-1"))
+    assert "✕ lost 30 d ago" in text_of(visitor.get("/"))
+    assert "not how it is now" in text_of(visitor.get("/boxes/clinic/box-1"))
 
 
 def test_the_page_says_when_nobody_collects(page: Page) -> None:
     visitor = page.signed_in()
-    assert "since the beginning" in _text(visitor.get("/"))
+    assert "since the beginning" in text_of(visitor.get("/"))
     page.collecting()
-    assert "No collector" not in _text(visitor.get("/"))
+    assert "No collector" not in text_of(visitor.get("/"))
     page.now += 31
-    assert "No collector has worked since" in _text(visitor.get("/"))
+    assert "No collector has worked since" in text_of(visitor.get("/"))
 
 
 def test_what_is_failing_stands_first_and_says_why(page: Page) -> None:
@@ -241,11 +242,11 @@ def test_what_is_failing_stands_first_and_says_why(page: Page) -> None:
     page.say(health(1), box="box-a")
     page.say(health(1), box="box-b")
     upkeep.evaluate(page.engine, RULES, page.now, 60)
-    text = _text(page.signed_in().get("/"))
+    text = text_of(page.signed_in().get("/"))
     assert text.index("clinic/box-b") < text.index("clinic/box-a")
     assert "a service is not up 0.1.0" in text
     assert "with alarms 1" in text
-    assert "no model passed its checks" in _text(page.signed_in().get("/boxes/clinic/box-b"))
+    assert "no model passed its checks" in text_of(page.signed_in().get("/boxes/clinic/box-b"))
 
 
 @pytest.mark.parametrize(
@@ -271,84 +272,51 @@ def test_the_filters(page: Page, query: str, boxes: set[str]) -> None:
 def test_rates_and_counts(page: Page) -> None:
     answers = [summary(Status.FLAGGED), summary(quality=("DCM:111209",)), summary(), summary(Status.NOT_ANALYSED)]
     page.say(state(), health(), *answers)
-    text = _text(page.signed_in().get("/"))
+    text = text_of(page.signed_in().get("/"))
     assert "50 % 1.0 25 % 25 %" in text
-    assert "4 1 1" in _text(page.signed_in().get("/sites"))
-    assert "2025-11-25 4 1 1 1" in _text(page.signed_in().get("/boxes/clinic/box-1"))
+    assert "4 1 1" in text_of(page.signed_in().get("/sites"))
+    assert "2025-11-25 4 1 1 1" in text_of(page.signed_in().get("/boxes/clinic/box-1"))
 
 
 def test_counts_of_one_box_and_of_a_group(page: Page) -> None:
     for site, box, flagged in (("a", "one", 10), ("a", "two", 5), ("b", "one", 20)):
         page.say(state(), health(), aggregate(flagged=flagged, clear=30), box=box, site=site)
     visitor = page.signed_in()
-    assert "Answers: 40 counted" in _text(visitor.get("/boxes/a/one"))
-    group = _text(visitor.get("/answers?site=a"))
+    assert "Answers: 40 counted" in text_of(visitor.get("/boxes/a/one"))
+    group = text_of(visitor.get("/answers?site=a"))
     assert "What 2 boxes answered" in group
     assert "clear 60 80 % 80 % flagged 15 20 % 20 %" in group
     assert "Probability: cxr-pneumonia 1.0.0 SCT:233604007: 15 counted" in group
     assert "0.9 to 1.0 15 100 %" in group
-    assert "clear 90" in _text(visitor.get("/answers"))
-    assert "has told of any yet" in _text(visitor.get("/answers?site=c"))
+    assert "clear 90" in text_of(visitor.get("/answers"))
+    assert "has told of any yet" in text_of(visitor.get("/answers?site=c"))
 
 
 def test_errors_and_audit_trail_of_a_box(page: Page) -> None:
     page.say(state(), health(), errors(206), audit_head(9))
     visitor = page.signed_in()
-    text = _text(visitor.get("/boxes/clinic/box-1"))
+    text = text_of(visitor.get("/boxes/clinic/box-1"))
     assert "intake SC206 7 2025-11-25 21:00:00 UTC" in text
     assert re.search(r"9 2025-11-25 21:00:00 UTC 2025-11-25 21:00:00 UTC sha256:(0f){32}", text)
     assert "shorter than it was" not in text
     page.now += 60
     page.say(audit_head(3, ts=page.now))
-    assert "it turned out to be shorter than it was" in _text(visitor.get("/boxes/clinic/box-1"))
+    assert "it turned out to be shorter than it was" in text_of(visitor.get("/boxes/clinic/box-1"))
 
 
-def test_settings_are_shown_and_stand_in_the_form_of_one_box(page: Page) -> None:
-    page.say(state(), health(), reported(operating_point="sensitive", threads=2))
+def test_another_model_than_is_wanted_is_told_on_the_page_as_an_alarm_and_to_prometheus(page: Page) -> None:
+    page.say(state(), about(), health())
     visitor = page.signed_in()
-    lines = 'inference.operating_point: "sensitive"', "inference.threads: 2"
-    assert f"{lines[0]} {lines[1]} version 7" in _text(visitor.get("/boxes/clinic/box-1")).replace("&#34;", '"')
-    form = visitor.get("/orders/new?text=clinic/box-1")
-    assert "\n".join(lines) in form.text.replace("&#34;", '"')
-    page.say(state(), health(), box="box-2")
-    assert lines[1] not in visitor.get("/orders/new").text.replace("&#34;", '"')
-
-
-@pytest.mark.parametrize(
-    ("text", "settings"),
-    [
-        ("", []),
-        (
-            "inference.threads: 2\n\n mqtt.summary_hour : false ",
-            [("inference.threads", 2), ("mqtt.summary_hour", False)],
-        ),
-        ("inference.operating_point: null", [("inference.operating_point", None)]),
-        ("inference.operating_point: sensitive", [("inference.operating_point", "sensitive")]),
-    ],
-)
-def test_settings_as_a_person_writes_them(text: str, settings: list[tuple[str, object]]) -> None:
-    assert [(one.key, one.value) for one in settings_in(text)] == settings
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("inference.threads", "must be KEY: VALUE"),
-        ("web.host: 0.0.0.0", "one of the keys"),
-        ("inference.threads: 1\ninference.threads: 2", "twice"),
-        ("inference.threads: [1]", "no number"),
-        ("inference.threads: 2026-11-26", "no number"),
-        ("inference.threads: {", "no number"),
-        ("patient", "one of the keys"),
-    ],
-)
-def test_settings_that_are_none_order_nothing(page: Page, text: str, words: str) -> None:
-    page.say(state(), health())
-    fields = {"count": "1", "operation": "configure", "settings": text, "wave": "1", "go_on_percent": "100"}
-    answer = _form(page.signed_in(), "/orders/new", **fields, stop_after="1", deadline_minutes="5")
-    assert (answer.status_code, words in answer.text) == (422, True)
-    with page.engine.connect() as connection:
-        assert ordering.rollouts(connection) == []
+    assert "not the one that is wanted" not in text_of(visitor.get("/boxes/clinic/box-1"))
+    page.wanted["cxr-pneumonia"] = "sha256:" + "1" * 64
+    for minutes in (0, 15):
+        page.now = NOW + 60 * minutes
+        page.say(health(minutes, ts=page.now))
+        upkeep.evaluate(page.engine, RULES, page.now, 60, page.wanted)
+    text = text_of(visitor.get("/boxes/clinic/box-1"))
+    assert f"cxr-pneumonia 1.0.0, not the one that is wanted {DIGEST}" in text
+    assert "serves another model than is wanted 2025" in text
+    assert 'models_other{site="clinic",box="box-1"} 1' in visitor.get("/metrics").text
 
 
 def test_a_graph_has_its_text_and_breaks_where_nothing_came(page: Page) -> None:
@@ -356,15 +324,15 @@ def test_a_graph_has_its_text_and_breaks_where_nothing_came(page: Page) -> None:
         page.now = NOW + 60 * number
         page.say(health(number, ts=page.now))
     answer = page.signed_in().get("/boxes/clinic/box-1")
-    assert "Disk used, percent: between 50 and 50, last 50; 1 gap." in _text(answer)
+    assert "Disk used, percent: between 50 and 50, last 50; 1 gap." in text_of(answer)
     assert len(re.findall(r"<polyline", answer.text)) == 6
-    assert re.search(r"21:00:00 UTC 3 0 0 50 %", _text(answer))
+    assert re.search(r"21:00:00 UTC 3 0 0 50 %", text_of(answer))
 
 
 def test_what_was_kept_apart(page: Page) -> None:
     Writer(page.engine).write([Arrival(Apart("x/<script>", b"secret", Why.TOPIC), page.now, live=True)])
     answer = page.signed_in().get("/apart")
-    assert "topic not in the contract 1" in _text(answer)
+    assert "topic not in the contract 1" in text_of(answer)
     assert "x/&lt;script&gt;" in answer.text
     assert "secret" not in answer.text
 
@@ -395,5 +363,5 @@ def test_drift_stands_on_the_box_s_page_and_is_an_alarm(page: Page) -> None:
     page.say(state(), health(drift=(drift,)))
     upkeep.evaluate(page.engine, RULES, page.now, 60)
     visitor = page.signed_in()
-    assert "Drift: scores of cxr-pneumonia index 0.31 over 300 images" in _text(visitor.get("/boxes/clinic/box-1"))
-    assert "what the box sees or answers is not as it was" in _text(visitor.get("/?alarm=drift"))
+    assert "Drift: scores of cxr-pneumonia index 0.31 over 300 images" in text_of(visitor.get("/boxes/clinic/box-1"))
+    assert "what the box sees or answers is not as it was" in text_of(visitor.get("/?alarm=drift"))

@@ -76,12 +76,11 @@ class Client:
 
 
 class Broker:
-    """The shipped configuration with this test's paths, and an authority that issues certificates for it."""
+    """The shipped configuration with this test's paths, and the authority that issues certificates for it."""
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, authority: Authority) -> None:
         self.port = free_port()
-        self.authority = Authority(folder, "ca")
-        (folder / "clinic").mkdir()
+        self.authority = authority
         certificate, key = self.authority.issue("server")
         places = {
             "listener 8883": f"listener {self.port} 127.0.0.1\nuser {getpass.getuser()}",
@@ -118,8 +117,8 @@ class Broker:
 
 
 @pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    running = Broker(program("mosquitto"), tmp_path)
+def broker(program: Callable[[str], str], authority: Authority, tmp_path: Path) -> Iterator[Broker]:
+    running = Broker(program("mosquitto"), tmp_path, authority)
     yield running
     running.stop()
 
@@ -180,8 +179,7 @@ def _secured(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
 
 @pytest.mark.parametrize("whose", ["nobody", "another authority"])
 def test_nobody_comes_in_without_a_certificate_of_the_fleet(broker: Broker, tmp_path: Path, whose: str) -> None:
-    (tmp_path / "foreign" / "clinic").mkdir(parents=True)
-    foreign = Authority(tmp_path / "foreign", "other")
+    foreign = Authority(tmp_path, "other")
     context = broker.context(None) if whose == "nobody" else broker.context(BOX_A, foreign)
     with pytest.raises(OSError), _secured(broker.port, context) as connection:
         connection.sendall(b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x00")  # CONNECT
@@ -207,6 +205,7 @@ def test_the_shipped_configuration_shows_each_default(tmp_path: Path) -> None:
         ("mqtt: {host: x, certificate_file: a}", "belong together"),
         ("mqtt: {host: x}\nalarms: {lots: {raise_above: 1}}", "no such rule: one of lost"),
         ("mqtt: {host: x}\nalarms: {disk: {raise_above: 0.5}}", "could never clear"),
+        ("mqtt: {host: x}\nmodels: {cxr: '1.0.0'}", "sha256"),
         ("mqtt: [", "not YAML"),
     ],
 )

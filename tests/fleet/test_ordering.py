@@ -1,4 +1,4 @@
-"""An order from the page through dispatcher and a real Mosquitto to boxes that check it by the contract, and back."""
+"""From the page through dispatcher and a real Mosquitto (mutual TLS) to boxes that check by the contract, and back."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PLAN = Plan(wave=1, go_on_percent=100, stop_after=1, deadline=600)
 class Boxes:
     """Boxes that take orders by the contract's own check; what they answer is the test's to say."""
 
-    def __init__(self, port: int, key: bytes, answer: str = "successful") -> None:
+    def __init__(self, broker: Mosquitto, key: bytes, answer: str = "successful") -> None:
         self.taken: list[str] = []
         self.refused: list[object] = []
         self.answer = answer
@@ -49,7 +49,8 @@ class Boxes:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "boxes", protocol=paho.MQTTv5)
         self._client.on_connect = lambda client, *_: client.subscribe("scanside/1/+/+/-/cmd/+/+", 1)
         self._client.on_message = self._on_message
-        self._client.connect("127.0.0.1", port)
+        self._client.tls_set_context(broker.context("boxes"))
+        self._client.connect("127.0.0.1", broker.port)
         self._client.loop_start()
 
     def _on_message(self, client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
@@ -79,13 +80,14 @@ class Office:
 
     def __init__(self, folder: Path, broker: Mosquitto) -> None:
         self.port = free_port()
+        self._broker = broker
         key = Ed25519PrivateKey.generate()
         encoding, no = serialization.Encoding.PEM, serialization.NoEncryption()
         (folder / "key").write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, no))
         self.public = key.public_key().public_bytes(encoding, serialization.PublicFormat.SubjectPublicKeyInfo)
         self.config = folder / "fleet.yaml"
         document = {
-            "mqtt": {"host": "127.0.0.1", "port": broker.port, "tls": False},
+            "mqtt": broker.section("dispatcher"),
             "state_dir": str(folder / "state"),
             "commands": {"key_file": str(folder / "key")},
             "console": {"port": self.port},
@@ -102,14 +104,15 @@ class Office:
         program.wait_for(ready)
         return program
 
-    def boxes(self, answer: str = "successful", *, port: int) -> Boxes:
-        made = Boxes(port, self.public, answer)
+    def boxes(self, answer: str = "successful") -> Boxes:
+        made = Boxes(self._broker, self.public, answer)
         self.running.append(made)
         return made
 
     def know(self, count: int) -> list[int]:
         with self.database.begin() as connection:
-            rows = [{"site": "clinic", "box": f"box-{number}", "first_seen_at": 0.0} for number in range(1, count + 1)]
+            can = {"site": "clinic", "first_seen_at": 0.0, "capabilities": '["health-check", "self-test"]'}
+            rows = [{"box": f"box-{number}", **can} for number in range(1, count + 1)]
             connection.execute(db.boxes.insert(), rows)
             return list(connection.execute(sql.select(db.boxes.c.id).order_by(db.boxes.c.box)).scalars())
 
@@ -135,30 +138,28 @@ def office(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Office]:
     made.close()
 
 
-def test_an_order_reaches_every_box_in_waves_and_its_document_is_cleared(office: Office, mosquitto: Mosquitto) -> None:
-    boxes = office.boxes(port=mosquitto.port)
+def test_an_order_reaches_every_box_in_waves_and_its_document_is_cleared(office: Office) -> None:
+    boxes = office.boxes()
     office.start("dispatch", "SC907")
     rollout = office.order(office.know(3))
     await_until(lambda: office.states(rollout) == ["successful"] * 3, "all three successful")
     assert len(boxes.taken) == 3
     assert boxes.refused == []
-    late = office.boxes(port=mosquitto.port)
+    late = office.boxes()
     office.order([1])
     await_until(lambda: late.taken, "the next order")
     assert len(late.taken) == 1, "a document of before was still there"
 
 
-def test_the_first_failure_stops_the_rest(office: Office, mosquitto: Mosquitto) -> None:
-    office.boxes("failed", port=mosquitto.port)
+def test_the_first_failure_stops_the_rest(office: Office) -> None:
+    office.boxes("failed")
     office.start("dispatch", "SC907")
     rollout = office.order(office.know(3))
     await_until(lambda: office.states(rollout) == ["failed", "not sent", "not sent"], "the rest not sent")
 
 
-def test_a_dispatcher_that_is_killed_goes_on_and_no_box_takes_an_order_twice(
-    office: Office, mosquitto: Mosquitto
-) -> None:
-    office.boxes(port=mosquitto.port)
+def test_a_dispatcher_that_is_killed_goes_on_and_no_box_takes_an_order_twice(office: Office) -> None:
+    office.boxes()
     rollout = office.order(office.know(6), PLAN._replace(wave=2))
     for _ in range(3):
         program = office.start("dispatch", "SC907")
@@ -169,21 +170,21 @@ def test_a_dispatcher_that_is_killed_goes_on_and_no_box_takes_an_order_twice(
     await_until(lambda: office.states(rollout) == ["successful"] * 6, "all successful")
 
 
-def test_a_box_that_does_not_come_to_an_end_is_overdue(office: Office, mosquitto: Mosquitto) -> None:
-    office.boxes("executing", port=mosquitto.port)
+def test_a_box_that_does_not_come_to_an_end_is_overdue(office: Office) -> None:
+    office.boxes("executing")
     rollout = office.order(office.know(1), PLAN._replace(deadline=2))
     office.start("dispatch", "SC907")
     await_until(lambda: office.states(rollout) == ["executing"], "the box at work")
     await_until(lambda: office.states(rollout) == ["overdue"], "the deadline")
 
 
-def test_a_person_orders_and_watches_in_chromium(office: Office, mosquitto: Mosquitto, program: Any) -> None:
+def test_a_person_orders_and_watches_in_chromium(office: Office, program: Any) -> None:
     office.know(3)
     file = AccountsFile(office.state)
     for role in (Role.SERVICE, Role.TECHNICIAN, Role.ADMINISTRATOR):
         Accounts(file).add(role.value, PASSWORD, role)
     file.close()
-    office.boxes(port=mosquitto.port)
+    office.boxes()
     office.start("dispatch", "SC907")
     office.start("console", "SC905")
     with sync_playwright() as playwright:

@@ -35,7 +35,7 @@ class _Collector(msgspec.Struct):
 def _text() -> str:
     standing = {1: {"disk": Standing(NOW, NOW)}}
     return exposition(
-        [BOX, SILENT], standing, collectors=[_Collector()], apart={"not JSON": 3}, now=NOW + 60, interval=60
+        [BOX, SILENT], standing, collectors=[_Collector()], apart={"not JSON": 3}, now=NOW + 60, interval=60, wanted={}
     )
 
 
@@ -91,6 +91,10 @@ def test_the_rules_and_the_configuration_are_prometheus_own(promtool: Promtool, 
         ("services_not_up", "1x60", 5, "ServicesDegraded"),
         ("services_not_up", "1 0x60", 3, ""),
         ("drifted", "1x60", 5, "Drift"),
+        ("unclean_restarts_a_day", "3x60", 5, "RestartsAgainAndAgain"),
+        ("unclean_restarts_a_day", "2x60", 5, ""),
+        ("models_other", "1x60", 20, "AnotherModel"),
+        ("models_other", "1x60", 10, ""),
         ("trail_went_back", "1x60", 5, "AuditTrailWentBack"),
         ("certificate_days_gone", "-29x60", 5, "CertificateEnds"),
         ("certificate_days_gone", "-31x60", 5, ""),

@@ -104,6 +104,29 @@ def test_lost_health_messages_are_counted_whatever_their_order(
     assert _box(engine).missing == missing
 
 
+@pytest.mark.parametrize(
+    ("said", "unclean"),
+    [
+        ([("0", 100), ("1", 200)], 0),
+        ([("0", 100), ("1", 60)], 1),
+        ([("0", 60), ("0", 100), ("1", 80), ("1", 200), ("2", 150), ("3", 160)], 2),
+        ([("0", 100), ("0", "stopping"), ("1", 60)], 0),
+        ([("0", 100), ("0", "lost"), ("1", 60)], 1),
+        ([("0", 100), ("1", 60), ("1", 50), ("1", "stopping"), ("2", 40)], 1),
+    ],
+)
+def test_restarts_without_farewell_are_told_by_uptime_and_by_no_clock(
+    engine: sql.Engine, said: list[tuple[str, Any]], unclean: int
+) -> None:
+    for seq, (name, what) in enumerate(said):
+        session = name * 32
+        word = isinstance(what, str)
+        message = state(what, session) if word else health(seq, session, NOW - 1e6 * seq, uptime_seconds=what)
+        Writer(engine).write(_arrivals(message, at=NOW + seq))
+    assert _box(engine, NOW + 60).unclean == unclean
+    assert _box(engine, NOW + 90_000).unclean == 0, "a day later"
+
+
 def test_what_no_database_can_hold_is_kept_apart_alone(engine: sql.Engine) -> None:
     good = _arrivals(summary(), summary())
     huge = Said("clinic", "box-1", summary(latency_ms=10**30))  # the reader would have seen to it
@@ -270,8 +293,10 @@ def test_a_database_of_the_first_version_becomes_the_present_one(url: str) -> No
     with first.begin() as connection:
         for table in (db.orders, db.rollouts, db.aggregates, db.bins, db.audit_heads, db.errors):
             table.drop(connection)
-        for column in ("drift", "clock", "certificate_days", "dropped", "trail_back_at", "settings"):
+        for column in ("drift", "clock", "certificate_days", "dropped", "trail_back_at", "settings", "capabilities"):
             connection.execute(sql.text(f"ALTER TABLE boxes DROP COLUMN {column}"))
+        for column in ("first_uptime", "last_uptime", "said_stopping"):
+            connection.execute(sql.text(f"ALTER TABLE sessions DROP COLUMN {column}"))
         connection.execute(db.versions.delete())
         connection.execute(db.versions.insert().values(version=1))
         connection.execute(db.boxes.insert().values(site="clinic", box="box-1", first_seen_at=NOW))

@@ -62,7 +62,7 @@ class Box(RunningProgram):
 
 @pytest.fixture
 def console(broker: Mosquitto, tmp_path: Path) -> Iterator[Console]:
-    client = Console(broker.port, tmp_path / "keys", broker.context)
+    client = Console(broker.port, tmp_path / "keys", broker.context())
     yield client
     client.stop()
 
@@ -71,7 +71,7 @@ def console(broker: Mosquitto, tmp_path: Path) -> Iterator[Console]:
 def config(console: Console, broker: Mosquitto, tmp_path: Path) -> Path:
     state = tmp_path / "state"
     state.mkdir()
-    mqtt = {"host": "127.0.0.1", "port": broker.port, "command_keys": str(tmp_path / "keys"), **broker.section}
+    mqtt = {**broker.section(), "command_keys": str(tmp_path / "keys")}
     document = {"site": SITE, "box": BOX, "state_dir": str(state), "mqtt": mqtt, "inference": {"threads": 3}}
     file = tmp_path / "scanside.yaml"
     file.write_text(yaml.safe_dump(document), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A certificate authority for tests, made anew each time."""
+"""A certificate authority for tests; the fixture `authority` makes one for each session."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """Issues certificates for 127.0.0.1; its own is `<folder>/<name>.pem`."""
+    """Issues certificates for 127.0.0.1, each once; its own is `<folder>/<name>.pem`."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._folder = folder
+        self._issued: dict[tuple[str, datetime.timedelta], tuple[Path, Path]] = {}
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self.certificate = folder / f"{name}.pem"
@@ -30,13 +31,19 @@ class Authority:
         self.certificate.write_bytes(signed.public_bytes(Encoding.PEM))
 
     def issue(self, name: str, begins_in: datetime.timedelta = -_DAY) -> tuple[Path, Path]:
-        """A certificate, valid for two days from then on, and its private key."""
+        """A certificate, valid for two days from then on, and its private key. A name may be `<site>/<box>`."""
+        if (name, begins_in) not in self._issued:
+            self._issued[name, begins_in] = self._issue(name, begins_in)
+        return self._issued[name, begins_in]
+
+    def _issue(self, name: str, begins_in: datetime.timedelta) -> tuple[Path, Path]:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
         builder = self._builder(subject, key, begins_in).add_extension(address, critical=False)
         signed = builder.sign(self._key, hashes.SHA256())
         certificate_file, key_file = self._folder / f"{name}.crt", self._folder / f"{name}.key"
+        certificate_file.parent.mkdir(exist_ok=True)
         certificate_file.write_bytes(signed.public_bytes(Encoding.PEM))
         key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return certificate_file, key_file

@@ -36,19 +36,25 @@ PREFIX = f"scanside/1/{SITE}/{BOX}/"
 
 
 class Mosquitto:
-    """A broker that can be stopped and started again; its memory lasts, as in the field."""
+    """A broker that can be stopped and started again; its memory lasts, as in the field.
 
-    def __init__(self, program: str, folder: Path, *lines: str) -> None:
+    It lets none in but over TLS with a certificate of its authority. Without an authority it is a plain one.
+    """
+
+    def __init__(self, program: str, folder: Path, authority: Authority | None, *lines: str) -> None:
         self.port = free_port()
         self._program = program
         self._folder = folder
+        self._authority = authority
         self._process: subprocess.Popen[bytes] | None = None
-        self.section: dict[str, object] = {"tls": False}
-        self.context: ssl.SSLContext | None = None
         self.configure("allow_anonymous true", *lines)
 
-    def configure(self, *lines: str) -> None:
-        """Write the configuration; takes effect at the next start."""
+    def configure(self, *lines: str, own: tuple[Path, Path] | None = None) -> None:
+        """Write the configuration, with another certificate of its own if given; takes effect at the next start."""
+        if self._authority:
+            certificate, key = own or self._authority.issue("server")
+            lines += (f"cafile {self._authority.certificate}", f"certfile {certificate}", f"keyfile {key}")
+            lines += ("require_certificate true",)
         settings = [
             f"listener {self.port} 127.0.0.1",
             f"user {getpass.getuser()}",
@@ -61,15 +67,22 @@ class Mosquitto:
         ]
         (self._folder / "mosquitto.conf").write_text("\n".join(settings) + "\n", encoding="ascii")
 
-    def secure(self) -> None:
-        """Let none in but over TLS with a certificate; `section` and `context` are a box's and a watcher's."""
-        authority = Authority(self._folder, "ca")
-        (server, key), own = authority.issue("server"), authority.issue("own")
-        files = (f"cafile {authority.certificate}", f"certfile {server}", f"keyfile {key}")
-        self.configure(*files, "require_certificate true", "allow_anonymous true")
-        ca, certificate, own_key = map(str, (authority.certificate, *own))
-        self.section = {"tls": True, "ca_file": ca, "certificate_file": certificate, "key_file": own_key}
-        self.context = client_context(authority.certificate, *own)
+    def section(self, name: str = "client") -> dict[str, object]:
+        """The part `mqtt` of a configuration that leads here, with the certificate of that name."""
+        place: dict[str, object] = {"host": "127.0.0.1", "port": self.port, "tls": self._authority is not None}
+        if self._authority:
+            ca, certificate, key = map(str, (self._authority.certificate, *self._authority.issue(name)))
+            place |= {"ca_file": ca, "certificate_file": certificate, "key_file": key}
+        return place
+
+    def context(self, name: str = "client") -> ssl.SSLContext:
+        """What a client with the certificate of that name needs.
+
+        Raises:
+            AssertionError: It is a plain one.
+        """
+        assert self._authority, "a plain broker"
+        return client_context(self._authority.certificate, *self._authority.issue(name))
 
     def start(self) -> None:
         self._process = subprocess.Popen([self._program, "-c", str(self._folder / "mosquitto.conf")])
@@ -179,14 +192,13 @@ def _ids(messages: Sequence[paho.MQTTMessage]) -> list[str]:
 class SyncProcess:
     """`scanside run sync`, as systemd would start it; may be started more than once."""
 
-    def __init__(self, folder: Path, port: int, **mqtt: object) -> None:
+    def __init__(self, folder: Path, **mqtt: object) -> None:
         self.state_dir = folder / "state"
         self.state_dir.mkdir(exist_ok=True)
         self.outbox = Outbox(self.state_dir)
         self._config = folder / "scanside.yaml"
         section = {
             "host": "127.0.0.1",
-            "port": port,
             "tls": False,
             "health_interval_seconds": 1,
             "messages_per_second": 100_000,
@@ -255,17 +267,16 @@ def summary_body(message_id: str) -> bytes:
 
 
 @pytest.fixture
-def mosquitto(program: Callable[[str], str], tmp_path: Path) -> Iterator[Mosquitto]:
-    """A broker, not started yet."""
-    broker = Mosquitto(program("mosquitto"), tmp_path)
+def mosquitto(program: Callable[[str], str], authority: Authority, tmp_path: Path) -> Iterator[Mosquitto]:
+    """A broker over TLS with certificates on both sides, as in the field; not started yet."""
+    broker = Mosquitto(program("mosquitto"), tmp_path, authority)
     yield broker
     broker.stop()
 
 
 @pytest.fixture
 def broker(mosquitto: Mosquitto) -> Mosquitto:
-    """A running broker, over TLS with certificates on both sides, as in the field."""
-    mosquitto.secure()
+    """The same, running."""
     mosquitto.start()
     return mosquitto
 
@@ -273,18 +284,18 @@ def broker(mosquitto: Mosquitto) -> Mosquitto:
 @pytest.fixture
 def watcher(broker: Mosquitto) -> Iterator[Watcher]:
     """A client that sees everything."""
-    client = Watcher(broker.port, tls=broker.context)
+    client = Watcher(broker.port, tls=broker.context())
     yield client
     client.stop()
 
 
 @pytest.fixture
 def make_sync(tmp_path: Path) -> Iterator[Callable[..., SyncProcess]]:
-    """Makes a sync service for a port; not started yet. Its log is shown when the test fails."""
+    """Makes a sync service with a section `mqtt`; not started yet. Its log is shown when the test fails."""
     made: list[SyncProcess] = []
 
-    def make(port: int, **mqtt: object) -> SyncProcess:
-        made.append(SyncProcess(tmp_path, port, **mqtt))
+    def make(**mqtt: object) -> SyncProcess:
+        made.append(SyncProcess(tmp_path, **mqtt))
         return made[-1]
 
     yield make
@@ -296,4 +307,4 @@ def make_sync(tmp_path: Path) -> Iterator[Callable[..., SyncProcess]]:
 @pytest.fixture
 def sync(broker: Mosquitto, make_sync: Callable[..., SyncProcess]) -> SyncProcess:
     """A sync service for the running broker; not started yet."""
-    return make_sync(broker.port, **broker.section)
+    return make_sync(**broker.section())

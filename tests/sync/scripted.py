@@ -1,4 +1,7 @@
-"""A broker for one visitor that does exactly what a test says: for what Mosquitto cannot be made to do."""
+"""A broker for one visitor that does exactly what a test says, packet by packet, for what Mosquitto will not do.
+
+Without TLS: it is about single packets.
+"""
 
 from __future__ import annotations
 

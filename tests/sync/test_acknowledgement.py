@@ -46,7 +46,7 @@ def test_without_acknowledgement_the_window_fills_and_no_row_goes(
     scripted: ScriptedBroker, make_sync: Callable[..., SyncProcess], connack: bytes, window: int
 ) -> None:
     """OUTBOX-WINDOW-01 OUTBOX-ORDER-01"""
-    sync = make_sync(scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
+    sync = make_sync(port=scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
     ids = sync.put(50)
     sync.start()
     scripted.accept(connack)
@@ -67,7 +67,7 @@ def test_each_row_goes_by_its_own_acknowledgement(
     scripted: ScriptedBroker, make_sync: Callable[..., SyncProcess]
 ) -> None:
     """OUTBOX-ACK-01"""
-    sync = make_sync(scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
+    sync = make_sync(port=scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
     ids = sync.put(4)
     sync.start()
     scripted.accept(PLAIN)
@@ -90,7 +90,7 @@ def test_an_acknowledgement_from_before_counts_for_nothing(
     scripted: ScriptedBroker, make_sync: Callable[..., SyncProcess]
 ) -> None:
     """OUTBOX-ACK-02: packet identifiers begin anew with each connection: an old one must not strike out another row."""
-    sync = make_sync(scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
+    sync = make_sync(port=scripted.port, keepalive_seconds=5, health_interval_seconds=3600)
     ids = sync.put(30)
     sync.start()
     scripted.accept(PLAIN)

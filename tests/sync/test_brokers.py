@@ -27,76 +27,35 @@ pytestmark = pytest.mark.system
 MakeSync = Callable[..., SyncProcess]
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path, "authority")
-
-
-@pytest.fixture
-def tls_broker(mosquitto: Mosquitto, authority: Authority) -> Mosquitto:
-    """Asks each client for a certificate."""
-    certificate, key = authority.issue("broker")
-    mosquitto.configure(
-        f"cafile {authority.certificate}",
-        f"certfile {certificate}",
-        f"keyfile {key}",
-        "require_certificate true",
-        "use_identity_as_username true",
-    )
-    mosquitto.start()
-    return mosquitto
-
-
-def _tls_watcher(broker: Mosquitto, authority: Authority) -> Watcher:
-    context = ssl.create_default_context(cafile=str(authority.certificate))
-    context.load_cert_chain(*authority.issue("watcher"))
-    return Watcher(broker.port, tls=context)
-
-
-def test_mutual_tls(tls_broker: Mosquitto, authority: Authority, make_sync: MakeSync) -> None:
+def test_mutual_tls(watcher: Watcher, sync: SyncProcess) -> None:
     """LINK-TLS-01"""
-    certificate, key = authority.issue("box")
-    sync = make_sync(
-        tls_broker.port,
-        tls=True,
-        ca_file=str(authority.certificate),
-        certificate_file=str(certificate),
-        key_file=str(key),
-    )
-    watcher = _tls_watcher(tls_broker, authority)
     ids = sync.put(100)
     sync.start()
     assert watcher.findings(100) == ids
     sync.await_empty_outbox()
     assert sync.stop() == 0
     watcher.first("-/status/state/-", state="stopping")
-    watcher.stop()
 
 
 def test_a_broker_of_another_authority_gets_nothing(
-    tls_broker: Mosquitto, authority: Authority, make_sync: MakeSync, tmp_path: Path
+    watcher: Watcher, broker: Mosquitto, make_sync: MakeSync, tmp_path: Path
 ) -> None:
     """LINK-TLS-01"""
     other = Authority(tmp_path, "other")
-    certificate, key = authority.issue("box")
-    sync = make_sync(
-        tls_broker.port, tls=True, ca_file=str(other.certificate), certificate_file=str(certificate), key_file=str(key)
-    )
-    watcher = _tls_watcher(tls_broker, authority)
+    sync = make_sync(**broker.section() | {"ca_file": str(other.certificate)})
     ids = sync.put(2)
     sync.start()
     assert "CERTIFICATE_VERIFY_FAILED" in sync.wait_for("SC501")
     watcher.settle()
     assert not [message for message in watcher.seen if message.topic.startswith(PREFIX)]
     assert [message.message_id for message in sync.outbox.waiting()] == ids
-    watcher.stop()
 
 
 def test_a_box_without_certificate_gets_no_connection(
-    tls_broker: Mosquitto, authority: Authority, make_sync: MakeSync
+    broker: Mosquitto, authority: Authority, make_sync: MakeSync
 ) -> None:
     """LINK-TLS-01"""
-    sync = make_sync(tls_broker.port, tls=True, ca_file=str(authority.certificate))
+    sync = make_sync(port=broker.port, tls=True, ca_file=str(authority.certificate))
     ids = sync.put(2)
     sync.start()
     sync.wait_for("SC501")
@@ -105,13 +64,10 @@ def test_a_box_without_certificate_gets_no_connection(
 
 
 def test_a_certificate_file_that_is_missing_is_told_and_may_come_later(
-    tls_broker: Mosquitto, authority: Authority, make_sync: MakeSync, tmp_path: Path
+    broker: Mosquitto, authority: Authority, make_sync: MakeSync, tmp_path: Path
 ) -> None:
     later = tmp_path / "later.pem"
-    certificate, key = authority.issue("box")
-    sync = make_sync(
-        tls_broker.port, tls=True, ca_file=str(later), certificate_file=str(certificate), key_file=str(key)
-    )
+    sync = make_sync(**broker.section() | {"ca_file": str(later)})
     sync.start()
     assert "FileNotFoundError" in sync.wait_for("SC501")
     later.write_bytes(authority.certificate.read_bytes())
@@ -142,14 +98,14 @@ def test_user_name_and_password(passwords: Path, mosquitto: Mosquitto, make_sync
     mosquitto.start()
     secret = tmp_path / "secret"
     secret.write_text("wrong\n", encoding="ascii")
-    sync = make_sync(mosquitto.port, username="box", password_file=str(secret))
+    sync = make_sync(**mosquitto.section(), username="box", password_file=str(secret))
     ids = sync.put(2)
     sync.start()
     assert "Not authorized (0x87)" in sync.wait_for("SC501")
     assert sync.stop() == 0
     assert [message.message_id for message in sync.outbox.waiting()] == ids
     secret.write_text("opens\nanything else\n", encoding="ascii")
-    watcher = Watcher(mosquitto.port, username="watcher")
+    watcher = Watcher(mosquitto.port, username="watcher", tls=mosquitto.context())
     sync.start()
     assert watcher.findings(2) == ids
     watcher.stop()
@@ -165,8 +121,8 @@ def test_refused_messages_are_kept_and_the_broker_is_left_in_peace(
     mosquitto.start()
     secret = tmp_path / "secret"
     secret.write_text("opens\n", encoding="ascii")
-    sync = make_sync(mosquitto.port, username="box", password_file=str(secret))
-    watcher = Watcher(mosquitto.port, username="watcher")
+    sync = make_sync(**mosquitto.section(), username="box", password_file=str(secret))
+    watcher = Watcher(mosquitto.port, username="watcher", tls=mosquitto.context())
     ids = sync.put(200)
     sync.start()
     refused = sync.wait_for("SC503")
@@ -198,7 +154,7 @@ def _healths_from_now_on(watcher: Watcher, count: int) -> list[dict[str, dict[st
 
 @pytest.fixture
 def old_broker() -> Iterator[int]:
-    """The embedded amqtt, which speaks MQTT 3.1.1 only."""
+    """The embedded amqtt, which speaks MQTT 3.1.1 only, and no TLS."""
     port = free_port()
     with subprocess.Popen([sys.executable, "-m", "edge.demo.broker", str(port)]) as process:
         await_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "amqtt listening")
@@ -211,7 +167,7 @@ def test_a_broker_of_the_older_mqtt_is_served_and_the_log_says_what_is_lost(
 ) -> None:
     seen: list[tuple[str, bytes]] = []
     with subscribe("127.0.0.1", old_broker, lambda topic, payload: seen.append((topic, payload))):
-        sync = make_sync(old_broker)
+        sync = make_sync(port=old_broker)
         ids = sync.put(50)
         sync.start()
         prefix = f"{PREFIX}inference/find/image/"
@@ -236,7 +192,7 @@ def test_killed_on_the_older_mqtt_the_will_comes_at_once(old_broker: int, make_s
     with subscribe(
         "127.0.0.1", old_broker, lambda topic, payload: seen.append(payload) if "/state/" in topic else None
     ):
-        sync = make_sync(old_broker)
+        sync = make_sync(port=old_broker)
         sync.start()
         await_until(lambda: seen, "the birth")
         sync.kill()
@@ -247,10 +203,13 @@ def test_killed_on_the_older_mqtt_the_will_comes_at_once(old_broker: int, make_s
 
 
 class HostileBroker:
-    """Accepts connections on a port and answers whatever comes with the same bytes."""
+    """Accepts connections over mutual TLS on a port and answers whatever comes with the same bytes."""
 
-    def __init__(self, port: int, answer: bytes, *, hang_up: bool) -> None:
+    def __init__(self, port: int, authority: Authority, answer: bytes, *, hang_up: bool) -> None:
         self._server = socket.create_server(("127.0.0.1", port))
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.certificate))
+        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._context.load_cert_chain(*authority.issue("server"))
         self._answer = answer
         self._hang_up = hang_up
         self._held: list[socket.socket] = []
@@ -265,6 +224,7 @@ class HostileBroker:
             except OSError:
                 return
             visitor.settimeout(PATIENCE)
+            visitor = self._context.wrap_socket(visitor, server_side=True)
             self.first_bytes.append(visitor.recv(4096))
             visitor.sendall(self._answer)
             if self._hang_up:
@@ -296,20 +256,20 @@ class HostileBroker:
     ],
 )
 def test_whatever_a_broker_answers_the_service_lives_and_loses_nothing(
-    mosquitto: Mosquitto, make_sync: MakeSync, answer: bytes, hang_up: bool
+    mosquitto: Mosquitto, authority: Authority, make_sync: MakeSync, answer: bytes, hang_up: bool
 ) -> None:
     """LINK-REFUSAL-01"""
     mosquitto.start()
-    Watcher(mosquitto.port).stop()  # its session stays, so that nothing is missed that comes before it is back
+    Watcher(mosquitto.port, tls=mosquitto.context()).stop()  # its session stays: nothing is missed until it is back
     mosquitto.stop()
-    hostile = HostileBroker(mosquitto.port, answer, hang_up=hang_up)
-    sync = make_sync(mosquitto.port, keepalive_seconds=5)
+    hostile = HostileBroker(mosquitto.port, authority, answer, hang_up=hang_up)
+    sync = make_sync(**mosquitto.section(), keepalive_seconds=5)
     ids = sync.put(30)
     sync.start()
     await_until(lambda: hostile.first_bytes, "a first visit")
     hostile.stop()
     mosquitto.start()
-    watcher = Watcher(mosquitto.port)
+    watcher = Watcher(mosquitto.port, tls=mosquitto.context())
     assert watcher.findings(30) == ids
     sync.await_empty_outbox()
     watcher.stop()
@@ -317,10 +277,12 @@ def test_whatever_a_broker_answers_the_service_lives_and_loses_nothing(
     assert "Traceback" not in sync.log()
 
 
-def test_a_broker_that_never_answers_is_given_up(mosquitto: Mosquitto, make_sync: MakeSync) -> None:
+def test_a_broker_that_never_answers_is_given_up(
+    mosquitto: Mosquitto, authority: Authority, make_sync: MakeSync
+) -> None:
     """A half-open connection: nobody acknowledges, nobody closes."""
-    hostile = HostileBroker(mosquitto.port, b"\x20\x03\x00\x00\x00", hang_up=False)
-    sync = make_sync(mosquitto.port, keepalive_seconds=5)
+    hostile = HostileBroker(mosquitto.port, authority, b"\x20\x03\x00\x00\x00", hang_up=False)
+    sync = make_sync(**mosquitto.section(), keepalive_seconds=5)
     ids = sync.put(3)
     sync.start()
     sync.wait_for("SC500")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,6 @@ from edge.sync.commands import GRACE, overdue
 from edge.sync.excerpt import excerpt
 from tests.messages.schemas import check
 from tests.messages.test_commands import order as any_order
-from tests.sync.certificates import Authority
 from tests.sync.conftest import BOX, PREFIX, SITE, Mosquitto, SyncProcess
 from tests.sync.console import Console
 
@@ -31,11 +29,7 @@ pytestmark = pytest.mark.system
 
 @pytest.fixture
 def console(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Console]:
-    """Behind a broker that asks each client for a certificate and lets it do what its name may."""
-    authority = Authority(tmp_path, "authority")
-    certificate, key = authority.issue("broker")
-    (tmp_path / SITE).mkdir()
-    authority.issue(f"{SITE}/{BOX}")
+    """Behind a broker that lets each client do what the name in its certificate may."""
     rights = tmp_path / "rights"
     rights.write_text(
         "user console\ntopic readwrite #\n"
@@ -45,18 +39,9 @@ def console(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Console]:
         encoding="ascii",
     )
     rights.chmod(0o600)
-    mosquitto.configure(
-        f"cafile {authority.certificate}",
-        f"certfile {certificate}",
-        f"keyfile {key}",
-        "require_certificate true",
-        "use_identity_as_username true",
-        f"acl_file {rights}",
-    )
+    mosquitto.configure("use_identity_as_username true", f"acl_file {rights}")
     mosquitto.start()
-    context = ssl.create_default_context(cafile=str(authority.certificate))
-    context.load_cert_chain(*authority.issue("console"))
-    client = Console(mosquitto.port, tmp_path / "keys", context)
+    client = Console(mosquitto.port, tmp_path / "keys", mosquitto.context("console"))
     yield client
     client.stop()
 
@@ -64,15 +49,8 @@ def console(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Console]:
 @pytest.fixture
 def sync(console: Console, mosquitto: Mosquitto, make_sync: Callable[..., SyncProcess], tmp_path: Path) -> SyncProcess:
     """A box that obeys the console; not started yet."""
-    return make_sync(
-        mosquitto.port,
-        tls=True,
-        ca_file=str(tmp_path / "authority.pem"),
-        certificate_file=str(tmp_path / SITE / f"{BOX}.crt"),
-        key_file=str(tmp_path / SITE / f"{BOX}.key"),
-        command_keys=str(tmp_path / "keys"),
-        health_interval_seconds=3600,
-    )
+    section = mosquitto.section(f"{SITE}/{BOX}")
+    return make_sync(**section, command_keys=str(tmp_path / "keys"), health_interval_seconds=3600)
 
 
 def test_a_health_check_says_everything_anew(console: Console, sync: SyncProcess) -> None:

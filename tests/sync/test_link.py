@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +35,7 @@ def scripted() -> Iterator[ScriptedBroker]:
 
 def test_what_connect_asks_for_is_the_same_each_time(scripted: ScriptedBroker, make_sync: MakeSync) -> None:
     """LINK-SESSION-01 LINK-WILL-01"""
-    sync = make_sync(scripted.port, keepalive_seconds=5, session_expiry_hours=2)
+    sync = make_sync(port=scripted.port, keepalive_seconds=5, session_expiry_hours=2)
     sync.start()
     seen = []
     for _ in range(2):
@@ -68,7 +67,7 @@ def test_an_order_is_acknowledged_after_it_is_on_the_disk(
     (tmp_path / "keys").mkdir()
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "keys" / "fleet.pub").write_bytes(pem)
-    sync = make_sync(scripted.port, keepalive_seconds=60, command_keys=str(tmp_path / "keys"))
+    sync = make_sync(port=scripted.port, keepalive_seconds=60, command_keys=str(tmp_path / "keys"))
     sync.start()
     scripted.accept(ACCEPTED)
     while (packet := scripted.read()).kind != SUBSCRIBE:
@@ -90,7 +89,7 @@ def test_a_broker_that_freezes_is_given_up_and_nothing_is_lost_or_told_as_delive
     broker: Mosquitto, watcher: Watcher, make_sync: MakeSync
 ) -> None:
     """LINK-HALFOPEN-01: a connection that nobody closes and nobody answers on."""
-    sync = make_sync(broker.port, **broker.section, keepalive_seconds=5)
+    sync = make_sync(**broker.section(), keepalive_seconds=5)
     sync.start()
     watcher.first("-/m/health/-")
     broker.freeze()
@@ -104,22 +103,20 @@ def test_a_broker_that_freezes_is_given_up_and_nothing_is_lost_or_told_as_delive
 
 
 def test_a_broker_whose_certificate_is_not_valid_yet_by_the_boxs_clock(
-    mosquitto: Mosquitto, make_sync: MakeSync, tmp_path: Path
+    mosquitto: Mosquitto, authority: Authority, make_sync: MakeSync
 ) -> None:
     """LINK-CLOCK-01: a box that came up in the past keeps what it has, and goes on once its clock is right."""
-    authority = Authority(tmp_path, "authority")
-    for name, begins_in in (("later", datetime.timedelta(days=1)), ("now", datetime.timedelta(days=-1))):
-        certificate, key = authority.issue(name, begins_in)
-        mosquitto.configure(f"certfile {certificate}", f"keyfile {key}", "allow_anonymous true")
-        mosquitto.start()
-        if name == "later":
-            sync = make_sync(mosquitto.port, tls=True, ca_file=str(authority.certificate))
-            ids = sync.put(5)
-            sync.start()
-            assert "not yet valid" in sync.wait_for("SC501")
-            assert [message.message_id for message in sync.outbox.waiting()] == ids
-            mosquitto.stop()
-    watcher = Watcher(mosquitto.port, tls=ssl.create_default_context(cafile=authority.certificate))
+    mosquitto.configure("allow_anonymous true", own=authority.issue("later", datetime.timedelta(days=1)))
+    mosquitto.start()
+    sync = make_sync(**mosquitto.section())
+    ids = sync.put(5)
+    sync.start()
+    assert "not yet valid" in sync.wait_for("SC501")
+    assert [message.message_id for message in sync.outbox.waiting()] == ids
+    mosquitto.stop()
+    mosquitto.configure("allow_anonymous true")
+    mosquitto.start()
+    watcher = Watcher(mosquitto.port, tls=mosquitto.context())
     sync.wait_for("SC500")
     assert set(watcher.findings(5)) == set(ids)
     sync.await_empty_outbox()
@@ -129,7 +126,7 @@ def test_a_broker_whose_certificate_is_not_valid_yet_by_the_boxs_clock(
 
 def test_a_rate_cap_lets_others_through(watcher: Watcher, broker: Mosquitto, make_sync: MakeSync) -> None:
     """OUTBOX-RATE-01: what has waited trickles, and health comes in between."""
-    sync = make_sync(broker.port, **broker.section, messages_per_second=40)
+    sync = make_sync(**broker.section(), messages_per_second=40)
     ids = sync.put(120)
     sync.start()
     assert watcher.findings(120) == ids

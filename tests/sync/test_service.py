@@ -109,7 +109,7 @@ def test_only_what_is_a_state_is_retained(broker: Mosquitto, watcher: Watcher, s
     sync.start()
     watcher.first("-/m/health/-")
     watcher.findings(1)
-    late = Watcher(broker.port, "late", tls=broker.context)
+    late = Watcher(broker.port, "late", tls=broker.context())
     late.settle()
     retained = {_tail(message) for message in late.seen if message.retain}
     late.stop()
@@ -131,14 +131,14 @@ def test_killed_the_broker_says_lost_of_that_session(
     broker: Mosquitto, watcher: Watcher, make_sync: Callable[..., SyncProcess]
 ) -> None:
     """LINK-WILL-01: the will waits for its delay or the session's end (MQTT 5, 3.1.2.5): here no session stays."""
-    sync = make_sync(broker.port, **broker.section, session_expiry_hours=0)
+    sync = make_sync(**broker.section(), session_expiry_hours=0)
     sync.start()
     ready = msgspec.json.decode(watcher.first("-/status/state/-", state="ready").payload)
     sync.kill()
     lost = watcher.first("-/status/state/-", state="lost")
     assert msgspec.json.decode(lost.payload)["session"] == ready["session"]
     check("state", lost.payload)
-    late = Watcher(broker.port, "late", tls=broker.context)
+    late = Watcher(broker.port, "late", tls=broker.context())
     assert late.first("-/status/state/-").payload == lost.payload
     late.stop()
 
@@ -161,7 +161,7 @@ def test_back_within_the_delay_nobody_hears_of_it(watcher: Watcher, sync: SyncPr
 def test_stopped_it_says_so_and_the_will_is_forgotten(
     broker: Mosquitto, watcher: Watcher, make_sync: Callable[..., SyncProcess]
 ) -> None:
-    sync = make_sync(broker.port, **broker.section, session_expiry_hours=0)
+    sync = make_sync(**broker.section(), session_expiry_hours=0)
     sync.start()
     watcher.first("-/status/state/-", state="ready")
     assert sync.stop() == 0
@@ -174,7 +174,7 @@ def test_stopped_it_says_so_and_the_will_is_forgotten(
 
 
 def test_stopped_while_the_broker_is_away(mosquitto: Mosquitto, make_sync: Callable[..., SyncProcess]) -> None:
-    sync = make_sync(mosquitto.port)
+    sync = make_sync(**mosquitto.section())
     ids = sync.put(2)
     sync.start()
     assert "Connection refused" in sync.wait_for("SC501")
@@ -214,7 +214,7 @@ def test_the_site_may_keep_the_hour_to_itself(
     watcher: Watcher, broker: Mosquitto, make_sync: Callable[..., SyncProcess]
 ) -> None:
     """MSG-SUMMARY-01"""
-    sync = make_sync(broker.port, **broker.section, summary_hour=False)
+    sync = make_sync(**broker.section(), summary_hour=False)
     sync.put(1)
     sync.start()
     watcher.findings(1)
@@ -258,7 +258,7 @@ def test_sync_is_killed_again_and_again_in_the_middle(
     watcher: Watcher, broker: Mosquitto, make_sync: Callable[..., SyncProcess]
 ) -> None:
     """OUTBOX-KILL-01: so slowly that each kill meets messages that wait, on a machine that does much else too."""
-    sync = make_sync(broker.port, **broker.section, messages_per_second=300)
+    sync = make_sync(**broker.section(), messages_per_second=300)
     chance, kills = random.Random(2), 8
     ids = sync.put(3000)
     for _ in range(kills):
@@ -331,7 +331,8 @@ def test_it_opens_nothing_but_outbox_health_and_doorbells(watcher: Watcher, sync
     looked = {line.removeprefix("LOOKED ") for line in sync.log().splitlines() if line.startswith("LOOKED ")}
     state = f"{sync.state_dir}/"
     rooms = {path.removeprefix(state).split("/")[0] for path in looked if path.startswith(state)}
-    assert rooms == {"settings", "outbox", "health", "doorbells", "troubles"}, "the last are its own last errors"
+    configured = {"settings", "configuration"}  # the fleet's, and the last good file
+    assert rooms == {*configured, "outbox", "health", "doorbells", "troubles"}, "the last are its own last errors"
     assert "SC302" not in sync.log(), "no key was made"
 
 
