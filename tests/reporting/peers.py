@@ -32,7 +32,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import ModalityWorklistInformationFind, StorageCommitmentPushModel, Verification
 
 from edge.config_reporting import Worklist
-from edge.records import Arrival, Reason, StoredResult, Subject
+from edge.records import Arrival, Reason, Status, StoredResult, Subject
 from edge.reporting.objects import encode
 from edge.store import Store
 from tests.reporting import samples
@@ -127,7 +127,7 @@ def pacs(
         server.shutdown()
 
 
-def answer(store: Store, data: bytes, reason: Reason | None = None) -> StoredResult:
+def answer(store: Store, data: bytes, reason: Reason | None = None, status: Status = Status.FLAGGED) -> StoredResult:
     """Take an image and commit its result, owed to PACS."""
     dataset = samples.read(data)
     accepted = store.accept(
@@ -143,7 +143,7 @@ def answer(store: Store, data: bytes, reason: Reason | None = None) -> StoredRes
     assert claimed is not None and claimed.id == accepted.instance.id
     of = Subject(modality="DX", patient_id="1", study_instance_uid=str(dataset.StudyInstanceUID))
     explanation = msgspec.json.encode(samples.EXPLANATION).decode()
-    result = msgspec.structs.replace(samples.result(), reason=reason)
+    result = msgspec.structs.replace(samples.result(status), reason=reason)
     stored = store.commit(claimed, result, of, explanation=explanation, report=True)
     drawn = samples.pictures()
     for name, picture in (("preview.jpg", drawn.preview), ("overlay.png", drawn.overlay)):
