@@ -20,9 +20,11 @@ from edge.reporting.decide import Answer, Drop, Park, Send, classes_of, judge, p
 from edge.reporting.hl7_result import addressed
 from edge.reporting.mllp import MllpSession
 from edge.reporting.names import uid_of
-from edge.reporting.objects import ORU, as_comprehensive
+from edge.reporting.objects import ORU, UPS, as_comprehensive
 from edge.reporting.pacs import Association, Unreachable
 from edge.reporting.stow import WebSession
+from edge.reporting.ups import WorklistSession
+from edge.reporting.workitem import retrievable
 from edge.store import Store
 from edge.store.deliveries import Next, Row
 from edge.store.order import Turns
@@ -106,6 +108,8 @@ class Courier:
         classes = [each for each in classes_of(self.destination) if each not in self._refused_forms]
         if self.destination.stow_url:
             return WebSession(self.destination, classes)
+        if self.destination.ups_url:
+            return WorklistSession(self.destination, classes)
         if self.destination.hl7:
             return MllpSession(self.destination, tuple(classes))
         return Association(self.destination, classes, self.committed)
@@ -161,6 +165,8 @@ class Courier:
             data = as_comprehensive(data, uid, series)
         elif step.kind == ORU:
             data = addressed(data, self.destination)
+        elif step.kind == UPS:
+            data = retrievable(data, self.destination)
         if row.form != step.sop_class:
             self._store.deliveries.sending([(row.number, step.sop_class)])
         status = session.store(data)

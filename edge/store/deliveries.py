@@ -19,7 +19,7 @@ from edge.store.spool import Spool
 from edge.store.vault import Tampered, Vault
 
 FOLDER = "reports"
-OBJECTS = ("sr", "sc", "pr", "seg", "oru")
+OBJECTS = ("sr", "sc", "pr", "seg", "oru", "ups")
 """The kinds of objects that are made of a result."""
 
 KIND = "report"
