@@ -17,6 +17,7 @@ import yaml
 
 from edge import settings
 from edge.config import Config, Storage
+from edge.config_reporting import Destination
 from edge.config_section import ConfigError, Section
 
 FLEET = "the fleet's settings"
@@ -150,6 +151,15 @@ def _rule(problem: str, field: msgspec.structs.FieldInfo | None) -> str:
     return f"expected {described}" if described else f"{problem[0].lower()}{problem[1:].partition(', got')[0]}"
 
 
+def _more_than_one(to: Destination) -> str:
+    """Why a destination cannot be all that it says; empty when it can."""
+    if to.hl7 and (to.stow_url or to.storage_commitment):
+        return "hl7 has neither a stow_url nor storage_commitment: leave them out"
+    if to.ups_url and (to.hl7 or to.stow_url or to.storage_commitment):
+        return "ups_url has no hl7, stow_url or storage_commitment: give each its own"
+    return ""
+
+
 def _check_together(config: Config, root: yaml.Node, name: str) -> None:
     """The rules that join several keys, or that the schema cannot say. Raises `ConfigError`."""
     dicom = config.intake.dicom
@@ -161,8 +171,9 @@ def _check_together(config: Config, root: yaml.Node, name: str) -> None:
     for keys, link in (*links, *(("reporting.destinations", each) for each in config.reporting.destinations)):
         if link and (link.certificate_file is None) != (link.key_file is None):
             refuse(keys, "certificate_file and key_file belong together: give both")
-    if any(each.hl7 and (each.stow_url or each.storage_commitment) for each in config.reporting.destinations):
-        refuse("reporting.destinations", "hl7 has neither a stow_url nor storage_commitment: leave them out")
+    for destination in config.reporting.destinations:
+        if problem := _more_than_one(destination):
+            refuse("reporting.destinations", problem)
     names = [destination.name for destination in config.reporting.destinations]
     if len(names) != len(set(names)):
         refuse("reporting.destinations", "two of one name: what waits is kept by name, give each its own")

@@ -9,9 +9,11 @@ import msgspec
 
 from edge.config_section import AeTitle, Identifier, Port, Section
 
+Url = Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://", description="a URL with http or https")]
+
 
 class Destination(Section, frozen=True, kw_only=True):
-    """A PACS that is sent the results: by C-STORE, or by STOW-RS where it has a `stow_url`; or a RIS by `hl7`.
+    """A PACS that is sent the results: by C-STORE, or by STOW-RS where it has a `stow_url`; or a RIS or a worklist.
 
     Attributes:
         name: What it is called on the page, in the log and in the journal.
@@ -22,6 +24,8 @@ class Destination(Section, frozen=True, kw_only=True):
         tls: Verify it and encrypt (PS3.15 B.12).
         stow_url: Where its STOW-RS takes studies; by this instead of C-STORE.
         hl7: It is a RIS: each result goes to `port` as an HL7 v2.5 message ORU^R01 over MLLP, instead of any object.
+        ups_url: It is a worklist: where its UPS-RS takes workitems. It gets one "Interpretation" of each flagged or
+            indeterminate result, instead of any object; `called_ae_title` is that of the PACS that has the images.
         ca_file: Certificate authority to trust; absent means the system's.
         certificate_file: This box's certificate, for mutual TLS.
         key_file: Its private key.
@@ -40,8 +44,9 @@ class Destination(Section, frozen=True, kw_only=True):
     called_ae_title: AeTitle = "PACS"
     calling_ae_title: AeTitle = "SCANSIDE"
     tls: bool = False
-    stow_url: Annotated[str, msgspec.Meta(pattern=r"\Ahttps?://", description="a URL with http or https")] | None = None
+    stow_url: Url | None = None
     hl7: bool = False
+    ups_url: Url | None = None
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
@@ -52,6 +57,11 @@ class Destination(Section, frozen=True, kw_only=True):
     segmentation: bool = False
     storage_commitment: bool = False
     objects_per_second: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 10.0
+
+    @property
+    def url(self) -> str | None:
+        """Where it takes what it is sent, when that goes over HTTP."""
+        return self.stow_url or self.ups_url
 
 
 class Worklist(Section, frozen=True, kw_only=True):

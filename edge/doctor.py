@@ -63,7 +63,7 @@ def _peers(config: Config) -> Iterator[tuple[str, str, int]]:
     if config.audit.syslog:
         yield "syslog server", config.audit.syslog.host, config.audit.syslog.port
     for destination in config.reporting.destinations:
-        url = urlsplit(destination.stow_url or "")
+        url = urlsplit(destination.url or "")
         host = url.hostname or destination.host
         port = (url.port or (443 if url.scheme == "https" else 80)) if url.hostname else destination.port
         yield f"PACS {destination.name}", host, port

@@ -111,6 +111,12 @@ WRONG = {
         "reporting.destinations",
         "leave them out",
     ),
+    "a worklist that is a PACS": (
+        "reporting: {destinations: [{name: list, ups_url: 'http://list/workitems', stow_url: 'http://list/studies'}]}",
+        1,
+        "reporting.destinations",
+        "give each its own",
+    ),
     "bands the wrong way round": (
         "storage:\n  refuse_below_mb: 6000\n",
         1,

@@ -20,15 +20,18 @@ from edge.reporting.decide import Answer, Drop, Park, Send, classes_of, judge, p
 from edge.reporting.hl7_result import addressed
 from edge.reporting.mllp import MllpSession
 from edge.reporting.names import uid_of
-from edge.reporting.objects import ORU, as_comprehensive
+from edge.reporting.objects import ORU, UPS, as_comprehensive
 from edge.reporting.pacs import Association, Unreachable
 from edge.reporting.stow import WebSession
+from edge.reporting.ups import WorklistSession
+from edge.reporting.workitem import retrievable
 from edge.store import Store
-from edge.store.deliveries import Row
+from edge.store.deliveries import Next, Row
+from edge.store.order import Turns
 
 LONGEST_DELAY = 300.0
 AT_ONCE = 50
-"""Objects in one association."""
+"""Objects in one association, but that the last result is brought whole."""
 
 _LOOK_AHEAD = 500
 _REPORT_WITHIN = 2.0
@@ -56,6 +59,7 @@ class Courier:
         self._store = store
         self._sent = sent
         self._clock = clock
+        self._turns = Turns()
         self._failures, self._down = 0, False
         self._not_before = float("-inf")
         self._busy: dict[int, tuple[int, float]] = {}
@@ -72,20 +76,20 @@ class Courier:
             sqlite3.Error, OSError: The journal or the disk.
         """
         now = self._clock()
-        waiting = self._store.deliveries.waiting(self.destination.name, _LOOK_AHEAD)
-        due = [row for row in waiting if self._busy.get(row.number, (0, now))[1] <= now][:AT_ONCE]
+        if now < self._not_before:
+            return False
         to_commit = self._to_commit(now)
-        if now < self._not_before or not (due or to_commit):
+        if not (self._next().rows or to_commit):
             return False
         try:
             with self._session() as session:
                 self._reached()
-                done = self._deliver(session, due, stopping)
+                more = self._deliver(session, stopping)
                 self._ask(session, to_commit)
         except Unreachable as error:
             self._lost(str(error))
             return False
-        return done and len(waiting) > len(due)
+        return more
 
     def committed(self, transaction: str, kept: Sequence[str], failed: Sequence[str]) -> None:
         """A PACS says what it keeps for good; from any thread. What it does not keep is sent again."""
@@ -104,31 +108,50 @@ class Courier:
         classes = [each for each in classes_of(self.destination) if each not in self._refused_forms]
         if self.destination.stow_url:
             return WebSession(self.destination, classes)
+        if self.destination.ups_url:
+            return WorklistSession(self.destination, classes)
         if self.destination.hl7:
             return MllpSession(self.destination, tuple(classes))
         return Association(self.destination, classes, self.committed)
 
-    def _deliver(self, session: Session, rows: Sequence[Row], stopping: Event) -> bool:
-        """Send what is due; False when the destination wants a rest."""
-        for row in rows:
-            if stopping.is_set():
-                return False
-            accepted = session.accepted - self._refused_forms
-            step = plan(row.object, row.form, accepted, self.destination)
-            if isinstance(step, Park):
-                self._park(row, step.reason)
-            elif isinstance(step, Drop):
-                self._tell_once(
-                    events.DESTINATION_LACKS,
-                    destination=self.destination.name,
-                    lacking=row.object,
-                    instead=step.instead,
-                )
-                self._store.deliveries.delivered([row.number])
-            elif not self._send(session, row, step):
-                return False
-            else:
-                stopping.wait(1.0 / self.destination.objects_per_second)
+    def _next(self) -> Next:
+        now = self._clock()
+        resting = [number for number, (_, due) in self._busy.items() if due > now]
+        lifetime = self._store.lifetime.now().lifetime
+        return self._store.deliveries.next_result(
+            self.destination.name, resting, lifetime, backlogs=self._turns.is_backlogs
+        )
+
+    def _deliver(self, session: Session, stopping: Event) -> bool:
+        """Send result after result, the next being chosen when the one before has gone; whether more can go at once."""
+        tried = 0
+        while (following := self._next()).rows:
+            if tried >= AT_ONCE:
+                return True
+            self._turns.taken(the_oldest=following.is_oldest)
+            for row in following.rows:
+                if stopping.is_set() or not self._bring(session, row, stopping):
+                    return False
+            tried += len(following.rows)
+        return False
+
+    def _bring(self, session: Session, row: Row, stopping: Event) -> bool:
+        """Do with one object what is planned for it; False when the destination wants a rest."""
+        step = plan(row.object, row.form, session.accepted - self._refused_forms, self.destination)
+        if isinstance(step, Park):
+            self._park(row, step.reason)
+        elif isinstance(step, Drop):
+            self._tell_once(
+                events.DESTINATION_LACKS,
+                destination=self.destination.name,
+                lacking=row.object,
+                instead=step.instead,
+            )
+            self._store.deliveries.delivered([row.number])
+        elif not self._send(session, row, step):
+            return False
+        else:
+            stopping.wait(1.0 / self.destination.objects_per_second)
         return True
 
     def _send(self, session: Session, row: Row, step: Send) -> bool:
@@ -142,6 +165,8 @@ class Courier:
             data = as_comprehensive(data, uid, series)
         elif step.kind == ORU:
             data = addressed(data, self.destination)
+        elif step.kind == UPS:
+            data = retrievable(data, self.destination)
         if row.form != step.sop_class:
             self._store.deliveries.sending([(row.number, step.sop_class)])
         status = session.store(data)

@@ -16,7 +16,8 @@ from pydicom.uid import (
 
 from edge.config_reporting import Destination, Reporting
 from edge.records import Reason, StoredResult
-from edge.reporting.objects import ORU, PR, SC, SEG, SR
+from edge.reporting.objects import ORU, PR, SC, SEG, SR, UPS
+from edge.reporting.workitem import UPS_PUSH
 
 ORU_MESSAGE = "ORU^R01"
 """In the place of a SOP Class."""
@@ -26,6 +27,7 @@ CLASS_OF = {
     PR: GrayscaleSoftcopyPresentationStateStorage,
     SEG: SegmentationStorage,
     ORU: ORU_MESSAGE,
+    UPS: UPS_PUSH,
 }
 _SR_FORMS = {
     "comprehensive_3d": (Comprehensive3DSRStorage, ComprehensiveSRStorage),
@@ -88,6 +90,8 @@ def kinds_of(destination: Destination) -> tuple[str, ...]:
     """The kinds of objects that a destination is to have."""
     if destination.hl7:
         return (ORU,)
+    if destination.ups_url:
+        return (UPS,)
     wanted = (
         (SC, destination.secondary_capture),
         (PR, destination.presentation_state),
@@ -100,8 +104,8 @@ def kinds_of(destination: Destination) -> tuple[str, ...]:
 def classes_of(destination: Destination) -> tuple[str, ...]:
     """The SOP Classes that are proposed to a destination: its own, and those that take their place."""
     kinds = kinds_of(destination)
-    if destination.hl7:
-        return (ORU_MESSAGE,)
+    if destination.hl7 or destination.ups_url:
+        return tuple(CLASS_OF[kind] for kind in kinds)
     return (
         *(_SR_FORMS[destination.structured_report]),
         *(CLASS_OF[kind] for kind in (SC, PR, SEG) if kind in kinds or (kind == SC and SR in kinds)),

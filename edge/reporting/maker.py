@@ -16,8 +16,9 @@ from edge.model_facts import ModelFacts, ModelShelf
 from edge.records import ANOTHER_PATIENT, Result, StoredResult
 from edge.reporting.decide import kinds_of, why_not
 from edge.reporting.modules import Report
-from edge.reporting.objects import ANSWERS, SC, SR, Made, Pictures, make
+from edge.reporting.objects import ANSWERS, SC, SR, UPS, Made, Pictures, make
 from edge.reporting.source import Source, Unreportable, read_source
+from edge.reporting.workitem import PRIORITIES
 from edge.reporting.worklist import Orders
 from edge.store import Band, Owed, Store, Tampered, VaultLocked
 from edge.store.deliveries import KIND, MOST_TRIES
@@ -104,7 +105,8 @@ class Maker:
         try:
             made = self._made(stored, self._source(stored, self._store.deliveries.try_to_make(item.number)))
         except Unreportable as error:
-            left_out = {kind: str(error) for kind in ANSWERS if kind in self._wanted}
+            calls = (UPS,) if stored.result.status in PRIORITIES else ()
+            left_out = {kind: str(error) for kind in (*ANSWERS, *calls) if kind in self._wanted}
             self._queue(item, Made(objects={}, left_out=left_out))
             return
         self._queue(item, made)
@@ -190,11 +192,14 @@ class Maker:
 def wanted_by(name: str, kinds: Sequence[str], made: Made) -> list[tuple[str, str, str]]:
     """What one destination gets of what was made: its name, the kind, and why that is parked.
 
-    Where the report could not be made, the picture takes its place; where that could not either, it is parked.
+    Where the report could not be made, the picture takes its place; where that could not either, it is parked. A
+    workitem is not made of every result.
     """
     rows = [(name, kind, "") for kind in made.objects if kind in kinds]
     if any(kind in ANSWERS for _, kind, _ in rows):
         return rows
+    if UPS in kinds:
+        return [(name, UPS, made.left_out[UPS])] if UPS in made.left_out else rows
     if SC in made.objects and SR in kinds:
         return [*rows, (name, SC, "")]
     kind = next((each for each in ANSWERS if each in kinds), SC)

@@ -23,15 +23,18 @@ from edge.reporting.segmentation import segmentation
 from edge.reporting.source import Source, Unreportable
 from edge.reporting.structured_report import structured_report
 from edge.reporting.validation import broken_rules
+from edge.reporting.workitem import broken_rules_of_workitem, workitem
 
-SR, SC, PR, SEG, ORU = "sr", "sc", "pr", "seg", "oru"
-"""The kinds of objects: DICOM's, and the HL7 message, which goes where none of them does."""
+SR, SC, PR, SEG, ORU, UPS = "sr", "sc", "pr", "seg", "oru", "ups"
+"""The kinds of objects: DICOM's, and HL7 message and workitem, which go where none of them does."""
 
 ORDER = (SC, PR, SEG, SR)
 """In which DICOM objects are sent: the report last, as it refers to the picture."""
 
 ANSWERS = (SR, SC, ORU)
 """Those of which one is enough for a destination to have the answer."""
+
+_CHECKS = {ORU: broken_rules_of_message, UPS: broken_rules_of_workitem}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class Made:
     """What could be made.
 
     Attributes:
-        objects: PS3.10 files by kind, in the order of `ORDER`; the HL7 message.
+        objects: PS3.10 files by kind, in the order of `ORDER`; HL7 message and workitem, as they are sent.
         left_out: Why a kind is missing, by kind.
     """
 
@@ -77,8 +80,7 @@ def make(
         except Exception as error:  # whatever a library says to an odd image costs this object alone
             left_out[kind] = f"it cannot be made ({type(error).__name__})"
             return None
-        check = broken_rules_of_message if kind == ORU else broken_rules
-        broken = check(data) if data else []
+        broken = _CHECKS.get(kind, broken_rules)(data) if data else []
         if broken or data is None:
             if broken:
                 left_out[kind] = "; ".join(broken[:3])
@@ -98,7 +100,9 @@ def make(
         add(SR, lambda: structured_report(source, report, shown))
     if ORU in kinds:
         add(ORU, lambda: observation_result(source, report))
-    return Made(objects={kind: objects[kind] for kind in (*ORDER, ORU) if kind in objects}, left_out=left_out)
+    if UPS in kinds:
+        add(UPS, lambda: workitem(source, report))
+    return Made(objects={kind: objects[kind] for kind in (*ORDER, ORU, UPS) if kind in objects}, left_out=left_out)
 
 
 def encode(dataset: Dataset) -> bytes:

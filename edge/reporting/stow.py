@@ -26,7 +26,7 @@ class WebSession:
 
     Attributes:
         accepted: What is offered.
-        commits: Never: STOW-RS has no storage commitment.
+        commits: Never: DICOMweb has no storage commitment.
     """
 
     commits = False
@@ -34,7 +34,7 @@ class WebSession:
     def __init__(self, destination: Destination, classes: Sequence[str]) -> None:
         """Connect. Raises `Unreachable`."""
         self.accepted = frozenset(classes)
-        url = urlsplit(destination.stow_url or "")
+        url = urlsplit(destination.url or "")
         self._path = f"{url.path or '/'}{'?' + url.query if url.query else ''}"
         self._headers = {"Accept": "application/dicom+json"}
         try:
@@ -57,9 +57,11 @@ class WebSession:
         boundary = uuid.uuid4().hex
         head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         kind = f'multipart/related; type="application/dicom"; boundary={boundary}'
-        body = head + data + f"\r\n--{boundary}--\r\n".encode()
+        return self._post(self._path, kind, head + data + f"\r\n--{boundary}--\r\n".encode())
+
+    def _post(self, path: str, kind: str, body: bytes) -> int:
         try:
-            self._connection.request("POST", self._path, body, {**self._headers, "Content-Type": kind})
+            self._connection.request("POST", path, body, {**self._headers, "Content-Type": kind})
             answer = self._connection.getresponse()
             said = answer.read()
         except (OSError, http.client.HTTPException) as error:

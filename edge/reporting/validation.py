@@ -55,12 +55,22 @@ def broken_rules(data: bytes) -> list[str]:
         sop_class = str(dataset.get("SOPClassUID"))
         if sop_class not in _TYPE_1:
             return ["SOPClassUID: not one that this box makes"]
-        broken = [*_attributes(dataset, sop_class), *_values(dataset), *_pixels(dataset, sop_class)]
+        broken = [*_attributes(dataset, sop_class), *broken_values(dataset), *_pixels(dataset, sop_class)]
         if sop_class in (Comprehensive3DSRStorage, ComprehensiveSRStorage) and not broken:
             broken = [*_template(dataset), *_references(dataset)]
     except Exception as error:  # pydicom raises nearly any type: what cannot be read back must not leave
         return [f"it cannot be read back ({type(error).__name__})"]
     return broken
+
+
+def broken_values(dataset: Dataset) -> Iterator[str]:
+    """The values, at any depth, that break the rules of their VR."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from broken_values(item)
+        elif not fits(element):
+            yield f"{keyword_for_tag(element.tag) or 'an attribute'}: breaks the rules of its VR {element.VR}"
 
 
 def _attributes(dataset: Dataset, sop_class: str) -> Iterator[str]:
@@ -70,15 +80,6 @@ def _attributes(dataset: Dataset, sop_class: str) -> Iterator[str]:
     for keyword in REQUIRED_EMPTY:
         if keyword not in dataset:
             yield f"{keyword}: Type 2, missing"
-
-
-def _values(dataset: Dataset) -> Iterator[str]:
-    for element in dataset:
-        if element.VR == "SQ":
-            for item in element.value:
-                yield from _values(item)
-        elif not fits(element):
-            yield f"{keyword_for_tag(element.tag) or 'an attribute'}: breaks the rules of its VR {element.VR}"
 
 
 def _pixels(dataset: Dataset, sop_class: str) -> Iterator[str]:

@@ -6,18 +6,20 @@ last byte. The reporting service is the one owner of rows and files; the keeper 
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from edge.store.database import Database
+from edge.store.order import in_turn
 from edge.store.spool import Spool
 from edge.store.vault import Tampered, Vault
 
 FOLDER = "reports"
-OBJECTS = ("sr", "sc", "pr", "seg", "oru")
+OBJECTS = ("sr", "sc", "pr", "seg", "oru", "ups")
 """The kinds of objects that are made of a result."""
 
 KIND = "report"
@@ -26,7 +28,33 @@ KIND = "report"
 MOST_TRIES = 10
 """How often a service may end while it makes the objects of one result, before that is parked."""
 
+BACKLOG_AFTER = 60.0
+"""Seconds of the box's lifetime since its image came, after which a result is backlog (`order.py`): twice as long as
+its objects wait at most until they are made."""
+
 _COMPRESSION = 1
+
+_LOOKED_AT = 1000
+"""Rows at either end of the queue among which a choice is made, so that it costs the same behind any backlog. What is
+fresh is at its end."""
+
+_WAITING = (
+    "d.destination = :destination AND d.state = 'waiting' AND d.number NOT IN (SELECT value FROM json_each(:resting))"
+)
+_BY_AGE = f"SELECT number, result_id FROM deliveries d WHERE {_WAITING} ORDER BY number"  # noqa: S608 - our own words
+_PRIORITY = "iif(r.status = 'flagged', 0, i.priority)"
+_BACKLOG = f"(i.received_lifetime < :since OR {_PRIORITY} >= 2)"
+_NEXT = (
+    f"SELECT d.result_id FROM (SELECT * FROM ({_BY_AGE} LIMIT {_LOOKED_AT})"  # noqa: S608 - our own words
+    f" UNION ALL SELECT * FROM ({_BY_AGE} DESC LIMIT {_LOOKED_AT})) d"
+    " JOIN results r ON r.id = d.result_id JOIN instances i ON i.id = r.instance_id"
+    f" ORDER BY {in_turn(_BACKLOG, _PRIORITY, 'd.number')} LIMIT 1"
+)
+_OLDEST = f"SELECT result_id FROM ({_BY_AGE} LIMIT 1)"  # noqa: S608 - our own words
+_OF_RESULT = (
+    "SELECT number, result_id, destination, object, form FROM deliveries d"  # noqa: S608 - our own words
+    f" WHERE result_id = :result AND {_WAITING} ORDER BY number"
+)
 
 _UNDELIVERED = (
     "EXISTS (SELECT 1 FROM results r JOIN deliveries d ON d.result_id = r.id"
@@ -52,6 +80,13 @@ class Row(NamedTuple):
     destination: str
     object: str
     form: str
+
+
+class Next(NamedTuple):
+    """What a destination is to have next: all of one result that it lacks, and whether nothing older waits for it."""
+
+    rows: tuple[Row, ...] = ()
+    is_oldest: bool = True
 
 
 class Standing(NamedTuple):
@@ -102,14 +137,24 @@ class Deliveries:
             )
             sql.execute("DELETE FROM owed WHERE number = ?", (owed,))
 
-    def waiting(self, destination: str, limit: int) -> list[Row]:
-        """What a destination lacks, the oldest results first, all objects of a result together."""
-        query = (
-            "SELECT number, result_id, destination, object, form FROM deliveries"
-            " WHERE destination = ? AND state = 'waiting' ORDER BY number LIMIT ?"
-        )
+    def next_result(self, destination: str, resting: Collection[int], now: float, *, backlogs: bool) -> Next:
+        """The result whose objects a destination is to have next, in the order of `order.py`, flags being urgent.
+
+        Args:
+            destination: Its name.
+            resting: Numbers of the rows that are not due.
+            now: The box's lifetime.
+            backlogs: Whether it is the backlog's turn.
+        """
+        order: dict[str, str | float] = {"destination": destination, "resting": json.dumps(list(resting))}
+        order |= {"since": now - BACKLOG_AFTER, "turn": backlogs}
         with self._journal.reading() as sql:
-            return [Row(*row) for row in sql.execute(query, (destination, limit))]
+            chosen = sql.execute(_NEXT, order).fetchone()
+            if chosen is None:
+                return Next()
+            oldest = sql.execute(_OLDEST, order).fetchone()
+            rows = sql.execute(_OF_RESULT, order | {"result": chosen[0]}).fetchall()
+        return Next(tuple(Row(*row) for row in rows), chosen[0] == oldest[0])
 
     def uncommitted(self, destination: str, limit: int) -> list[Row]:
         """What a destination has, but has not committed to keep."""

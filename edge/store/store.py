@@ -43,7 +43,7 @@ from edge.store.keys import open_ring
 from edge.store.lifetime import JournalLifetime, Moment
 from edge.store.lock import AlreadyRunning, folder_lock, hold_lock
 from edge.store.machine import Machine, Room
-from edge.store.order import BACKLOG_AFTER, BACKLOG_EVERY, CLAIM, OLDEST, POSTPONED
+from edge.store.order import BACKLOG_AFTER, CLAIM, OLDEST, POSTPONED, Turns
 from edge.store.repair import Contents
 from edge.store.retention import Band, next_band
 from edge.store.salvage import JournalContents
@@ -111,7 +111,7 @@ class Store(Answers):
         self._machine = machine
         self._band = Band.ROOM
         self._line = 0
-        self._passed_over = 0
+        self._turns = Turns()
         with ExitStack() as opened:
             try:
                 opened.callback(os.close, hold_lock(state_dir, "store", shared=True))
@@ -221,13 +221,12 @@ class Store(Answers):
         A power cut may undo the mark, after which the image waits as before; a killed process does not.
         """
         now = self.lifetime.now().lifetime
-        order = {"line": self._line, "since": now - BACKLOG_AFTER, "turn": self._passed_over >= BACKLOG_EVERY - 1}
+        order = {"line": self._line, "since": now - BACKLOG_AFTER, "turn": self._turns.is_backlogs}
         with self._journal.transaction(durable=False) as sql:
             oldest = sql.execute(OLDEST).fetchone()[0]
             row = sql.execute(CLAIM, order).fetchone()
             instance = self._columns.instance(row) if row else None
-        passed_over = row is not None and row["number"] != oldest and not order["turn"]
-        self._passed_over = self._passed_over + 1 if passed_over else 0
+        self._turns.taken(the_oldest=row is None or row["number"] == oldest)
         return instance
 
     def postpone(self, instance: Instance) -> None:

@@ -6,6 +6,7 @@ that was forgotten. Each stands between `<!-- NAME -->` and `<!-- end -->`.
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator
@@ -25,8 +26,11 @@ from edge.intake.admission import APPLICATION_CONTEXT
 from edge.intake.dicom_listener import RETIRED_STORAGE, storage_classes
 from edge.intake.tls import CIPHERS_1_2
 from edge.reporting.decide import Answer, classes_of, judge
+from edge.reporting.source import read_source
+from edge.reporting.workitem import PRIORITIES, apart, retrievable, workitem
 from edge.reporting.worklist import day_query, order_query
 from tests.conftest import ROOT
+from tests.reporting import samples
 
 FILE = ROOT / "edge" / "intake" / "CONFORMANCE.md"
 
@@ -43,6 +47,13 @@ _ANSWERS = {
     Answer.BUSY: "Sent again later, others first; after a second one the destination is left alone for a while",
     Answer.UNSUPPORTED: "A Comprehensive 3D SR is sent as Comprehensive SR; anything else is parked",
     Answer.REFUSED: "Parked until a person has seen to it (SC553)",
+}
+_WORKITEM_VALUES = {
+    "ScheduledProcedureStepPriority": ", ".join(f"`{value}` {status.value}" for status, value in PRIORITIES.items()),
+    "ProcedureStepLabel": "the answer in a word",
+    "CommentsOnTheScheduledProcedureStep": "the answer in sentences",
+    "ScheduledProcedureStepStartDateTime": "when it was answered",
+    "RetrieveAETitle": "`called_ae_title`",
 }
 _SETTINGS_WITHOUT_A_LIMIT = ("ae_title", "host", "port")
 
@@ -90,6 +101,7 @@ def _services() -> str:
             "yes",
         ),
         ("Storage Commitment", "Storage Commitment Push Model", "yes", "no"),
+        ("Unified Procedure Step", "Unified Procedure Step - Push, by UPS-RS", "create", "no"),
         ("Basic Worklist Management", "Modality Worklist Information Model - FIND", "yes", "no"),
     ]
     return _table("Service", "SOP Classes", "User (SCU)", "Provider (SCP)", rows=rows)
@@ -110,6 +122,28 @@ def _worklist() -> str:
     names = dict.fromkeys(name for keys in asked for name in keys)
     rows = ((name, *(keys.get(name, "") for keys in asked)) for name in names)
     return _table("Attribute", "Order of an image", "Urgent orders", rows=rows)
+
+
+def _workitem() -> str:
+    made = workitem(read_source(samples.radiograph()), samples.report())
+    assert made
+    _, sent = apart(retrievable(made, Destination(name="any")))
+    (item,) = json.loads(sent)
+    image = {str(element.value) for element in samples.read(samples.radiograph())}
+    return _table("Attribute", "Value", rows=_given(Dataset.from_json(item), image))
+
+
+def _given(item: Dataset, image: set[str], depth: str = "") -> Iterator[tuple[str, str]]:
+    """Each attribute of a workitem that is never empty, and where its value comes from."""
+    for element in item:
+        name = f"{depth}{element.name} {element.tag}"
+        if element.VR == "SQ":
+            for each in element.value:
+                yield name, "one item"
+                yield from _given(each, image, f"{depth}>")
+        elif element.value:
+            of_image = "the image's" if str(element.value) in image else f"`{element.value}`"
+            yield name, _WORKITEM_VALUES.get(element.keyword, of_image)
 
 
 def _keys(query: Dataset) -> Iterator[tuple[str, str]]:
@@ -196,6 +230,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "statuses": _statuses,
     "storage": _storage,
     "syntaxes": _syntaxes,
+    "workitem": _workitem,
     "worklist": _worklist,
 }
 

@@ -10,9 +10,11 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import Request, urlopen
 
 import hl7
@@ -20,6 +22,7 @@ import hl7.mllp
 import msgspec
 from pydicom import Dataset
 from pydicom.uid import (
+    UID,
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
     ExplicitVRLittleEndian,
@@ -32,7 +35,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import ModalityWorklistInformationFind, StorageCommitmentPushModel, Verification
 
 from edge.config_reporting import Worklist
-from edge.records import Arrival, Reason, StoredResult, Subject
+from edge.records import Arrival, Reason, Status, StoredResult, Subject
 from edge.reporting.objects import encode
 from edge.store import Store
 from tests.reporting import samples
@@ -127,7 +130,7 @@ def pacs(
         server.shutdown()
 
 
-def answer(store: Store, data: bytes, reason: Reason | None = None) -> StoredResult:
+def answer(store: Store, data: bytes, reason: Reason | None = None, status: Status = Status.FLAGGED) -> StoredResult:
     """Take an image and commit its result, owed to PACS."""
     dataset = samples.read(data)
     accepted = store.accept(
@@ -143,7 +146,7 @@ def answer(store: Store, data: bytes, reason: Reason | None = None) -> StoredRes
     assert claimed is not None and claimed.id == accepted.instance.id
     of = Subject(modality="DX", patient_id="1", study_instance_uid=str(dataset.StudyInstanceUID))
     explanation = msgspec.json.encode(samples.EXPLANATION).decode()
-    result = msgspec.structs.replace(samples.result(), reason=reason)
+    result = msgspec.structs.replace(samples.result(status), reason=reason)
     stored = store.commit(claimed, result, of, explanation=explanation, report=True)
     drawn = samples.pictures()
     for name, picture in (("preview.jpg", drawn.preview), ("overlay.png", drawn.overlay)):
@@ -278,6 +281,97 @@ def ris(tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Ris]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+UPS_TYPE_1 = ("00404005", "00404041", "00741000", "00741200", "00741204")
+UPS_TYPE_2 = (
+    "00081080", "00081084", "00081195", "00100010", "00100020", "00100021", "00100024", "00100030", "00100040",
+    "00101002", "00380010", "00380014", "00400400", "00404018", "00404021", "00404025", "00404026", "00404027",
+    "0040A370", "00741002", "00741202", "00741210", "00741216",
+)  # fmt: skip
+"""What a creator of workitems must give, in the letters of PS3.4 table CC.2.5-3, column N-CREATE (SCU)."""
+
+
+@dataclass
+class WorklistManager:
+    """Keeps workitems as PS3.18 11.4 has it: 201, 409 for a UID that is there, 400 for what breaks PS3.4 CC.2.5.
+
+    Attributes:
+        created: Workitems by their UID.
+        answers: Status codes that it gives in turn instead; None: it creates, and hangs up without a word.
+        said: What it has answered.
+    """
+
+    port: int = 0
+    created: dict[str, Any] = field(default_factory=dict)
+    answers: list[int | None] = field(default_factory=list)
+    said: list[int | None] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Of its workitems."""
+        return f"http://127.0.0.1:{self.port}/dicom-web/workitems"
+
+    def create(self, path: str, kind: str, body: bytes) -> tuple[int | None, str]:
+        """The status, and the UID; None hangs up."""
+        given = self.answers.pop(0) if self.answers else 0
+        if given:
+            return given, ""
+        url = urlsplit(path)
+        (uid,) = parse_qs(url.query).get("workitem", [""])
+        if url.path != "/dicom-web/workitems" or kind != "application/dicom+json":
+            return 404 if kind == "application/dicom+json" else 415, uid
+        if uid in self.created:
+            return 409, uid
+        (item,) = json.loads(body)
+        empty = [tag for tag in UPS_TYPE_1 if not item.get(tag, {}).get("Value")]
+        absent = [tag for tag in UPS_TYPE_2 if tag not in item]
+        scheduled = item.get("00741000", {}).get("Value") == ["SCHEDULED"] and not item["00081195"].get("Value")
+        if (
+            empty
+            or absent
+            or not scheduled
+            or {"00000002", "00001000", "00080018"} & set(item)
+            or not UID(uid).is_valid
+        ):
+            return 400, uid
+        self.created[uid] = item
+        return (None if given is None else 201), uid
+
+
+@contextmanager
+def worklist_manager(port: int = 0) -> Iterator[WorklistManager]:
+    """One behind HTTP."""
+    manager = WorklistManager()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status, uid = manager.create(self.path, self.headers["Content-Type"], body)
+            manager.said.append(status)
+            if status is None:
+                self.close_connection = True
+                return
+            self.send_response(status)
+            if status == 201:
+                self.send_header("Content-Location", f"{manager.url}/{uid}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    server.daemon_threads = True
+    manager.port = server.server_address[1]
+    thread = in_background(server.serve_forever)
+    try:
+        yield manager
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 def accepts(port: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
@@ -14,12 +15,15 @@ from edge.config_reporting import Destination, Reporting
 from edge.records import Arrival, Kept
 from edge.reporting.courier import Courier
 from edge.reporting.maker import Maker
+from edge.reporting.names import uid_of
 from edge.reporting.pacs import listen_for_commitment
 from edge.store import Store
-from edge.store.deliveries import Standing
+from edge.store.deliveries import BACKLOG_AFTER, Standing
 from edge.store.retention import Removal
 from tests.reporting import samples
 from tests.reporting.peers import answer, pacs
+from tests.store.conftest import Box
+from tests.store.conftest import Clock as WallClock
 from tests.system.conftest import await_until, free_port
 
 SR3D = uid.Comprehensive3DSRStorage
@@ -46,6 +50,11 @@ def queued(store: Store, to: Destination, count: int = 1) -> None:
     """Results whose objects are made and wait."""
     for number in range(count):
         answer(store, samples.radiograph(SOPInstanceUID=f"1.2.826.0.1.3680043.8.2.{number}"))
+    made(store, to, count)
+
+
+def made(store: Store, to: Destination, count: int = 1) -> None:
+    """Make the objects of so many results that are owed, which are all."""
     maker = Maker(store, Config(state_dir=store.state_dir, reporting=Reporting(destinations=(to,))))
     assert [maker.turn() for _ in range(count + 1)] == [True] * count + [False]
 
@@ -182,6 +191,31 @@ def test_one_that_is_away_gets_the_very_same_when_it_is_back(store: Store) -> No
         one.turn(Event())
         assert len(peer.received) == 3
     assert one.trouble == ""
+
+
+def test_after_an_outage_a_fresh_flag_goes_first_and_the_backlog_in_the_gaps(tmp_path: Path) -> None:
+    """The flags come while the backlog is on its way, in the middle of an association."""
+    box, come = Box(WallClock()), Event()
+    to = destination(free_port(), presentation_state=False, secondary_capture=False)
+
+    def flag(number: int) -> str:
+        stored = answer(store, samples.radiograph(SOPInstanceUID=f"1.2.826.0.1.3680043.8.2.{number}"))
+        made(store, to)
+        return uid_of(stored.id, SR3D)
+
+    def five_come() -> None:
+        if not come.is_set():
+            come.set()
+            fresh.extend(flag(number) for number in range(6, 11))
+
+    fresh: list[str] = []
+    with closing(Store(tmp_path / "state", box.wall, machine=box.machine)) as store:
+        backlog = [flag(number) for number in range(6)]
+        box.live(BACKLOG_AFTER + 1)
+        with pacs(port=to.port, before=five_come) as peer:
+            courier(store, to).turn(Event())
+    expected = [backlog[0], *fresh[:3], backlog[1], *fresh[3:], *backlog[2:]]
+    assert [name for _, name in peer.received] == expected
 
 
 def test_one_that_dies_in_the_middle_gets_everything_once_under_one_uid(store: Store) -> None:

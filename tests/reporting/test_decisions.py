@@ -11,18 +11,21 @@ from edge.records import Kept, Reason, StoredResult, Subject
 from edge.reporting.decide import (
     CHANGED_WORDS,
     NO_OBJECT_WORDS,
+    ORU_MESSAGE,
     Answer,
     Drop,
     Park,
     Send,
     classes_of,
     judge,
+    kinds_of,
     plan,
     why_not,
 )
 from edge.reporting.maker import wanted_by
-from edge.reporting.objects import PR, SC, SR, Made
+from edge.reporting.objects import PR, SC, SR, UPS, Made
 from edge.reporting.stow import status_of
+from edge.reporting.workitem import UPS_PUSH
 from tests.reporting import samples
 
 SR3D = uid.Comprehensive3DSRStorage
@@ -85,6 +88,29 @@ def test_in_which_form_an_object_goes(
 def test_the_picture_is_offered_wherever_it_may_have_to_take_the_reports_place() -> None:
     assert classes_of(WITHOUT_PICTURE) == (SR3D, SR2D, PICTURE, GSPS)
     assert classes_of(OLD) == (SR2D, PICTURE, GSPS)
+
+
+def test_what_is_no_pacs_gets_what_it_reads_alone() -> None:
+    for to, form in (
+        (Destination(name="x", hl7=True), ORU_MESSAGE),
+        (Destination(name="x", ups_url="http://x"), UPS_PUSH),
+    ):
+        (kind,) = kinds_of(to)
+        assert (classes_of(to), plan(kind, "", {form}, to)) == ((form,), Send(kind, form))
+
+
+@pytest.mark.parametrize(
+    ("objects", "left_out", "rows"),
+    [
+        ((SC, UPS), {}, [("x", UPS, "")]),
+        ((SC,), {}, []),
+        ((SC,), {UPS: "why"}, [("x", UPS, "why")]),
+    ],
+)
+def test_a_worklist_is_called_or_not(
+    objects: tuple[str, ...], left_out: dict[str, str], rows: list[tuple[str, str, str]]
+) -> None:
+    assert wanted_by("x", (UPS,), Made(objects=dict.fromkeys(objects, b""), left_out=left_out)) == rows
 
 
 def _stored(reason: Reason | None = None, modality: str = "DX") -> StoredResult:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from edge.records import OrderDifference, Subject
+from edge.records import OrderDifference, Priority, Status, Subject
 from edge.store import Damaged, Store
-from edge.store.deliveries import Standing
+from edge.store.deliveries import BACKLOG_AFTER, Next, Standing
+from edge.store.order import Turns
 from edge.store.rotation import rotate
 from tests.reporting import samples
 from tests.reporting.peers import answer
+from tests.store.conftest import Box
+from tests.store.samples import arrival, claimed
 
 OBJECTS = {"sr": b"report", "sc": b"picture"}
 WANTED = [("one", "sr", ""), ("one", "sc", ""), ("two", "sr", "")]
@@ -26,12 +29,65 @@ def _queued(store: Store) -> str:
     return stored.id
 
 
+def _next(store: Store, destination: str, turns: Turns | None = None, resting: tuple[int, ...] = ()) -> Next:
+    now = store.lifetime.now().lifetime
+    backlogs = turns is not None and turns.is_backlogs
+    return store.deliveries.next_result(destination, resting, now, backlogs=backlogs)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "order"),
+    [
+        ("|RFR", "F2 R1 R3"),
+        ("RFR|", "F2 R1 R3"),
+        ("FFF|R", "R4 F1 F2 F3"),
+        ("RR|F", "F3 R1 R2"),
+        ("FR|RFU", "F4 U5 R3 F1 R2"),
+        ("RF|FFFFFFF", "F3 F4 F5 R1 F6 F7 F8 F2 F9"),
+        ("|LRU", "U3 R2 L1"),
+        ("L|RRRR", "R2 R3 R4 L1 R5"),
+    ],
+)
+def test_fresh_flags_go_first_and_the_backlog_in_the_gaps(tmp_path: Path, box: Box, waiting: str, order: str) -> None:
+    """Flagged, urgent, routine and low; what stands before the bar waits since an outage, what is after it is fresh."""
+    old, fresh = waiting.split("|")
+    priorities = {"F": Priority.ROUTINE, **dict(zip("URL", Priority, strict=True))}
+    with closing(Store(tmp_path, box.wall, machine=box.machine)) as store:
+        names = {}
+        for number, letter in enumerate(old + fresh, 1):
+            if number == len(old) + 1:
+                box.live(BACKLOG_AFTER + 1)
+            store.accept(b"%d" % number, arrival(f"{number}", priorities[letter]))
+            status = Status.FLAGGED if letter == "F" else Status.CLEAR
+            stored = store.commit(claimed(store), samples.result(status), Subject(modality="DX"), report=True)
+            (owed,) = store.owed("report")
+            store.deliveries.made(owed.number, stored.id, {}, [("one", "sr", ""), ("one", "sc", "")])
+            names[stored.id] = f"{letter}{number}"
+        if not fresh:
+            box.live(BACKLOG_AFTER + 1)
+        turns, taken = Turns(), []
+        while (following := _next(store, "one", turns)).rows:
+            turns.taken(the_oldest=following.is_oldest)
+            assert [row.object for row in following.rows] == ["sr", "sc"], "a result goes whole"
+            taken.append(names[following.rows[0].result_id])
+            store.deliveries.delivered([row.number for row in following.rows])
+    assert taken == order.split()
+
+
+def test_what_rests_keeps_nothing_waiting(tmp_path: Path) -> None:
+    with closing(Store(tmp_path)) as store:
+        _queued(store)
+        first, second = (row.number for row in _next(store, "one").rows)
+        assert [row.number for row in _next(store, "one", resting=(first,)).rows] == [second]
+        assert _next(store, "one", resting=(first, second)) == Next()
+
+
 def test_bytes_stay_until_the_last_destination_has_its_last_object(tmp_path: Path) -> None:
     with closing(Store(tmp_path)) as store:
         result = _queued(store)
-        store.deliveries.delivered([row.number for row in store.deliveries.waiting("one", 10)])
+        store.deliveries.delivered([row.number for row in _next(store, "one").rows])
         assert store.deliveries.read(result, "sr") == b"report"
-        (last,) = store.deliveries.waiting("two", 10)
+        (last,) = _next(store, "two").rows
         store.deliveries.delivered([last.number])
         assert store.deliveries.read(result, "sr") is None
 

@@ -161,12 +161,12 @@ def transferred(
 
 def delivered(source: AuditSource, sent: Counter[Received], to: Destination) -> list[AuditMessage]:
     """Objects that this box made went to a PACS: a message for each patient."""
-    host, ae_title = to.stow_url or to.host, "" if to.stow_url else to.called_ae_title
+    host, ae_title = to.url or to.host, "" if to.url else to.called_ae_title
     receiver = Participant(
         host,
         requestor=False,
         role=_DESTINATION,
-        address="" if to.stow_url else to.host,
+        address="" if to.url else to.host,
         ae_titles=(ae_title,) if ae_title else (),
     )
     sender = _process(source, role=_SOURCE, requestor=True)
