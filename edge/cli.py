@@ -159,7 +159,7 @@ def _setup(options: argparse.Namespace) -> int:
         answers = read_answers(options.answers) if options.answers else ask(config_file.load(file), input)
     except EOFError:
         raise UsageError("setup: no answer came: answer on a console, or give a file with --answers") from None
-    set_up(file, answers, sys.stdout)
+    set_up(file, answers, sys.stdout, options.label)
     restart()
     return 0
 
@@ -239,6 +239,7 @@ def _add_work(commands: _Commands, common: argparse.ArgumentParser) -> None:
 
     setup = commands.add_parser("setup", parents=[common], help="make this machine a box, or change its names")
     setup.add_argument("--answers", type=Path, metavar="FILE", help="part of a configuration, instead of questions")
+    setup.add_argument("--label", type=Path, metavar="FILE", help="write the label sheet as SVG too, to be printed")
     setup.set_defaults(command=_setup)
 
     doctor = commands.add_parser("doctor", parents=[common], help="check everything that can be wrong")

@@ -25,6 +25,7 @@ from edge import config_file
 from edge.config import Config
 from edge.config_section import ConfigError
 from edge.errors import ScansideError
+from edge.label import Sheet
 from edge.modes import work_in
 from edge.web.accounts import Accounts
 from edge.web.accounts_file import AccountsFile
@@ -52,7 +53,7 @@ class SetupError(ScansideError):
     """The box cannot be set up like this."""
 
 
-def set_up(file: Path, answers: dict[str, Any], output: TextIO) -> None:
+def set_up(file: Path, answers: dict[str, Any], output: TextIO, label: Path | None = None) -> None:
     """Lay the answers over the configuration, make a first-boot code, and say what the box is now.
 
     Nothing is changed when an answer breaks a rule. A second call with the same answers changes nothing but the
@@ -62,6 +63,7 @@ def set_up(file: Path, answers: dict[str, Any], output: TextIO) -> None:
         file: The configuration. It is replaced whole; what it was before is kept beside it as `.before`.
         answers: Part of a configuration.
         output: The console.
+        label: Where the label sheet goes as a drawing (SVG) to be printed; with the code in it only its owner reads it.
 
     Raises:
         ConfigError: The file or an answer cannot be used.
@@ -75,7 +77,10 @@ def set_up(file: Path, answers: dict[str, Any], output: TextIO) -> None:
         _replace(file, text)
     with _as_owner_of(config.state_dir), closing(AccountsFile(config.state_dir)) as accounts:
         code = Accounts(accounts).first_boot_code()
-    output.write(sheet(config, socket.gethostname(), code))
+    sheet = Sheet.of(config, socket.gethostname(), code)
+    output.write(sheet.as_text())
+    if label is not None:
+        _replace(label, sheet.as_svg(), mode=0o600)
 
 
 def read_answers(file: Path) -> dict[str, Any]:
@@ -115,27 +120,6 @@ def laid_over(text: str, answers: dict[str, Any]) -> str:
     for start, end, new in sorted(_edits(root, answers, ""), reverse=True):
         text = text[:start] + new + text[end:]
     return text
-
-
-def sheet(config: Config, host: str, code: str | None) -> str:
-    """What stands on the box's label: where the page is, what modalities call, and the code of the first account.
-
-    Args:
-        config: The box's.
-        host: Its name in the network.
-        code: The first-boot code; None once somebody has an account.
-    """
-    dicom, web = config.intake.dicom, config.web
-    open_to_all = web.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
-    page = f"{'https' if web.tls else 'http'}://{host if open_to_all else web.host}:{web.port}/"
-    lines = [
-        f"Scanside   {config.site} / {config.box}",
-        f"Page       {page}",
-        f"DICOM      {dicom.ae_title}, {dicom.host}:{dicom.port}",
-        f"First code {code}: it makes the first account, on the page" if code else "Accounts   there is one already",
-    ]
-    rule = "-" * max(map(len, lines))
-    return "\n".join([rule, *lines, rule, ""])
 
 
 def restart() -> None:
@@ -178,14 +162,15 @@ def _flow(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _replace(file: Path, text: str) -> None:
-    """Whole or not at all, on the disk when this returns, and with the rights of what was there."""
+def _replace(file: Path, text: str, mode: int = 0o644) -> None:
+    """Whole or not at all, on the disk when this returns; nobody reads it who may not, not even while it is written."""
     temporary = file.with_name(f"{file.name}.new")
-    with temporary.open("w", encoding="utf-8") as output:
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as output:
         output.write(text)
         output.flush()
         os.fsync(output.fileno())
-    temporary.chmod(0o644)
+    temporary.chmod(mode)
     temporary.replace(file)
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -34,7 +34,19 @@ FLOORS = [
     },
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},
-    {"cli", "appliance", "doctor", "demo", "keeping", "keeping_command", "fleet", "setup", "steward", "support"},
+    {
+        "cli",
+        "appliance",
+        "doctor",
+        "demo",
+        "keeping",
+        "keeping_command",
+        "fleet",
+        "label",
+        "setup",
+        "steward",
+        "support",
+    },
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # Services are started by name, and the rooms of one floor stand apart, but for these.
@@ -47,6 +59,7 @@ ALLOWED_ACROSS = {
     ("keeping_command", "keeping"),
     ("cli", "fleet"),
     ("cli", "setup"),
+    ("setup", "label"),
     ("cli", "steward"),
     ("cli", "support"),
     ("support", "doctor"),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edge.config import Config, WebTls
 from edge.config_file import load, parse
 from edge.config_section import ConfigError
-from edge.setup import ask, laid_over, sheet
+from edge.setup import ask, laid_over
 from tests.running import ROOT, scanside
 
 SHIPPED = (ROOT / "firmware_config" / "scanside.yaml").read_text(encoding="utf-8")
@@ -146,8 +146,3 @@ def test_a_code_is_never_shown_to_the_journal(tmp_path: Path, journal: bool) -> 
     os.close(write)
     with os.fdopen(read, encoding="utf-8") as output:
         assert bool(CODE.search(output.read())) is not journal
-
-
-def test_the_sheet_names_the_page_as_it_is_reached() -> None:
-    assert "http://127.0.0.1:8080/" in sheet(Config(), "xray", None)
-    assert "there is one already" in sheet(Config(), "xray", None)

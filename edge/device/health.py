@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 
@@ -104,6 +105,8 @@ class HealthFile:
             failures=_failures(self._path),
         )
         self.report(State.STARTING)
+        with suppress(OSError):  # not there, or a disk that can only be read: the account itself tells of that
+            _begun(self._path).unlink()
 
     def due(self) -> bool:
         """Whether the account wants renewing: figures that cost something need not be gathered before."""
@@ -179,8 +182,24 @@ def with_its_ends(health: Health, now: float) -> Health:
 
 
 def held_back(state_dir: Path, service: str) -> float:
-    """Seconds that a service's next process should wait before it begins: longer after each end in a row."""
-    return backoff(_failures(_folder(state_dir) / f"{service}.json"), LONGEST_DELAY)
+    """Seconds that a service's process should wait before it begins: longer after each end in a row.
+
+    To be asked once by each process: those that end before they have an account of their own (`HealthFile`) count too.
+    """
+    path = _folder(state_dir) / f"{service}.json"
+    begun = _begun(path)
+    try:
+        before = int(begun.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        before = 0
+    with suppress(OSError):  # on a full disk it waits less, and begins all the same
+        begun.write_text(f"{before + 1}\n", encoding="ascii")
+    return backoff(max(before, _failures(path)), LONGEST_DELAY)
+
+
+def _begun(path: Path) -> Path:
+    """Where it stands how many processes have begun since the last that had an account."""
+    return path.with_suffix(".begun")
 
 
 def _failures(path: Path) -> int:

@@ -95,9 +95,13 @@ class Broker:
             assert shipped in text
             text = text.replace(shipped, here)
         (folder / "mosquitto.conf").write_text(text, encoding="ascii")
-        self.process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")])
-        await_until(lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0, "Mosquitto listening")
+        self._command = [program, "-c", str(folder / "mosquitto.conf")]
         self._clients: list[Client] = []
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command)
+        await_until(lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0, "Mosquitto listening")
 
     def context(self, name: str | None, authority: Authority | None = None) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(self.authority.certificate))

@@ -28,7 +28,9 @@ def test_a_new_box_from_its_console_to_its_first_result(clinic: Clinic) -> None:
     line = next(line for line in clinic.service.process.stdout if "First account" in line)
     code = next(word for word in line.split() if word.count("-") == 3)
     page = clinic.look()
-    page.goto(clinic.base)
+    page.goto(f"{clinic.base}/first-account#{code}")  # as the label's QR code says it
+    expect(page.get_by_label("Code on the console")).to_have_value(code)
+    assert page.url == f"{clinic.base}/first-account", "it stays neither in the address nor in the history"
     page.get_by_label("Code on the console").fill(code.lower())
     page.get_by_label("User name").fill("ada")
     page.get_by_label("Password, at least 12 characters").fill(PASSWORD)
