@@ -84,7 +84,7 @@ def test_what_a_box_says_while_the_fleet_is_away_reaches_it_later(
 ) -> None:
     (tmp_path / "password").write_text("secret\n", encoding="ascii")
     (tmp_path / "password").chmod(0o600)
-    sync = make_sync(bridge.port, username="box", password_file=str(tmp_path / "password"))
+    sync = make_sync(port=bridge.port, username="box", password_file=str(tmp_path / "password"))
     collector = Watcher(far.port, tls=far.context("collector-1"))
     try:
         sync.start()
