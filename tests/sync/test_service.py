@@ -20,10 +20,11 @@ from edge.config_section import ConfigError
 from edge.device.health import HealthFile, State
 from edge.device.troubles import Trouble
 from edge.messages.aggregate import Aggregate
+from edge.messages.topics import parse
 from edge.sync.link import WINDOW
 from edge.sync.service import serve
 from tests.messages.schemas import check
-from tests.sync.conftest import PREFIX, Mosquitto, SyncProcess, Watcher
+from tests.sync.conftest import PREFIX, Mosquitto, SyncProcess, Watcher, summary_body
 
 pytestmark = pytest.mark.system
 
@@ -53,7 +54,7 @@ def _outbox_depths(seen: list[paho.MQTTMessage]) -> list[int]:
 
 
 def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None:
-    """LINK-BIRTH-01 MSG-SCHEMA-01 MSG-AUDIT-01 MSG-AGGREGATE-01"""
+    """LINK-BIRTH-01 MSG-SCHEMA-01 MSG-TOPIC-01 MSG-HEALTH-01 MSG-AUDIT-01 MSG-AGGREGATE-01 OUTBOX-EXPIRY-01"""
     sync.put(3)
     aggregate = Aggregate(message_id="1" * 32, day="2026-11-26", clock="right", histograms=())
     sync.outbox.put([(aggregate.message_id, "aggregate", msgspec.json.encode(aggregate))])
@@ -77,15 +78,29 @@ def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None
         "audit/1",
     }
     assert [body["number"] for body in bodies if body["schema"] == "scanside.audit/1"] == [7]
+    health = next(body for body in bodies if body["schema"] == "scanside.health/3")
+    assert {"intake", "sync", "web"} <= {one["service"] for one in health["services"]}
+    assert (health["dropped"], health["disk"]["used"] > 0, health["certificate_days"]) == (0, True, 0)
     assert _tail(ours[0]) == "-/status/state/-"
     assert _tail(ours[1]) == "-/status/about/-"
     assert len({body["session"] for body in bodies if "session" in body}) == 1
     assert {message.qos for message in ours} == {1}
     for message in ours:
+        assert str(parse(message.topic)) == message.topic
         properties: Any = message.properties
         assert properties.ContentType == "application/json"
         if FINDING in message.topic:
             assert 30 * 86400 - 60 <= properties.MessageExpiryInterval <= 30 * 86400
+
+
+def test_what_is_put_again_under_its_id_arrives_once(watcher: Watcher, sync: SyncProcess) -> None:
+    """OUTBOX-ID-01"""
+    ids = sync.put(3)
+    sync.outbox.put((message_id, "summary", summary_body(message_id)) for message_id in ids)
+    sync.start()
+    sync.await_empty_outbox()
+    watcher.settle()
+    assert watcher.findings(3) == ids
 
 
 def test_health_is_numbered_anew_on_each_connection(watcher: Watcher, sync: SyncProcess) -> None:
