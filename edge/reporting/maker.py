@@ -21,15 +21,14 @@ from edge.reporting.source import Source, Unreportable, read_source
 from edge.reporting.workitem import PRIORITIES
 from edge.reporting.worklist import Orders
 from edge.store import Band, Owed, Store, Tampered, VaultLocked
-from edge.store.deliveries import KIND, MOST_TRIES
+from edge.store.deliveries import MOST_TRIES
+from edge.store.order import Turns
 
 QUIET = 1.0
 """Seconds without an image that waits or was just answered, after which reports are made: they come in bursts."""
 
 PATIENCE = 30.0
 """Seconds that reports wait for that: behind a long backlog they are made all the same."""
-
-_AT_ONCE = 20
 
 
 class Maker:
@@ -44,6 +43,7 @@ class Maker:
         self._store = store
         self._clock = clock
         self.waits = False
+        self._turns = Turns()
         self._seq = store.last_seq()
         self._busy_since: float | None = None
         self._busy_at = float("-inf")
@@ -70,13 +70,14 @@ class Maker:
         if band >= Band.FULL:
             return False
         drawing = set() if band >= Band.SPARE else {item.result_id for item in self._store.owed("preview")}
-        ready = [item for item in self._store.owed(KIND, _AT_ONCE) if item.result_id not in drawing]
-        if not (ready and quiet):
-            self.waits = bool(ready)
+        item, is_oldest = self._store.deliveries.next_to_make(
+            drawing, self._store.lifetime.now().lifetime, backlogs=self._turns.is_backlogs
+        )
+        if item is None or not quiet:
+            self.waits = item is not None
             return False
-        self._make(
-            min(ready, key=lambda item: int(item.body))
-        )  # what has been in hand when the service ended goes last
+        self._turns.taken(the_oldest=is_oldest)
+        self._make(item)
         return True
 
     def _is_quiet(self) -> bool:

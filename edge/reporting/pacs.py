@@ -146,9 +146,14 @@ def commitment_handler(on_commitment: Committed) -> Callable[[Any], tuple[int, N
     return handle
 
 
-def listen_for_commitment(ae_title: str, host: str, port: int, on_commitment: Committed) -> Any:
-    """A listener for those PACS that call back. Raises `OSError`: the address cannot be had."""
-    entity = AE(ae_title=ae_title)
+def listen_for_commitment(host: str, port: int, on_commitment: Committed) -> Any:
+    """A listener for those PACS that call back. Raises `OSError`: the address cannot be had.
+
+    It answers under whatever title it is called by: each PACS calls the one under which it was asked. What it says of a
+    transaction that nobody has asked for is passed over.
+    """
+    entity = AE()
+    entity.require_called_aet = False
     entity.add_supported_context(StorageCommitmentPushModel, scu_role=False, scp_role=True)
     return entity.start_server(
         (host, port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, commitment_handler(on_commitment))]

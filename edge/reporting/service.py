@@ -119,8 +119,7 @@ class Reporting:
                 deliveries.delivered([row.number for row in rows])
         host, port = self._config.reporting.commitment_host, self._config.reporting.commitment_port
         if port is not None:
-            first = self.couriers[0].destination
-            self._listener = listen_for_commitment(first.calling_ae_title, host, port, self._committed)
+            self._listener = listen_for_commitment(host, port, self._committed)
         waiting = sum(each.waiting for each in self.standing().values())
         emit(events.REPORTING_READY, destinations=", ".join(names), waiting=waiting)
         self._threads = [Thread(target=self._run, args=(courier,), daemon=True) for courier in self.couriers]

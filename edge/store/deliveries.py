@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from edge.store.answers import Owed
 from edge.store.database import Database
 from edge.store.order import in_turn
 from edge.store.spool import Spool
@@ -38,23 +39,32 @@ _LOOKED_AT = 1000
 """Rows at either end of the queue among which a choice is made, so that it costs the same behind any backlog. What is
 fresh is at its end."""
 
-_WAITING = (
-    "d.destination = :destination AND d.state = 'waiting' AND d.number NOT IN (SELECT value FROM json_each(:resting))"
-)
-_BY_AGE = f"SELECT number, result_id FROM deliveries d WHERE {_WAITING} ORDER BY number"  # noqa: S608 - our own words
 _PRIORITY = "iif(r.status = 'flagged', 0, i.priority)"
 _BACKLOG = f"(i.received_lifetime < :since OR {_PRIORITY} >= 2)"
-_NEXT = (
-    f"SELECT d.result_id FROM (SELECT * FROM ({_BY_AGE} LIMIT {_LOOKED_AT})"  # noqa: S608 - our own words
-    f" UNION ALL SELECT * FROM ({_BY_AGE} DESC LIMIT {_LOOKED_AT})) d"
-    " JOIN results r ON r.id = d.result_id JOIN instances i ON i.id = r.instance_id"
-    f" ORDER BY {in_turn(_BACKLOG, _PRIORITY, 'd.number')} LIMIT 1"
-)
-_OLDEST = f"SELECT result_id FROM ({_BY_AGE} LIMIT 1)"  # noqa: S608 - our own words
+
+
+def _first(by_age: str, before: str = "") -> str:
+    """SQL for the result that is first in the order of `order.py`, out of SQL for number, result_id ... by number."""
+    return (
+        f"SELECT d.*, r.instance_id FROM (SELECT * FROM ({by_age} LIMIT {_LOOKED_AT})"  # noqa: S608 - our own words
+        f" UNION ALL SELECT * FROM ({by_age} DESC LIMIT {_LOOKED_AT})) d"
+        " JOIN results r ON r.id = d.result_id JOIN instances i ON i.id = r.instance_id"
+        f" ORDER BY {before}{in_turn(_BACKLOG, _PRIORITY, 'd.number')} LIMIT 1"
+    )
+
+
+_RESTING = "(SELECT value FROM json_each(:resting))"
+_WAITING = f"destination = :destination AND state = 'waiting' AND number NOT IN {_RESTING}"
+_BY_AGE = f"SELECT number, result_id FROM deliveries WHERE {_WAITING} ORDER BY number"  # noqa: S608 - our own words
 _OF_RESULT = (
-    "SELECT number, result_id, destination, object, form FROM deliveries d"  # noqa: S608 - our own words
+    "SELECT number, result_id, destination, object, form FROM deliveries"  # noqa: S608 - our own words
     f" WHERE result_id = :result AND {_WAITING} ORDER BY number"
 )
+_OWED = (
+    "SELECT number, result_id, kind, body FROM owed"  # noqa: S608 - our own words
+    f" WHERE kind = '{KIND}' AND result_id NOT IN {_RESTING} ORDER BY number"
+)
+_TRIES = "CAST(d.body AS INTEGER), "
 
 _UNDELIVERED = (
     "EXISTS (SELECT 1 FROM results r JOIN deliveries d ON d.result_id = r.id"
@@ -146,15 +156,28 @@ class Deliveries:
             now: The box's lifetime.
             backlogs: Whether it is the backlog's turn.
         """
-        order: dict[str, str | float] = {"destination": destination, "resting": json.dumps(list(resting))}
-        order |= {"since": now - BACKLOG_AFTER, "turn": backlogs}
+        order = _order(resting, now, backlogs=backlogs) | {"destination": destination}
         with self._journal.reading() as sql:
-            chosen = sql.execute(_NEXT, order).fetchone()
+            chosen = sql.execute(_first(_BY_AGE), order).fetchone()
             if chosen is None:
                 return Next()
-            oldest = sql.execute(_OLDEST, order).fetchone()
-            rows = sql.execute(_OF_RESULT, order | {"result": chosen[0]}).fetchall()
-        return Next(tuple(Row(*row) for row in rows), chosen[0] == oldest[0])
+            oldest = sql.execute(f"{_BY_AGE} LIMIT 1", order).fetchone()
+            rows = sql.execute(_OF_RESULT, order | {"result": chosen["result_id"]}).fetchall()
+        return Next(tuple(Row(*row) for row in rows), chosen["result_id"] == oldest["result_id"])
+
+    def next_to_make(self, resting: Collection[str], now: float, *, backlogs: bool) -> tuple[Owed | None, bool]:
+        """The result whose objects are made next, in the same order, and whether nothing older is owed.
+
+        What was in hand when a service ended goes after all that was less often. `resting`: results that are not ready.
+        """
+        order = _order(resting, now, backlogs=backlogs)
+        with self._journal.reading() as sql:
+            row = sql.execute(_first(_OWED, _TRIES), order).fetchone()
+            if row is None:
+                return None, True
+            oldest = sql.execute(f"{_OWED} LIMIT 1", order).fetchone()
+        owed = Owed(row["number"], row["kind"], row["result_id"], row["instance_id"], row["body"])
+        return owed, owed.number == oldest["number"]
 
     def uncommitted(self, destination: str, limit: int) -> list[Row]:
         """What a destination has, but has not committed to keep."""
@@ -286,6 +309,10 @@ class Deliveries:
 
     def _spool(self) -> Spool:
         return Spool(self._folder)
+
+
+def _order(resting: Collection[int] | Collection[str], now: float, *, backlogs: bool) -> dict[str, str | float]:
+    return {"resting": json.dumps(list(resting)), "since": now - BACKLOG_AFTER, "turn": backlogs}
 
 
 def _owe(sql: sqlite3.Connection, result_ids: Iterable[str]) -> None:

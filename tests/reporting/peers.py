@@ -57,7 +57,8 @@ class Pacs:
 
     Attributes:
         answers: Statuses that it gives, in turn, before it says success.
-        on_commitment: Is given each request for storage commitment.
+        requests: Those for storage commitment.
+        asked_by: The AE title of who made the last one.
     """
 
     port: int
@@ -65,6 +66,7 @@ class Pacs:
     objects: dict[str, set[bytes]] = field(default_factory=dict)
     answers: list[int] = field(default_factory=list)
     requests: list[Dataset] = field(default_factory=list)
+    asked_by: str = ""
 
     def store(self, event: Any) -> int:
         """Answer a C-STORE."""
@@ -79,14 +81,15 @@ class Pacs:
     def action(self, event: Any) -> tuple[int, None]:
         """Take a request for storage commitment."""
         self.requests.append(event.action_information)
+        self.asked_by = event.assoc.requestor.ae_title
         return 0x0000, None
 
     def report_to(self, port: int, *, failed: bool = False) -> None:
-        """Call back with the answer to the last request: everything is kept, or nothing is."""
+        """Call who has asked last, by its title, with the answer: everything is kept, or nothing is."""
         request, entity = self.requests[-1], AE(ae_title="PACS")
         entity.add_requested_context(StorageCommitmentPushModel)
         role = build_role(StorageCommitmentPushModel, scp_role=True)
-        association = entity.associate("127.0.0.1", port, ext_neg=[role])
+        association = entity.associate("127.0.0.1", port, ae_title=self.asked_by, ext_neg=[role])
         assert association.is_established
         report = Dataset()
         report.TransactionUID = request.TransactionUID

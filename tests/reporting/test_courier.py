@@ -262,10 +262,12 @@ def test_what_a_pacs_commits_to_keep_is_forgotten_and_what_it_does_not_is_sent_a
     monkeypatch.setattr("edge.reporting.courier._REPORT_WITHIN", 0.0)  # it calls back
     clock, port = Clock(), free_port()
     with pacs(commits=True) as peer:
-        to = destination(peer.port, presentation_state=False, storage_commitment=True)
+        to = destination(
+            peer.port, presentation_state=False, storage_commitment=True, calling_ae_title="READING_ROOM_2"
+        )
         queued(store, to)
         one = courier(store, to, clock)
-        listener = listen_for_commitment("SCANSIDE", "127.0.0.1", port, one.committed)
+        listener = listen_for_commitment("127.0.0.1", port, one.committed)
         try:
             one.turn(Event())
             assert store.deliveries.standing() == {"pacs": Standing(stored=2)}
@@ -278,6 +280,7 @@ def test_what_a_pacs_commits_to_keep_is_forgotten_and_what_it_does_not_is_sent_a
             await_until(lambda: store.deliveries.standing() == {}, "the commitment")
         finally:
             listener.shutdown()
+    assert peer.asked_by == "READING_ROOM_2"
     assert len({name for _, name in peer.received}) == 2
 
 

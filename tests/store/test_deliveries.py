@@ -74,6 +74,28 @@ def test_fresh_flags_go_first_and_the_backlog_in_the_gaps(tmp_path: Path, box: B
     assert taken == order.split()
 
 
+def test_a_fresh_flag_is_made_first_too(tmp_path: Path, box: Box) -> None:
+    with closing(Store(tmp_path, box.wall, machine=box.machine)) as store:
+        ids = []
+        for number, letter in enumerate("RRFRRR"):
+            if number == 2:
+                box.live(BACKLOG_AFTER + 1)
+            store.accept(b"%d" % number, arrival(f"{number}"))
+            status = Status.FLAGGED if letter == "F" else Status.CLEAR
+            ids.append(store.commit(claimed(store), samples.result(status), Subject(modality="DX"), report=True).id)
+        store.deliveries.try_to_make(store.owed("report")[3].number)
+        turns, made = Turns(), []
+        while True:
+            now = store.lifetime.now().lifetime
+            owed, oldest = store.deliveries.next_to_make([ids[5]], now, backlogs=turns.is_backlogs)
+            if owed is None:
+                break
+            turns.taken(the_oldest=oldest)
+            made.append(ids.index(owed.result_id))
+            store.settle([owed.number])
+        assert made == [2, 4, 0, 1, 3], "what was in hand when a service ended is last, what is not ready waits"
+
+
 def test_what_rests_keeps_nothing_waiting(tmp_path: Path) -> None:
     with closing(Store(tmp_path)) as store:
         _queued(store)
