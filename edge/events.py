@@ -128,6 +128,7 @@ IMAGE_POSTPONED = Event(
 ANALYST_OVERDUE = Event(
     415, logging.ERROR, "analysing process {pid}: models not loaded after {seconds:.0f} s: it is ended"
 )
+PROCESSOR_WEAK = Event(416, logging.WARNING, "processor: {said}")
 JOURNAL_FAILED = Event(430, logging.ERROR, "the journal cannot be used: {error}; trying again every {delay:.0f} s")
 
 LINK_UP = Event(

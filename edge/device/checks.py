@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ RELEASED = 1795651200.0
 """2026-11-26, when this was written: a clock before it is wrong, whatever keeps it."""
 
 _VNNI = ("avx512_vnni", "avx_vnni", "asimddp")
+_WEAK = "engines that pass the self-test serve, many times slower; when none does, nothing is analysed: use another one"
 _REACHED_WITHIN = 2.0
 
 
@@ -31,13 +33,19 @@ class Check(NamedTuple):
 
 def check_machine(state_dir: Path) -> Iterator[Check]:
     """Look at the machine now; `state_dir` must be there. Raises `OSError`."""
-    yield judge_processor(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+    yield check_processor()
     yield judge_memory(read_vitals(state_dir).memory_available)
     yield judge_clock(time.time(), kept=synchronised())
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     yield judge_mount(mounts, state_dir.resolve())
     for file in sorted(Path("/sys/fs/ext4").glob("*/errors_count")):
         yield judge_errors(file.parent.name, file.read_text(encoding="ascii"))
+    yield from check_disks(Path("/sys"))
+
+
+def check_processor() -> Check:
+    """What this machine's processor can do. Raises `OSError`."""
+    return judge_processor(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
 
 
 def judge_processor(cpuinfo: str) -> Check:
@@ -46,7 +54,7 @@ def judge_processor(cpuinfo: str) -> Check:
     flags = next((set(value.split()) for key, _, value in lines if key.strip() in ("flags", "Features")), set())
     vnni = sorted(flags.intersection(_VNNI))
     if not flags & {"avx2", "asimd"}:
-        return Check("processor", False, "no AVX2 or Advanced SIMD: the engines are not made for it: use another one")
+        return Check("processor", False, f"no AVX2 or Advanced SIMD: {_WEAK}")
     return Check("processor", True, f"INT8 by {vnni[0]}" if vnni else "without INT8 dot products: slower by about half")
 
 
@@ -90,6 +98,47 @@ def judge_errors(device: str, count: str) -> Check:
     well = count.strip() in ("0", "")
     said = "no damage found" if well else f"{count.strip()} errors: unmount it, fsck it, and think of a new disk"
     return Check(f"file system {device}", well, said)
+
+
+def check_disks(sysfs: Path) -> Iterator[Check]:
+    """What eMMC, SD and NVMe disks say of their own wear and state, to everybody; SATA disks tell nobody but root."""
+    for disk in sorted(sysfs.glob("block/mmcblk[0-9]")):
+        with suppress(OSError, ValueError):  # SD cards have no such files
+            reserve, worn = (
+                (disk / "device" / name).read_text(encoding="ascii") for name in ("pre_eol_info", "life_time")
+            )
+            yield judge_flash(disk.name, int(reserve, 16), [int(each, 16) for each in worn.split()])
+    for disk in sorted(sysfs.glob("class/nvme/nvme*")):
+        with suppress(OSError):  # without the kernel's hwmon there is no alarm
+            alarms = [file.read_text(encoding="ascii").strip() for file in disk.glob("hwmon*/temp1_alarm")]
+            yield judge_nvme(disk.name, (disk / "state").read_text(encoding="ascii").strip(), hot="1" in alarms)
+
+
+def judge_flash(disk: str, reserve: int, worn: Sequence[int]) -> Check:
+    """By what an eMMC says of itself (JEDEC JESD84-B51, EXT_CSD; Documentation/driver-api/mmc/mmc-dev-attrs).
+
+    Args:
+        disk: Its name.
+        reserve: PRE_EOL_INFO: 1 while less than 80 % of the reserve blocks are used, 2 from there, 3 from 90 %.
+        worn: DEVICE_LIFE_TIME_EST: tenths of its life that are begun, by kind of cell; 11 is past the end, 0 unknown.
+    """
+    most = max(worn, default=0)
+    said = (
+        f"{10 * (most - 1)} to {10 * most} % of its life is over" if 1 <= most <= 10 else "it says nothing of its wear"
+    )
+    if most > 10:
+        said = "it is past its life"
+    well = reserve <= 1 and most < 10
+    return Check(
+        f"disk {disk}", well, said if well else f"{said}, reserve level {reserve}: back up, and put in a new one"
+    )
+
+
+def judge_nvme(disk: str, state: str, *, hot: bool) -> Check:
+    """By the driver's state of it, and its own alarm of heat (NVM Express, Critical Warning; nvme/host/hwmon.c)."""
+    if state != "live":
+        return Check(f"disk {disk}", False, f"it is {state}: see `dmesg`; when it stays so, put in a new one")
+    return Check(f"disk {disk}", not hot, "it is too hot: give it air" if hot else "it works")
 
 
 def check_reached(name: str, host: str, port: int) -> Check:

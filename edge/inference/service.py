@@ -18,6 +18,7 @@ import msgspec
 
 from edge import events, reasons
 from edge.config import Config
+from edge.device.checks import check_processor
 from edge.device.health import Figure, HealthFile, State
 from edge.device.signals import stop_on_signals
 from edge.events import emit
@@ -261,6 +262,8 @@ def serve(config: Config) -> int:
     stopping = stop_on_signals(partial(ring, config.state_dir, "inference"))
     hold_lock(config.state_dir, "inference")
     health = HealthFile(config.state_dir, "inference")
+    if not (processor := check_processor()).well:
+        emit(events.PROCESSOR_WEAK, said=processor.said)
     store = Store(config.state_dir, storage=config.storage)
     status, last_words = 0, reasons.STOPPED
     try:
