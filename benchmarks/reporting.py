@@ -97,7 +97,7 @@ def _rate(folder: Path) -> None:
             _queue(store, to, f"1.2.826.0.1.3680043.9.{number}")
             one = Courier(store, to, lambda _to, _row: None)
             begun = time.perf_counter()
-            while store.deliveries.waiting("pacs", 1):
+            while store.deliveries.standing():
                 one.turn(Event())
             ours.append((time.perf_counter() - begun) * 1000)
             files = _files(place / "files", number)
