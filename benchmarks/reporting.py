@@ -36,7 +36,6 @@ from edge.reporting.maker import Maker
 from edge.reporting.objects import ORDER, make
 from edge.reporting.source import read_source
 from edge.store import Store, ring
-from edge.store.deliveries import Standing
 from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file
 from tests.reporting import samples
@@ -98,7 +97,7 @@ def _rate(folder: Path) -> None:
             _queue(store, to, f"1.2.826.0.1.3680043.9.{number}")
             one = Courier(store, to, lambda _to, _row: None)
             begun = time.perf_counter()
-            while store.deliveries.standing().get("pacs", Standing()).waiting:
+            while store.deliveries.standing():
                 one.turn(Event())
             ours.append((time.perf_counter() - begun) * 1000)
             files = _files(place / "files", number)
