@@ -18,7 +18,7 @@ _DOTS_A_MODULE = 5
 _LINE = 22
 _MARGIN = 20
 _QUIET_ZONE = 4
-"""Modules (ISO/IEC 18004, 5.3.8); OpenCV leaves two."""
+"""Modules, as the standard asks; OpenCV leaves two."""
 
 
 class Sheet(NamedTuple):

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,25 @@ def test_a_licence_that_may_not_be_passed_on_is_refused(tmp_path: Path) -> None:
 def test_scripts_are_posix_shell(script: str) -> None:
     subprocess.run(["sh", "-n", str(PACKAGE / "debian" / script)], check=True)
     assert "\nset -e\n" in (PACKAGE / "debian" / script).read_text(encoding="ascii")
+
+
+@pytest.mark.parametrize("script", ["build_image", "image/mkosi.postinst"])
+def test_scripts_of_the_image_can_be_read(script: str) -> None:
+    subprocess.run(["bash", "-n", str(PACKAGE / script)], check=True)
+    assert (PACKAGE / script).stat().st_mode & 0o111, "mkosi runs it"
+
+
+def test_the_image_s_data_partition_is_the_one_that_is_mounted(program: Callable[[str], str], tmp_path: Path) -> None:
+    """By systemd-repart's own reading of the definition, for a disk of 8 GB."""
+    where = ["--definitions", str(PACKAGE / "image" / "tree" / "usr" / "lib" / "repart.d")]
+    disk = ["--empty=force", "--dry-run=yes", "--json=short", str(tmp_path / "disk")]
+    with (tmp_path / "disk").open("wb") as empty:
+        empty.truncate(8 << 30)
+    done = subprocess.run([program("systemd-repart"), *where, *disk], capture_output=True, text=True, check=True)
+    (planned,) = json.loads(done.stdout)
+    mounted = (ROOT / "firmware_config" / "fstab").read_text(encoding="ascii")
+    assert f"\nLABEL={planned['label']}  /var/lib/scanside " in mounted
+    assert planned["raw_size"] > 7 << 30, "all that is left of the disk"
 
 
 def test_the_services_that_every_box_has_are_enabled_and_no_other() -> None:
