@@ -69,7 +69,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._barrier.refused(conn.client[0])
 
     def murder_keepalived(self, force: bool = False) -> None:
-        """Called after each turn of the loop, once a second at least: those that have waited have their turn."""
+        """Called after each turn of the loop, once a second at least: those that have waited have their turn.
+
+        And once it is to stop, all are closed: here, as within a turn one of them may be the next that is looked at.
+        """
+        force = force or not self.alive
         super().murder_keepalived(force)
         self._barrier.look()
         while self._waiting and (force or self._waiting[0][0] <= time.monotonic()):
@@ -90,7 +94,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         """On SIGTERM: no new connections, open streams end, answers under way are finished."""
         if self.alive:
             super().handle_exit(sig, frame)
-            self.method_queue.defer(self._let_go)
+            self.method_queue.defer(self.app.end_streams)
 
     handle_quit = handle_exit
 
@@ -101,12 +105,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             _close(conn.sock)
             return
         super().finish_request(conn, fs)
-        if not self.alive:
-            self.murder_keepalived(force=True)
-
-    def _let_go(self) -> None:
-        self.app.end_streams()
-        self.murder_keepalived(force=True)
 
 
 class EventLog(Logger):  # type: ignore[misc]

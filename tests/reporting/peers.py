@@ -280,7 +280,7 @@ def ris(tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Ris]:
     try:
         yield peer
     finally:
-        server.close()
+        loop.call_soon_threadsafe(server.close)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
