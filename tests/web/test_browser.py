@@ -16,6 +16,7 @@ from edge.device.health import Health, HealthFile, State
 from edge.records import StoredResult, Subject
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
+from tests.system.conftest import await_until
 from tests.web import samples
 from tests.web.clinic import Clinic, live, width_of
 from tests.web.conftest import PASSWORD, start_service
@@ -159,6 +160,7 @@ def test_a_lost_connection_is_said_and_made_good(clinic: Clinic, tmp_path: Path)
 
 def test_the_device_page_keeps_itself_current_and_moves_nothing(clinic: Clinic) -> None:
     page = clinic.sign_in(Role.SERVICE, "/device")
+    await_until(lambda: page.reload() and page.locator(".graph details").count(), "the first sample of the curves")
     live(page, "live, as of ")
     state = page.locator("tr", has=page.get_by_role("rowheader", name="intake")).locator("td").first
     expect(state).to_have_text("down")
