@@ -15,7 +15,7 @@ demo-fleet: $(VENV)/.demo  ## set up, then show twenty simulated boxes, one of t
 
 test: $(VENV)/.dev  ## set up, then run every test
 	@tests/install_system_packages
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## ruff, ruff format, mypy --strict
 	@$(BIN)/ruff check .
