@@ -14,21 +14,10 @@ import pytest
 from edge.inference.counting import Counting
 from edge.messages.aggregate import Aggregate
 from edge.store import Outbox, Store
-from tests.store.conftest import Box, Clock
+from tests.store.conftest import Box
 from tests.store.samples import SUBJECT, arrival, claimed, flagged
 
 DAY = 86400.0
-
-
-@pytest.fixture
-def box() -> Box:
-    return Box(Clock())
-
-
-@pytest.fixture
-def store(tmp_path: Path, box: Box) -> Iterator[Store]:
-    with closing(Store(tmp_path, box.wall, machine=box.machine)) as opened:
-        yield opened
 
 
 @pytest.fixture

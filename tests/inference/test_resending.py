@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -15,22 +13,11 @@ from edge.inference.service import Worker
 from edge.messages.summary import summarise
 from edge.store import Outbox, Store
 from edge.store.outbox import LIFE, oldest_news
-from tests.store.conftest import Box, Clock
+from tests.store.conftest import Box
 from tests.store.samples import SUBJECT, arrival, claimed, flagged
 
 NO_GUARD = cast(Guard, None)  # nothing is analysed here
 DAY = 86400.0
-
-
-@pytest.fixture
-def box() -> Box:
-    return Box(Clock())
-
-
-@pytest.fixture
-def store(tmp_path: Path, box: Box) -> Iterator[Store]:
-    with closing(Store(tmp_path, box.wall, machine=box.machine)) as opened:
-        yield opened
 
 
 def test_what_is_old_news() -> None:
