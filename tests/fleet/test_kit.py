@@ -49,9 +49,9 @@ class Client:
         self.client.loop_start()
         assert self._answers.get(timeout=PATIENCE) == 0
 
-    def publish(self, topic: str, payload: bytes = b"{}") -> int:
+    def publish(self, topic: str, payload: bytes = b"{}", *, retain: bool = False) -> int:
         """The PUBACK's reason code."""
-        self.client.publish(topic, payload, qos=1)
+        self.client.publish(topic, payload, qos=1, retain=retain)
         return self._answers.get(timeout=PATIENCE)
 
     def subscribe(self, topic: str) -> int:

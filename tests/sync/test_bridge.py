@@ -105,7 +105,7 @@ def test_what_a_box_says_while_the_fleet_is_away_reaches_it_later(
 def test_an_order_reaches_the_box(far: Broker, bridge: Bridge) -> None:
     dispatcher = far.client("dispatcher")
     topic = f"{PREFIX}-/cmd/restart/1"
-    dispatcher.publish(topic, b"{}")
+    assert dispatcher.publish(topic, retain=True) == 0
     heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     reader = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     reader.username_pw_set("box", "secret")

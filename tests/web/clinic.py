@@ -80,7 +80,7 @@ class Clinic:
         for context in self.contexts:
             context.close()
         self.store.close()
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
 
 
 def live(page: Page, said: str = "live, ") -> None:
