@@ -1,8 +1,9 @@
-"""glibc's heap, told what a small box wants . Another C library has its own ways, and is left alone."""
+"""glibc's heap, told what a small box wants. Another C library has its own ways, and is left alone."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 
@@ -15,6 +16,15 @@ def share_heaps() -> None:
 def give_back_from(size: int) -> None:
     """Memory that was taken in pieces of `size` bytes or more goes back to the system when freed (mallopt(3))."""
     _mallopt(_M_MMAP_THRESHOLD, size)
+
+
+def tidy() -> None:
+    """Drop objects that only refer to each other, as a closed association does, and give back all that is free.
+
+    Quick where the service has frozen what it started with (`gc.freeze`).
+    """
+    gc.collect()
+    trim()
 
 
 def trim(keeping: int = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sqlite3
 import time
@@ -10,7 +11,7 @@ from edge import events, reasons
 from edge.config import Config, Dicom
 from edge.device.certificates import ExpiryWatch
 from edge.device.health import HealthFile, State
-from edge.device.heap import trim
+from edge.device.heap import tidy
 from edge.device.signals import Signals
 from edge.events import emit
 from edge.intake.dicom_listener import DicomListener, silence_libraries
@@ -54,6 +55,7 @@ def serve(config: Config) -> int:
     retire_at = float("-inf")
     safe_mode = reasons.SAFE_MODE if is_refused(config.state_dir) else ""
     buffers_of, status, last_words = 0, 0, reasons.STOPPED
+    gc.freeze()
     try:
         while True:
             store.check()
@@ -69,7 +71,7 @@ def serve(config: Config) -> int:
             _report(health, trouble, listener, reception, keeper)
             if reception.accepted != buffers_of and not listener.associations:
                 buffers_of = reception.accepted
-                trim()  # of images that are stored glibc keeps about 10 MB more
+                tidy()  # associations are circles of objects, and of stored images glibc keeps about 10 MB more
             if signals.wait(0.0 if more else LOOK_EVERY):
                 break
     except Damaged as error:

@@ -12,7 +12,7 @@ import msgspec
 
 from edge import events, reasons
 from edge.config import Config, Mqtt
-from edge.device.heap import trim
+from edge.device.heap import tidy
 from edge.events import emit
 from edge.messages.aggregate import Aggregate
 from edge.messages.topics import Channel, Topic, parse
@@ -111,7 +111,7 @@ class Sender:
             self._keep_at = now + KEEP_EVERY
             self._outbox.drop_old()
             self._outbox.remember()
-            trim()  # what a burst of messages took
+            tidy()  # what a burst of messages took
 
     def _strike_out(self) -> None:
         if self._delivered:

@@ -6,6 +6,7 @@ patient's data, and no key to it.
 
 from __future__ import annotations
 
+import gc
 import random
 import select
 import sqlite3
@@ -47,6 +48,7 @@ def serve(config: Config) -> int:
     stopping = stop_on_signals(partial(ring, config.state_dir, "sync"))
     bell = Doorbell(config.state_dir, "sync")
     sync = Sync(config, config.mqtt, bell)
+    gc.freeze()
     while not stopping.is_set():
         sync.turn()
         sync.sleep()
