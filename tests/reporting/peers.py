@@ -34,6 +34,7 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import ModalityWorklistInformationFind, StorageCommitmentPushModel, Verification
 
 from edge.config_reporting import Worklist
+from edge.device.dicom_client import associate
 from edge.records import Arrival, Reason, Status, StoredResult, Subject
 from edge.reporting.objects import encode
 from edge.store import Store
@@ -88,7 +89,7 @@ class Pacs:
         request, entity = self.requests[-1], AE(ae_title="PACS")
         entity.add_requested_context(StorageCommitmentPushModel)
         role = build_role(StorageCommitmentPushModel, scp_role=True)
-        association = entity.associate("127.0.0.1", port, ae_title=self.asked_by, ext_neg=[role])
+        association = associate(entity, "127.0.0.1", port, ae_title=self.asked_by, ext_neg=[role])
         assert association.is_established
         report = Dataset()
         report.TransactionUID = request.TransactionUID
