@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.sync.certificates import Authority
 
 ROOT = Path(__file__).resolve().parent.parent
 
-settings.register_profile("scanside", deadline=None)  # no time limit is an assertion: machines differ, and are shared
+# No time limit is an assertion: machines differ, and are shared.
+settings.register_profile("scanside", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("scanside")
 
 

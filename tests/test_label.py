@@ -59,7 +59,8 @@ def test_the_printed_sheet(tmp_path: Path, program: Callable[[str], str]) -> Non
     assert (done.returncode, done.stderr) == (0, "")
     assert stat.S_IMODE(label.stat().st_mode) == 0o600
     shot = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=800,600", f"--screenshot={picture}"]
-    subprocess.run([program("chromium"), *shot, label.as_uri()], capture_output=True, check=True)
+    alone = f"--user-data-dir={tmp_path / 'profile'}"  # else it hands the page to one that runs already
+    subprocess.run([program("chromium"), *shot, alone, label.as_uri()], capture_output=True, check=True)
     read = [program("zbarimg"), "--quiet", "--raw", str(picture)]  # a reader of other people than the writer
     address = subprocess.run(read, capture_output=True, text=True, check=True).stdout.strip()
     page, _, code = address.partition("first-account#")

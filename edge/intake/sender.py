@@ -12,6 +12,7 @@ from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE
 from pynetdicom.association import Association
 
+from edge.device.dicom_client import associate
 from edge.errors import ScansideError
 
 _MAX_CONTEXTS = 128
@@ -68,7 +69,7 @@ def _associate(kinds: Sequence[tuple[str, str]], host: str, port: int, called: s
     entity.maximum_pdu_size = 0
     for sop_class, syntax in kinds:
         entity.add_requested_context(sop_class, syntax)
-    association = entity.associate(host, port, ae_title=called, max_pdu=0)
+    association = associate(entity, host, port, ae_title=called, max_pdu=0)
     if not association.is_established:
         raise SendError(f"{host}:{port}: no association with {called}: is the listener running, and does it accept us?")
     return association

@@ -19,6 +19,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from edge import reasons
 from edge.config_reporting import Destination
 from edge.device.client_tls import client_context
+from edge.device.dicom_client import associate
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
@@ -65,7 +66,8 @@ class Association:
         if destination.storage_commitment:
             entity.add_requested_context(StorageCommitmentPushModel)
         try:
-            association = entity.associate(
+            association = associate(
+                entity,
                 destination.host,
                 destination.port,
                 ae_title=destination.called_ae_title,

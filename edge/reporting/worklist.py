@@ -19,6 +19,7 @@ from edge import events
 from edge.config_reporting import Worklist
 from edge.device.backoff import backoff
 from edge.device.client_tls import client_context
+from edge.device.dicom_client import associate
 from edge.events import emit
 from edge.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from edge.identity import URGENT_TERMS
@@ -91,7 +92,8 @@ class Orders:
         entity.connection_timeout = entity.acse_timeout = _CONNECT_WITHIN
         entity.dimse_timeout = entity.network_timeout = _ANSWER_WITHIN
         entity.add_requested_context(ModalityWorklistInformationFind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        association = entity.associate(
+        association = associate(
+            entity,
             config.host,
             config.port,
             ae_title=config.called_ae_title,

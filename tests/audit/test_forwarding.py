@@ -28,9 +28,8 @@ from tests.intake.certificates import Authority
 from tests.running import RunningProgram, scanside
 from tests.store.audit_reading import assert_valid, in_words
 from tests.store.test_audit import WEB, sign_in
-from tests.system.conftest import await_until
+from tests.system.conftest import PATIENCE, await_until, free_port
 
-_HANGS_AFTER = 30.0
 _HEADER = re.compile(
     rb"<85>1 \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z xray-1\.clinic-12 scanside - DICOM\+RFC3881 - "
     rb"\xef\xbb\xbf(<AuditMessage>.*)"
@@ -64,7 +63,7 @@ class Repository:
     def wait_for(self, count: int) -> list[str]:
         """Until so many have come."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.messages) >= count, _HANGS_AFTER), len(self.messages)
+            assert self._changed.wait_for(lambda: len(self.messages) >= count, PATIENCE), len(self.messages)
             return list(self.messages)
 
     def hang_up(self) -> None:
@@ -191,7 +190,7 @@ def test_an_outage_is_waited_for_and_made_up(
 ) -> None:
     """The server hangs up, is gone, and comes back: nothing is lost, and the log is not flooded."""
     caplog.set_level(logging.INFO, "scanside")
-    server = Repository(authority)
+    server = Repository(authority, port=free_port())
     forwarder = Forwarder(trail, towards(server, authority))
     trail.record(sign_in("ada"))
     forwarder.turn(0.0)
@@ -233,12 +232,14 @@ def test_a_server_that_is_not_the_clinics_gets_nothing(
         assert (forwarder.position, repository.messages) == (0, [])
 
 
-def test_a_server_may_ask_who_sends(authority: Authority, trail: AuditTrail) -> None:
+def test_a_server_may_ask_who_sends(authority: Authority, trail: AuditTrail, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Repository(authority, client_certificates=True)
     own = authority.issue("xray-1")
     trail.record(sign_in())
     unknown = Forwarder(trail, towards(server, authority))
-    unknown.turn(0.0)
+    with monkeypatch.context() as patient:
+        patient.setattr("edge.audit.syslog._SETTLING", PATIENCE)  # for a server as slow as it likes
+        unknown.turn(0.0)
     assert (unknown.position, server.messages) == (0, [])
     assert unknown.trouble
     known = Forwarder(trail, towards(server, authority, certificate_file=own.certificate, key_file=own.key))
@@ -277,8 +278,7 @@ def test_the_service_follows_the_trail_and_stops_in_good_order(
         repository.wait_for(1)
         trail.record(sign_in("eve"))
         assert names(repository.wait_for(2)) == ["ada", "eve"]
-        await_until(lambda: read_health(state, time.time())["audit"].details.get("forwarded") == 2, "2")
-        assert read_health(state, time.time())["audit"].state is State.UP
+        await_until(lambda: _account(state) == (State.UP, 2), "both in the account of a service that is up")
         assert service.stop() == 0
     assert trail.forwarded() == 2
 
@@ -287,6 +287,10 @@ def test_the_service_needs_a_server(tmp_path: Path) -> None:
     config = tmp_path / "scanside.yaml"
     config.write_text(f"state_dir: {tmp_path / 'state'}\n")
     with RunningProgram(scanside("run", "--config", str(config), "audit")) as service:
-        assert service.process.wait(_HANGS_AFTER) == 2
-        service._reader.join()
+        assert service.wait_for_end() == 2
         assert "audit.syslog: missing" in service.log
+
+
+def _account(state_dir: Path) -> tuple[State, object]:
+    account = read_health(state_dir, time.time())["audit"]
+    return account.state, account.details.get("forwarded")

@@ -12,6 +12,7 @@ import pytest
 
 from edge.device import checks
 from tests.running import ROOT
+from tests.system.conftest import free_port
 
 ROOT_DISK = "23 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
 
@@ -139,8 +140,8 @@ def test_this_machine(tmp_path: Path) -> None:
 
 
 def test_what_is_there_is_reached_and_what_is_not_is_told() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
         assert checks.check_reached("broker", "127.0.0.1", port).well
     gone = checks.check_reached("broker", "127.0.0.1", port)
     assert not gone.well

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -31,7 +32,7 @@ def clock() -> Clock:
 @pytest.fixture(params=["in the file system", "not in the file system"])
 def systemd(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """A socket of both kinds that systemd uses (unix(7))."""
-    address = str(tmp_path / "notify") if request.param == "in the file system" else f"@scanside-test-{tmp_path.name}"
+    address = str(tmp_path / "notify") if request.param == "in the file system" else f"@scanside-test-{os.getpid()}"
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listener:
         listener.bind(f"\0{address[1:]}" if address.startswith("@") else address)
         listener.setblocking(False)

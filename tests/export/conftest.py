@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,30 @@ def scanside_export(*arguments: str | Path, timeout: float = 880.0) -> subproces
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False, env=ENVIRONMENT
     )
+
+
+_KILLED_AT = """
+import os, signal, sys
+said = sys.argv.pop(1)
+class Output:
+    def write(self, text):
+        sys.__stdout__.write(text)
+        if said in text:
+            sys.__stdout__.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    def flush(self):
+        sys.__stdout__.flush()
+sys.stdout = Output()
+from export.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def killed_at(said: str, *arguments: str | Path) -> None:
+    """Runs the real command, which dies by SIGKILL in the moment in which it has said this."""
+    command = [sys.executable, "-c", _KILLED_AT, said, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=880, check=False, env=ENVIRONMENT)
+    assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
 
 
 def write_dataset(folder: Path, patients: int) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from edge.inference.bundle import open_bundle
 from tests.conftest import ROOT
-from tests.export.conftest import ENVIRONMENT, scanside_export, tiny_recipe, write_model
+from tests.export.conftest import ENVIRONMENT, killed_at, scanside_export, tiny_recipe, write_model
 from tests.export.dataset_files import lines, rewrite
 from tests.export.test_build import STEPS, contents
 from tests.export.test_datasets_refusals import write_nan
@@ -206,12 +206,7 @@ def test_killed_in_any_step_there_is_no_bundle_and_the_same_command_finishes(key
     path = write_model(tmp_path / "model", tiny_recipe(epochs=1, quantized_epochs=0))
     arguments = ["build", str(path), "--cache", str(tmp_path / "cache"), "--key", str(keys[0])]
     for step in (*(f"{step}: begins" for step in STEPS), "report: "):
-        command = [sys.executable, "-m", "export.cli", *arguments]
-        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-            assert process.stdout is not None
-            assert any(step in line for line in process.stdout)
-            process.send_signal(signal.SIGKILL)
-        assert process.returncode == -signal.SIGKILL
+        killed_at(step, *arguments)
         assert not (path.parent / "bundle").exists()
     place = path.parent / "bundle"
     command = [sys.executable, "-c", KILLED_BEFORE_THE_LAST_STEP, str(place), *arguments]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from edge.inference.engines import ENGINES, open_engine
 from edge.inference.familiarity import read_gate
 from edge.inference.self_test import self_test
 from tests.conftest import ROOT
-from tests.export.conftest import ENVIRONMENT, LENIENT, scanside_export, tiny_recipe, write_model
+from tests.export.conftest import LENIENT, killed_at, scanside_export, tiny_recipe, write_model
 
 Built = tuple[Path, Sequence[str]]
 Keys = tuple[Path, Path]
@@ -227,13 +225,7 @@ def test_build_refuses_a_key_that_others_can_read(keys: Keys, tmp_path: Path) ->
 
 def test_training_goes_on_after_a_kill_and_ends_the_same(tmp_path: Path) -> None:
     recipe = write_model(tmp_path, tiny_recipe(epochs=2))
-    command: list[str | Path] = [sys.executable, "-m", "export.cli", "train", recipe, "--cache", tmp_path / "killed"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "training loss" in line:
-                break
-        process.send_signal(signal.SIGKILL)
+    killed_at("training loss", "train", recipe, "--cache", tmp_path / "killed")
     resumed = scanside_export("train", recipe, "--cache", tmp_path / "killed")
     unbroken = scanside_export("train", recipe, "--cache", tmp_path / "unbroken")
     assert "training goes on after epoch" in resumed.stdout

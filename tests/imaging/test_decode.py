@@ -58,7 +58,9 @@ def test_truncated_pictures_are_refused(ending: str) -> None:
     assert refused.value.reason is Reason.UNDECODABLE
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_mutated_files_only_refuse(shared: Path, data: st.DataObject) -> None:
     """Any bytes changed anywhere in a real file: an image or a reason, never another exception."""

@@ -19,8 +19,8 @@ CASES, SEED = 120, 7
 
 @pytest.fixture(scope="module")
 def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
-    """One analyst for all files here, under the fuzzer's limits."""
-    config = Config(inference=msgspec.structs.replace(LIMITS, engine="onnxruntime"))
+    """One analyst for all files here, under the fuzzer's limits, but for the time that a busy machine takes."""
+    config = Config(inference=msgspec.structs.replace(LIMITS, engine="onnxruntime", image_seconds=120))
     with Guard(config, tmp_path_factory.mktemp("cache"), service="test") as guard:
         yield guard
 

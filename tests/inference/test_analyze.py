@@ -26,6 +26,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="module")
+def patient(cache: Path) -> Path:
+    """A configuration with which no image is given up on a busy machine."""
+    file = cache / "scanside.yaml"
+    file.write_text("inference: {image_seconds: 60}\n", encoding="ascii")
+    return file
+
+
 def _scanside(cache: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edge.cli", *map(str, arguments)]
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
@@ -37,9 +45,9 @@ def _results(lines: Sequence[str]) -> list[Result]:
     return [msgspec.json.decode(line, type=Result) for line in lines]
 
 
-def test_the_full_size_radiographs_get_the_flags_of_their_labels(cache: Path, shared: Path) -> None:
+def test_the_full_size_radiographs_get_the_flags_of_their_labels(cache: Path, patient: Path, shared: Path) -> None:
     folder = shared / "data/cxr_full_size"
-    done = _scanside(cache, "analyze", folder, "--modality", "DX", "--age", "3Y", "--json")
+    done = _scanside(cache, "analyze", folder, "--modality", "DX", "--age", "3Y", "--json", "--config", patient)
     assert done.returncode == 0, done.stderr
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         labels = {str(folder / row["path"]): row["label"] == "PNEUMONIA" for row in csv.DictReader(file)}
@@ -49,9 +57,9 @@ def test_the_full_size_radiographs_get_the_flags_of_their_labels(cache: Path, sh
     assert len(agreeing) >= 21
 
 
-def test_every_dicom_file_gets_one_line(cache: Path, shared: Path) -> None:
+def test_every_dicom_file_gets_one_line(cache: Path, patient: Path, shared: Path) -> None:
     folder = shared / "data/dicom/files"
-    done = _scanside(cache, "analyze", folder, "--json")
+    done = _scanside(cache, "analyze", folder, "--json", "--config", patient)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
     results = _results(done.stdout.splitlines())

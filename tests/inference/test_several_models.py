@@ -224,7 +224,9 @@ def configured(shelf: Shelf, tmp_path: Path) -> Path:
     inference = {"models": str(shelf.config.models_folder), "trusted_keys": str(shelf.config.inference.trusted_keys)}
     path = tmp_path / "scanside.yaml"
     path.write_text(
-        yaml.safe_dump({"state_dir": str(tmp_path / "state"), "inference": inference | {"engine": "openvino"}})
+        yaml.safe_dump(
+            {"state_dir": str(tmp_path / "state"), "inference": inference | {"engine": "openvino", "image_seconds": 60}}
+        )
     )
     return path
 

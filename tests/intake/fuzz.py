@@ -160,7 +160,7 @@ class ListenerUnderTest:
         config = Dicom(
             port=0,
             max_object_bytes=_TOO_MANY_BYTES,
-            association_timeout_seconds=5,
+            association_timeout_seconds=60,
             max_associations=100,
             max_associations_per_host=100,
         )

@@ -13,7 +13,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 
-from tests.system.conftest import await_until
+from edge.device.dicom_client import associate
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def association_with(port: int, classes: list[Any], syntaxes: list[str]) -> Iter
     entity.maximum_pdu_size = 0
     for abstract_syntax in classes:
         entity.add_requested_context(abstract_syntax, syntaxes)
-    association = entity.associate("127.0.0.1", port, ae_title="SCANSIDE", max_pdu=0)
+    association = associate(entity, "127.0.0.1", port, ae_title="SCANSIDE", max_pdu=0)
     assert association.is_established
     try:
         yield association
@@ -39,8 +39,7 @@ def c_store(association: Any, dataset: Dataset, data: bytes | None, priority: in
     request.AffectedSOPInstanceUID = dataset.SOPInstanceUID
     request.Priority = priority
     request.DataSet = None if data is None else BytesIO(data)
-    association._reactor_checkpoint.clear()
-    await_until(lambda: association._is_paused, "the pause of the sender's own reactor")
+    association._reactor_checkpoint.clear()  # the sender's own reactor rests from here on
     association.dimse.send_msg(request, context.context_id)
     if data == b"":  # pynetdicom announces a data set then and sends none: here is its last fragment (PS3.8 annex E.2)
         fragment = P_DATA()

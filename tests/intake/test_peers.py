@@ -153,7 +153,7 @@ def test_only_who_shows_a_certificate_of_the_authority_may_send(
 
 
 def test_a_handshake_that_stalls_keeps_nobody_waiting(store: Store, tls: Tls, sender: Sender) -> None:
-    listener = DicomListener(Dicom(port=0, tls=tls.config(), association_timeout_seconds=1), Reception(store))
+    listener = DicomListener(Dicom(port=0, tls=tls.config(), association_timeout_seconds=3), Reception(store))
     with wire.Peer(listener.tls_port) as stalled:
         stalled.send(b"\x16\x03\x01")
         assert sender.echo(listener.tls_port, *tls.anonymous).returncode == 0
@@ -196,5 +196,5 @@ def test_a_certificate_that_cannot_be_used_is_said_in_one_line(tmp_path: Path, t
     settings.write_text(f"state_dir: {tmp_path / 'state'}\nintake:\n  dicom:\n    port: 0\n    tls:\n{lines}")
     with RunningProgram(scanside("run", "--config", str(settings), "intake")) as intake:
         assert words in intake.wait_for("SC212")
-        assert intake.process.wait() == 1
+        assert intake.wait_for_end() == 1
     assert "Traceback" not in intake.log

@@ -12,6 +12,7 @@ from pydicom import Dataset
 
 from tests.intake.objects import DX_FOR_PRESENTATION
 from tests.intake.peer import encoded
+from tests.running import PATIENCE
 
 VERIFICATION = "1.2.840.10008.1.1"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -21,8 +22,6 @@ ASSOCIATE_RQ, ASSOCIATE_AC, ASSOCIATE_RJ, P_DATA, RELEASE_RQ, RELEASE_RP, ABORT 
 COMMAND, DATA, LAST_COMMAND, LAST_DATA = 1, 0, 3, 2
 STORE_CONTEXT, ECHO_CONTEXT = 1, 3
 C_STORE_RQ, C_FIND_RQ, C_ECHO_RQ, N_EVENT_REPORT_RQ, C_CANCEL_RQ = 0x0001, 0x0020, 0x0030, 0x0100, 0x0FFF
-
-_HANGS_AFTER = 60.0
 
 
 class Context(NamedTuple):
@@ -136,7 +135,7 @@ class Peer:
 
     def __init__(self, port: int, receive_buffer: int | None = None) -> None:
         self.socket = socket.socket()
-        self.socket.settimeout(_HANGS_AFTER)
+        self.socket.settimeout(PATIENCE)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(("127.0.0.1", port))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -35,12 +34,13 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.sop_class import ModalityWorklistInformationFind, StorageCommitmentPushModel, Verification
 
 from edge.config_reporting import Worklist
+from edge.device.dicom_client import associate
 from edge.records import Arrival, Reason, Status, StoredResult, Subject
 from edge.reporting.objects import encode
 from edge.store import Store
 from tests.reporting import samples
 from tests.running import ROOT
-from tests.system.conftest import await_until, free_port
+from tests.system.conftest import accepts, await_until, free_port
 
 EVERYTHING = (
     Comprehensive3DSRStorage,
@@ -73,9 +73,9 @@ class Pacs:
         status = self.answers.pop(0) if self.answers else 0x0000
         if status < 0xA000 or (status >= 0xB000 and status < 0xC000):
             request = event.request
-            self.received.append((str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)))
             data = event.encoded_dataset(include_meta=False)
             self.objects.setdefault(str(request.AffectedSOPInstanceUID), set()).add(data)
+            self.received.append((str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)))
         return status
 
     def action(self, event: Any) -> tuple[int, None]:
@@ -89,7 +89,7 @@ class Pacs:
         request, entity = self.requests[-1], AE(ae_title="PACS")
         entity.add_requested_context(StorageCommitmentPushModel)
         role = build_role(StorageCommitmentPushModel, scp_role=True)
-        association = entity.associate("127.0.0.1", port, ae_title=self.asked_by, ext_neg=[role])
+        association = associate(entity, "127.0.0.1", port, ae_title=self.asked_by, ext_neg=[role])
         assert association.is_established
         report = Dataset()
         report.TransactionUID = request.TransactionUID
@@ -193,10 +193,7 @@ class Orthanc:
 @contextmanager
 def orthanc(program: str, folder: Path, commitment_port: int = 0) -> Iterator[Orthanc]:
     """Orthanc with DICOMweb; it calls `commitment_port` back with its storage commitments."""
-    http, dicom = 0, 0
-    while http == dicom:
-        http, dicom = free_port(), free_port()
-    peer = Orthanc(http, dicom)
+    peer = Orthanc(free_port(), free_port())
     settings = {
         "StorageDirectory": str(folder / "orthanc"),
         "HttpPort": peer.http,
@@ -375,12 +372,6 @@ def worklist_manager(port: int = 0) -> Iterator[WorklistManager]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody takes connections there."""
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def in_background(work: Callable[[], None]) -> Thread:

@@ -25,6 +25,7 @@ def test_from_the_modality_to_the_pacs(tmp_path: Path, program: Callable[[str], 
         settings = {
             "state_dir": str(tmp_path / "state"),
             "intake": {"dicom": {"port": port}},
+            "inference": {"image_seconds": 30},  # on a busy machine no image is given up for being slow
             "web": {"port": free_port()},
             "reporting": {"destinations": [{"name": "pacs", "port": peer.port, "segmentation": True}]},
         }

@@ -99,8 +99,8 @@ def test_a_service_is_restarted_and_the_others_stay(console: Console, box: Box) 
     """CMD-RESTART-01"""
     before = box.pids()
     assert _ended(console.do(Restart(service="web"))) == ("successful", "")
+    await_until(lambda: box.pids()["web"] != before["web"], "the line about another process")
     after = box.pids()
-    assert after["web"] != before["web"]
     assert {**after, "web": before["web"]} == before
     assert _ended(console.do(Restart(service="sync"))) == ("successful", ""), "the link itself"
 
@@ -110,7 +110,7 @@ def test_a_service_that_does_not_listen_is_ended(console: Console, box: Box) -> 
     (box.state_dir / "intake.does").write_text("stay", encoding="ascii")
     assert _ended(console.do(Restart(service="intake"))) == ("successful", "")
     assert _ended(console.do(Restart(service="intake"))) == ("successful", ""), "it was killed"
-    assert "SIGKILL" in box.log
+    await_until(lambda: "SIGKILL" in box.log, "the line about its end")
 
 
 def test_settings_stand_when_the_box_comes_up_with_them_and_older_ones_are_refused(console: Console, box: Box) -> None:

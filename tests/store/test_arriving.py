@@ -64,7 +64,7 @@ def test_of_many_the_last_is_heard_and_no_file_stays_open(store: Store) -> None:
     store.accept(b"another", arrival())
     bell.wait(0.0)
     bell.close()
-    assert _open_descriptors() == before
+    assert _open_descriptors() <= before
 
 
 def _full(_: Spool) -> None:
@@ -72,4 +72,5 @@ def _full(_: Spool) -> None:
 
 
 def _open_descriptors() -> int:
+    """May become fewer by itself: what earlier tests have left is closed at any time."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())

@@ -27,7 +27,8 @@ folder, count = Path(sys.argv[1]), int(sys.argv[2])
 trail = AuditTrail(folder, Vault(open_ring(folder)), WEB)
 for number in range(count):
     trail.record(sign_in(f"{sys.argv[3]}-{number}"))
-    print(f"{sys.argv[3]}-{number}", flush=True)
+    if not trail.trouble:  # the other has held the file for too long
+        print(f"{sys.argv[3]}-{number}", flush=True)
 """
 
 

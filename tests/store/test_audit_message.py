@@ -233,7 +233,7 @@ def test_every_message_is_valid(tmp_path: Path, program: Callable[[str], str]) -
     assert_valid([to_xml(message, WEB, AT) for message in messages], tmp_path, program)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(texts=st.lists(st.text(max_size=300), min_size=6, max_size=6))
 def test_whatever_strangers_write_is_valid_and_one_line(
     texts: list[str], tmp_path: Path, program: Callable[[str], str]

@@ -82,10 +82,11 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         ring(tmp_path, "web")
         ring(tmp_path, "nobody")
     bell.close()
-    assert _open_descriptors() == before
+    assert _open_descriptors() <= before
 
 
 def _open_descriptors() -> int:
+    """May become fewer by itself: what earlier tests have left is closed at any time."""
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 

@@ -98,8 +98,10 @@ def test_two_processes_accept_the_same_object_once(tmp_path: Path) -> None:
 def test_the_first_start_of_all_services_at_once_makes_one_store(tmp_path: Path) -> None:
     for number in range(10):
         folder = tmp_path / str(number)
-        children = [forked(lambda _report, folder=folder: _open_both(folder))[0] for _ in range(4)]  # type: ignore[misc]
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+        children = [forked(lambda _report, folder=folder: _open_both(folder)) for _ in range(4)]  # type: ignore[misc]
+        assert [os.waitpid(child, 0)[1] for child, _ in children] == [0] * 4
+        for _, reports in children:
+            os.close(reports)
 
 
 def test_a_sweep_waits_for_what_another_service_is_just_accepting(tmp_path: Path) -> None:
@@ -194,6 +196,13 @@ def forked(work: Callable[[Callable[[str], None]], None]) -> tuple[int, int]:
         status = 0
     finally:
         os._exit(status)
+
+
+def end_of(work: Callable[[Callable[[str], None]], None]) -> int:
+    """How a child ends that does the work and has nothing to report, as waitpid(2) says it."""
+    child, reports = forked(work)
+    os.close(reports)
+    return os.waitpid(child, 0)[1]
 
 
 def _write_line(descriptor: int, line: str) -> None:

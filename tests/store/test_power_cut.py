@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from edge.store import Damaged, Store
 from tests.store.power import PowerCut, Unflushed
 from tests.store.samples import SUBJECT, arrival, claimed, flagged, spooled, summary
-from tests.store.test_durability import forked
+from tests.store.test_durability import end_of, forked
 
 SECTOR, PAGE = 512, 4096
 
@@ -205,9 +205,7 @@ def test_the_power_goes_at_every_operation_of_a_repair(memory: Path) -> None:
     while not done:
         folder = memory / str(cuts)
         shutil.copytree(state, folder)
-        child, _ = forked(lambda _report, folder=folder, at=cuts: _open_until(folder, at))  # type: ignore[misc]
-        _, status = os.waitpid(child, 0)
-        done = os.WIFEXITED(status)
+        done = os.WIFEXITED(end_of(lambda _report, folder=folder, at=cuts: _open_until(folder, at)))  # type: ignore[misc]
         check(folder, left.promises)
         kept = list((folder / "broken").glob("*-journal*/journal.sqlite"))
         assert [path.read_bytes() for path in kept] == [damaged]

@@ -24,7 +24,7 @@ from edge.store.retention import Removal
 from edge.store.rotation import rotate
 from edge.store.salvage import SEQ_GAP
 from tests.store.samples import SUBJECT, arrival, claimed, flagged, spooled, summary
-from tests.store.test_durability import forked
+from tests.store.test_durability import end_of
 
 IMAGES = 20
 
@@ -255,8 +255,7 @@ def test_a_journal_of_another_version_is_no_damage(state: Path) -> None:
 def test_a_journal_under_another_key_is_no_damage(state: Path, unclean: bool) -> None:
     ring = open_ring(state)
     if unclean:
-        child, _ = forked(lambda _report: _accept_and_die(state))
-        os.waitpid(child, 0)
+        end_of(lambda _report: _accept_and_die(state))
     write_ring(KeyRing(ring.file, (new_key(),)))
     for _ in range(2):
         with pytest.raises(VaultLocked):
@@ -297,8 +296,8 @@ def test_a_file_whose_reading_kills_is_given_up(tmp_path: Path) -> None:
 
     contents = Contents(carry_over=carry_over)
     for _ in range(MOST_TRIES):
-        child, _ = forked(lambda _report: Database(path, schema, contents=contents).close())
-        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+        status = end_of(lambda _report: Database(path, schema, contents=contents).close())
+        assert os.WTERMSIG(status) == signal.SIGKILL
     Database(path, schema, contents=contents).close()
     assert seen == [True]
 

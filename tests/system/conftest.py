@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,12 @@ from edge.config import Config
 from edge.device.health import State, read_health
 from edge.store import Store
 from tests.conftest import ROOT
+from tests.running import PATIENCE as PATIENCE  # noqa: PLC0414 - for those who import it from here
 
 SERVICES = ("intake", "inference", "web", "sync")
-PATIENCE = 90.0
+_PORTS = range(20_000, 32_000)
+"""Below those that the kernel gives to whoever asks for any (`net.ipv4.ip_local_port_range`, from 32768)."""
+_PORTS_EACH = 500
 
 
 def await_until(happened: Callable[[], Any], what: str) -> Any:
@@ -83,13 +88,11 @@ class Appliance:
         finally:
             store.close()
 
-    def stop(self) -> float:
-        """SIGTERM, and the seconds until everything has ended."""
-        start = time.monotonic()
+    def stop(self) -> int:
+        """SIGTERM, and the exit status once it has ended."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=PATIENCE)
-        return time.monotonic() - start
+        return self.process.wait(timeout=PATIENCE)
 
 
 @dataclass
@@ -113,14 +116,46 @@ class Subscriber:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """A TCP port on which nobody listens, and that nobody else is given while this process lives.
+
+    One of the kernel's own choice (port 0) may be given to another process before somebody listens there.
+    """
+    _, ports = _ours()
+    return next(port for port in ports if _is_free(port))
+
+
+@cache
+def _ours() -> tuple[socket.socket, Iterator[int]]:
+    """The ports, in turn, of the first block that no other process of tests has; the claim to it ends with us."""
+    for first in range(_PORTS.start, _PORTS.stop, _PORTS_EACH):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0scanside tests: ports from {first}")
+        except OSError:
+            claim.close()
+            continue
+        return claim, cycle(range(first, first + _PORTS_EACH))
+    raise AssertionError("other processes of tests have all ports")
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")
 def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The choice of the engine and its compiled model, made once for all appliances of the run."""
     return tmp_path_factory.mktemp("cache")
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
@@ -131,7 +166,7 @@ def running_broker(program: Callable[[str], str], folder: Path) -> Iterator[int]
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n", encoding="ascii")
     with subprocess.Popen([program("mosquitto"), "-c", str(settings)], stderr=subprocess.DEVNULL) as process:
         try:
-            await_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, "Mosquitto listening")
+            await_until(lambda: accepts(port), "Mosquitto listening")
             yield port
         finally:
             process.terminate()
@@ -173,6 +208,7 @@ def running_appliance(folder: Path, broker: int, cache: Path, **environment: str
         "box": "box-1",
         "state_dir": str(state),
         "intake": {"dicom": {"port": free_port()}, "watch_folder": str(folder / "watched")},
+        "inference": {"image_seconds": 30},  # on a busy machine no image is given up for being slow
         "web": {"port": free_port()},
         "mqtt": {"host": "127.0.0.1", "port": broker, "tls": False, "health_interval_seconds": 1},
     }

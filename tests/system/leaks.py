@@ -178,17 +178,17 @@ class Leaks:
         mark = f"TMPDIR={self.appliance.folder}".encode()
         return [path for path in Path("/proc").glob("[0-9]*") if mark in _read(path / "environ")]
 
-    def analyst(self) -> int:
-        """The process that reads images."""
-        (pid,) = [int(path.name) for path in self.processes() if b"edge.inference.analyst" in _read(path / "cmdline")]
-        return pid
+    def analyst(self) -> int | None:
+        """The process that reads images, if there is one."""
+        found = (int(path.name) for path in self.processes() if b"edge.inference.analyst" in _read(path / "cmdline"))
+        return next(found, None)
 
     def crash_analyst(self) -> None:
         """As a broken codec would, with the last image in its memory."""
-        old = self.analyst()
+        old, ready = await_until(self.analyst, "an analyst"), self.console().count(" SC408 ")
         os.kill(old, signal.SIGSEGV)
         await_until(lambda: re.search(r"SC409 .*SIGSEGV", self.console()), "the end of the analyst told")
-        await_until(lambda: self.console().count(" SC408 ") > 1 and self.analyst() != old, "a new analyst")
+        await_until(lambda: self.console().count(" SC408 ") > ready and self.analyst() not in (None, old), "a new one")
 
     def console(self) -> str:
         """What all services have logged."""

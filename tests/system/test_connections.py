@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
@@ -20,20 +20,21 @@ _LISTEN, _ESTABLISHED = "0A", "01"  # include/net/tcp_states.h, as /proc/net/tcp
 
 def _family(pid: int) -> Iterator[int]:
     yield pid
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text(encoding="ascii").split():
-            yield from _family(int(child))
+    with suppress(OSError):  # it, or a thread of it, has ended meanwhile
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                for child in (task / "children").read_text(encoding="ascii").split():
+                    yield from _family(int(child))
 
 
 def _sockets(pid: int) -> set[tuple[str, int, int]]:
     """State, local and remote port of each TCP socket, and each UDP socket, that a process and its children hold."""
     held = set()
     for member in _family(pid):
-        for descriptor in Path(f"/proc/{member}/fd").glob("*"):
-            try:
-                held.add(str(descriptor.readlink()))
-            except OSError:
-                continue  # closed meanwhile
+        with suppress(OSError):  # it has ended meanwhile
+            for descriptor in Path(f"/proc/{member}/fd").iterdir():
+                with suppress(OSError):  # closed meanwhile
+                    held.add(str(descriptor.readlink()))
     found = set()
     for kind in ("tcp", "tcp6", "udp", "udp6"):
         for line in Path(f"/proc/net/{kind}").read_text(encoding="ascii").splitlines()[1:]:

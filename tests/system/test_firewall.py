@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.conftest import ROOT
+from tests.system.conftest import await_until
 
 pytestmark = pytest.mark.system
 RULES = ROOT / "firmware_config" / "nftables.conf"
@@ -72,6 +73,8 @@ def sides(program: Callable[[str], str]) -> Iterator[tuple[Side, Side]]:
         box.run(ip, "link", "set", "eth0", "up")
         box.run(nft, "--file", str(RULES))
         box.run(nft, "--file", str(RULES))  # again: it replaces itself
+        allowed = [(MODALITY, BOX[MODALITY], PORTS[0])]
+        await_until(lambda: _reached(others, allowed), "a cable that carries: it takes a moment after its ends are up")
         yield box, others
     finally:
         for side in (box, others):

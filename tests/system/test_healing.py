@@ -17,6 +17,7 @@ from edge.synthetic.appearance import Kind, radiograph
 from edge.synthetic.dicom import dx_file
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
+from tests.running import is_alive
 from tests.system.conftest import SERVICES, Appliance, Subscriber, await_until
 from tests.system.test_whole_way import PASSWORD, _storescu
 
@@ -30,9 +31,11 @@ def destroy(file: Path) -> None:
             opened.write(os.urandom(part.stat().st_size))
 
 
-def ready(appliance: Appliance) -> bool:
+def working(appliance: Appliance) -> dict[str, int]:
+    """The process of each service that lives and works, be it not all of it."""
     accounts = read_health(appliance.settings.state_dir, time.time())
-    return all(accounts[name].state in (State.UP, State.DEGRADED) for name in SERVICES)
+    working = {name: account for name, account in accounts.items() if account.state in (State.UP, State.DEGRADED)}
+    return {name: account.pid for name, account in working.items() if is_alive(account.pid)}
 
 
 def said(appliance: Appliance, event: str) -> list[str]:
@@ -61,13 +64,13 @@ def test_journal_outbox_and_accounts_are_destroyed_while_it_runs(
         destroy(state / victim)
         send()
         if victim.startswith("accounts"):  # what the page knows of them is in its memory
-            os.kill(appliance.pids()["web"], signal.SIGKILL)
+            os.kill(await_until(lambda: working(appliance).get("web"), "the page's service"), signal.SIGKILL)
         await_until(lambda: len(said(appliance, "SC322")) == repaired, f"{victim} is made again")  # noqa: B023
-        await_until(lambda: ready(appliance), "all services are back")
+        await_until(lambda: working(appliance).keys() >= set(SERVICES), "all services are back")
         subscriber.await_findings(sent)
         assert len(repairs((state / victim).parent)) == 1
-    reason = read_health(state, time.time())["intake"].reason
-    assert reason.startswith("the journal was damaged and was made again on "), "the page says it"
+    words = "the journal was damaged and was made again on "
+    await_until(lambda: read_health(state, time.time())["intake"].reason.startswith(words), "the page says it")
     send()
     assert {finding["message_id"] for finding in subscriber.await_findings(sent)} == {
         result.id for result in appliance.results()

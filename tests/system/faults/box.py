@@ -277,7 +277,8 @@ class Box:
 
     def memory(self) -> dict[str, Memory]:
         """Of each service with its master and what it has started, and of `all`."""
-        sizes = {name: _memory(_tree(self.processes(name)[-1])) for name in self.pids()}
+        trees = {name: found[-1] for name in self.pids() if (found := self.processes(name))}
+        sizes = {name: _memory(_tree(pid)) for name, pid in trees.items()}
         return sizes | {"all": _memory(self.tree())}
 
     def _accounts(self) -> dict[str, Health]:

@@ -18,15 +18,13 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.inference.breaking import stand_in
+from tests.running import PATIENCE
 from tests.system.faults.box import Box, Broker
 from tests.system.faults.disk import SmallDisk
 from tests.system.faults.kinds import Scene, possible
 from tests.system.faults.ledger import Seen, Verdict, judge
 from tests.system.faults.senders import Modalities
 from tests.system.faults.shim import Shim
-
-PATIENCE = 90.0
-"""Seconds after which what has not happened counts as never happening."""
 
 _FIRST_START = 300.0  # models are compiled and engines compared
 _SENDERS, _IMAGES = 2, 3

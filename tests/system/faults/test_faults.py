@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.running import PATIENCE
 from tests.system.faults.programme import Programme, print_line
 
 pytestmark = pytest.mark.system
 SEED = 20261125
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_whatever_fails_nothing_accepted_is_lost_or_answered_twice(
     program: Callable[[str], str], tmp_path: Path, model_cache: Path
 ) -> None:
@@ -32,5 +33,5 @@ def test_whatever_fails_nothing_accepted_is_lost_or_answered_twice(
 
 def _lose_the_newest_result(state: Path) -> None:
     """As no fault must: then the programme has to say so."""
-    with closing(sqlite3.connect(state / "journal.sqlite", isolation_level=None)) as journal:
+    with closing(sqlite3.connect(state / "journal.sqlite", isolation_level=None, timeout=PATIENCE)) as journal:
         journal.execute("DELETE FROM results WHERE seq = (SELECT max(seq) FROM results)")
