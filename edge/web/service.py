@@ -148,6 +148,7 @@ def build(config: Config, port: int, certificate: Certificate | None, clock: Cal
 
     def close() -> None:
         """Else the next start takes the stop for a power cut, and looks at every page of the files."""
+        watcher.join(_GRACE_SECONDS)
         recorder.close()
         store.close()
         file.close()

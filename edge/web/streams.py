@@ -173,10 +173,9 @@ class Watcher(Thread):
             self._report(State.DOWN, reasons.STOPPED)
 
     def stop(self) -> None:
-        """End the thread, whose last act is to say so in the health file."""
+        """Let the thread end, whose last act is to say so in the health file; `join` waits for that."""
         self._stopping.set()
         ring(self._store.state_dir, "web")
-        self.join(_LOOK_EVERY)
 
     def _look(self) -> None:
         self._known = self._figures()

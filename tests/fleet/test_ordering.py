@@ -30,7 +30,7 @@ from edge.web.accounts_file import AccountsFile
 from tests.running import RunningProgram, scanside
 from tests.sync.conftest import Mosquitto, mosquitto
 from tests.system.conftest import await_until, free_port
-from tests.web.clinic import ARGUMENTS
+from tests.web.clinic import ARGUMENTS, PATIENCE_MS
 
 __all__ = ["mosquitto"]
 
@@ -145,6 +145,7 @@ def test_an_order_reaches_every_box_in_waves_and_its_document_is_cleared(office:
     await_until(lambda: office.states(rollout) == ["successful"] * 3, "all three successful")
     assert len(boxes.taken) == 3
     assert boxes.refused == []
+    boxes.stop()  # the broker knows both by one name, and would let each drive out the other
     late = office.boxes()
     office.order([1])
     await_until(lambda: late.taken, "the next order")
@@ -161,21 +162,20 @@ def test_the_first_failure_stops_the_rest(office: Office) -> None:
 def test_a_dispatcher_that_is_killed_goes_on_and_no_box_takes_an_order_twice(office: Office) -> None:
     office.boxes()
     rollout = office.order(office.know(6), PLAN._replace(wave=2))
-    for _ in range(3):
+    for enough in (1, 3, 5):
         program = office.start("dispatch", "SC907")
-        done = office.states(rollout).count("successful")
-        await_until(lambda done=done: office.states(rollout).count("successful") > done, "one more")  # type: ignore[misc]
+        await_until(lambda enough=enough: office.states(rollout).count("successful") >= enough, "more")  # type: ignore[misc]
         program.stop(signal.SIGKILL)
     office.start("dispatch", "SC907")
     await_until(lambda: office.states(rollout) == ["successful"] * 6, "all successful")
 
 
 def test_a_box_that_does_not_come_to_an_end_is_overdue(office: Office) -> None:
-    office.boxes("executing")
-    rollout = office.order(office.know(1), PLAN._replace(deadline=2))
+    boxes = office.boxes("executing")
+    rollout = office.order(office.know(1), PLAN._replace(deadline=5))
     office.start("dispatch", "SC907")
-    await_until(lambda: office.states(rollout) == ["executing"], "the box at work")
     await_until(lambda: office.states(rollout) == ["overdue"], "the deadline")
+    assert len(boxes.taken) == 1, "it was at work"
 
 
 def test_a_person_orders_and_watches_in_chromium(office: Office, program: Any) -> None:
@@ -192,10 +192,12 @@ def test_a_person_orders_and_watches_in_chromium(office: Office, program: Any) -
 
         def sign_in(role: Role) -> Any:
             page = browser.new_context().new_page()
+            page.set_default_timeout(PATIENCE_MS)
             page.goto(f"http://127.0.0.1:{office.port}/")
             page.get_by_label("User name").fill(role.value)
             page.get_by_label("Password").fill(PASSWORD)
             page.get_by_role("button", name="Sign in").click()
+            page.wait_for_url(lambda url: "/sign-in" not in url)
             return page
 
         page = sign_in(Role.SERVICE)
@@ -204,7 +206,7 @@ def test_a_person_orders_and_watches_in_chromium(office: Office, program: Any) -
         page.get_by_label("What").select_option("self-test")
         page.get_by_label("Boxes in a wave").fill("2")
         page.get_by_role("button", name="Order it").click()
-        expect(page.get_by_text("3 of 3 successful, 0 failed")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("3 of 3 successful, 0 failed")).to_be_visible()
         expect(page.get_by_text("finished")).to_be_visible()
         expect(page.get_by_text("disk: as it should be")).to_have_count(3)
         other = sign_in(Role.TECHNICIAN)

@@ -68,6 +68,17 @@ class ScriptedBroker:
         self._visitor.sendall(b"\xd0\x00")
         return packets
 
+    def read_publishes(self, count: int) -> list[Packet]:
+        """The next so many PUBLISH packets; pings in between are answered."""
+        packets: list[Packet] = []
+        while len(packets) < count:
+            packet = self.read()
+            if packet.kind == PINGREQ:
+                self._visitor.sendall(b"\xd0\x00")
+            else:
+                packets.append(packet)
+        return packets
+
     def publish(self, topic: str, payload: bytes, identifier: int) -> None:
         """Send a PUBLISH with QoS 1 and without properties (MQTT 5, 3.3)."""
         name = topic.encode()

@@ -183,8 +183,14 @@ def test_a_broker_of_the_older_mqtt_is_served_and_the_log_says_what_is_lost(
         about = next(payload for topic, payload in seen if topic == f"{PREFIX}-/status/about/-")
         assert check("about", about)["protocol"] == "3.1.1"
         assert sync.stop() == 0
-        states = [msgspec.json.decode(payload)["state"] for topic, payload in seen if topic.endswith("/status/state/-")]
-        assert states == ["ready", "stopping"]
+        states = f"{PREFIX}-/status/state/-"
+        await_until(
+            lambda: (
+                [msgspec.json.decode(payload)["state"] for topic, payload in seen if topic == states]
+                == ["ready", "stopping"]
+            ),
+            "the farewell, which the broker hands on after it has acknowledged it",
+        )
 
 
 def test_killed_on_the_older_mqtt_the_will_comes_at_once(old_broker: int, make_sync: MakeSync) -> None:

@@ -133,6 +133,7 @@ def test_what_is_not_to_be_obeyed_is_refused_with_its_reason_and_harms_nothing(
         assert (ended.status, ended.reason) == ("failed", reason)
     assert console.do(HealthCheck()).status == "successful"
     assert sync.program.process.poll() is None
+    sync.wait_for("SC512")
     assert sync.log().count("SC511") == len(REFUSED) - 1
     assert sync.log().count("SC510") == 1
     ids = sync.put(3)
@@ -164,6 +165,7 @@ def test_an_order_that_comes_twice_is_done_once_and_answered_again(console: Cons
         ),
         "the answer once more",
     )
+    sync.wait_for("SC512")
     assert sync.log().count("SC510") == sync.log().count("SC512") == 1
 
 

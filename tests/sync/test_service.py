@@ -25,6 +25,7 @@ from edge.sync.link import WINDOW
 from edge.sync.service import serve
 from tests.messages.schemas import check
 from tests.sync.conftest import PREFIX, Mosquitto, SyncProcess, Watcher, summary_body
+from tests.system.conftest import kept_up
 
 pytestmark = pytest.mark.system
 
@@ -58,10 +59,15 @@ def test_birth_health_and_summaries(watcher: Watcher, sync: SyncProcess) -> None
     sync.put(3)
     aggregate = Aggregate(message_id="1" * 32, day="2026-11-26", clock="right", histograms=())
     sync.outbox.put([(aggregate.message_id, "aggregate", msgspec.json.encode(aggregate))])
-    HealthFile(sync.state_dir, "intake").report(State.UP)
-    HealthFile(sync.state_dir, "web").report(State.UP, audit_number=7, audit_digest="0f" * 32)
-    sync.start()
-    watcher.until(_said_at_birth, "everything of the birth")
+    intake, web = HealthFile(sync.state_dir, "intake"), HealthFile(sync.state_dir, "web")
+
+    def services() -> None:
+        intake.report(State.UP)
+        web.report(State.UP, audit_number=7, audit_digest="0f" * 32)
+
+    with kept_up(services):
+        sync.start()
+        watcher.until(_said_at_birth, "everything of the birth")
     watcher.findings(3)
     assert watcher.first(f"inference/m/aggregate/{aggregate.message_id}").payload == msgspec.json.encode(aggregate)
     sync.await_empty_outbox()
@@ -133,11 +139,11 @@ def test_only_what_is_a_state_is_retained(broker: Mosquitto, watcher: Watcher, s
 
 def test_a_change_of_a_service_is_told_once_it_happens(watcher: Watcher, sync: SyncProcess) -> None:
     intake = HealthFile(sync.state_dir, "intake")
-    intake.report(State.UP)
-    sync.start()
-    watcher.first("intake/status/health/-", state="up")
-    intake.report(State.DEGRADED, "the disk is full")
-    watcher.first("intake/status/health/-", state="degraded", reason="the disk is full")
+    with kept_up(lambda: intake.report(State.UP)):
+        sync.start()
+        watcher.first("intake/status/health/-", state="up")
+    with kept_up(lambda: intake.report(State.DEGRADED, "the disk is full")):
+        watcher.first("intake/status/health/-", state="degraded", reason="the disk is full")
     told = Counter(message.payload for message in watcher.seen if _tail(message) == "intake/status/health/-")
     assert set(told.values()) == {1}
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import cycle
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -45,6 +46,25 @@ def await_until(happened: Callable[[], Any], what: str) -> Any:
             pytest.fail(f"never happened: {what}")
         time.sleep(0.02)
     return value
+
+
+@contextmanager
+def kept_up(say: Callable[[], None]) -> Iterator[None]:
+    """Say it now and every second, as services say how they are: an account that is not renewed goes stale."""
+    over = Event()
+
+    def keep_saying() -> None:
+        while not over.wait(1.0):
+            say()
+
+    say()
+    thread = Thread(target=keep_saying)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 @dataclass

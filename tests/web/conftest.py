@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from flask.testing import FlaskClient
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
 from edge.device.health import Health, HealthFile, State
 from edge.model_facts import ModelShelf
@@ -34,7 +34,9 @@ from edge.web.sessions import Sessions, form_token
 from edge.web.streams import Streams
 from edge.web.tokens import Tokens
 from tests.conftest import ROOT
-from tests.web.clinic import ARGUMENTS, PATIENCE_MS, Clinic
+from tests.running import PATIENCE
+from tests.system.conftest import free_port
+from tests.web.clinic import ARGUMENTS, Clinic
 from tests.web.clinic import PASSWORD as PASSWORD  # noqa: PLC0414 - for those who import it from here
 
 IDLE_SECONDS = 1800.0
@@ -159,7 +161,7 @@ class Service:
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         self.process.terminate()
-        return self.process.wait(30)
+        return self.process.wait(PATIENCE)
 
 
 def start_service(folder: Path, port: int = 0, web: str = "") -> Service:
@@ -187,7 +189,7 @@ def start_service(folder: Path, port: int = 0, web: str = "") -> Service:
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     """The running service over an empty state folder, on a free port."""
-    running = start_service(tmp_path / "box")
+    running = start_service(tmp_path / "box", free_port())  # it may be stopped and started again there
     yield running
     if running.process.poll() is None:
         running.process.kill()
@@ -201,7 +203,6 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def browser(program: Callable[[str], str]) -> Iterator[Browser]:
     executable = program("chromium")
     with sync_playwright() as playwright:
-        expect.set_options(timeout=PATIENCE_MS)
         opened = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield opened
         opened.close()

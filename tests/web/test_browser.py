@@ -16,7 +16,7 @@ from edge.device.health import Health, HealthFile, State
 from edge.records import StoredResult, Subject
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
-from tests.system.conftest import await_until
+from tests.system.conftest import await_until, kept_up
 from tests.web import samples
 from tests.web.clinic import Clinic, live, width_of
 from tests.web.conftest import PASSWORD, start_service
@@ -170,9 +170,10 @@ def test_the_device_page_keeps_itself_current_and_moves_nothing(clinic: Clinic) 
     expect(table.locator("summary")).to_be_focused()
     scrolled = page.evaluate("scrollY")
     assert scrolled > 0
-    HealthFile(clinic.service.state_dir, "intake").report(State.DEGRADED, reasons.DISK_FULL)
-    expect(state).to_have_text("degraded")
-    expect(page.locator(".notices")).to_contain_text("The service intake: the disk is full.")
+    intake = HealthFile(clinic.service.state_dir, "intake")
+    with kept_up(lambda: intake.report(State.DEGRADED, reasons.DISK_FULL)):
+        expect(state).to_have_text("degraded")
+        expect(page.locator(".notices")).to_contain_text("The service intake: the disk is full.")
     expect(table).to_have_attribute("open", "")
     expect(table.locator("summary")).to_be_focused()
     assert page.evaluate("scrollY") == pytest.approx(scrolled, abs=150)  # at most by what has come above it

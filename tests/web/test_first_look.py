@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from threading import Event, Thread
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,6 +15,7 @@ from playwright.sync_api import Page, expect
 from edge.device.health import HealthFile, State
 from edge.records import Reason
 from edge.web.accounts import Role
+from tests.system.conftest import kept_up
 from tests.web import samples
 from tests.web.clinic import Clinic, live
 
@@ -32,25 +32,13 @@ def morning(clinic: Clinic) -> Iterator[Clinic]:
     samples.commit(clinic.store, samples.not_analysed(Reason.UNDER_AGE))
     intake, inference = (HealthFile(clinic.service.state_dir, name) for name in ("intake", "inference"))
     inference.list_models(samples.IN_SERVICE)
-    say(intake, inference)
-    over = Event()
-    services = Thread(target=keep_saying, args=(intake, inference, over))
-    services.start()
-    yield clinic
-    over.set()
-    services.join()
 
+    def services() -> None:
+        intake.report(State.UP, hours_until_full=30.0, synchronised=True)
+        inference.report(State.UP)
 
-def say(intake: HealthFile, inference: HealthFile) -> None:
-    """The other services say how they are."""
-    intake.report(State.UP, hours_until_full=30.0, synchronised=True)
-    inference.report(State.UP)
-
-
-def keep_saying(intake: HealthFile, inference: HealthFile, over: Event) -> None:
-    """Every second, as they do."""
-    while not over.wait(1.0):
-        say(intake, inference)
+    with kept_up(services):
+        yield clinic
 
 
 def read(page: Page) -> str:

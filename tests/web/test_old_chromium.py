@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.web import samples
-from tests.web.clinic import ARGUMENTS, PATIENCE_MS, Clinic, live, width_of
+from tests.web.clinic import ARGUMENTS, Clinic, live, width_of
 from tests.web.conftest import Service
 
 pytestmark = pytest.mark.system
@@ -56,7 +56,6 @@ def old_chromium(program: Callable[[str], str], tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="module")
 def browser(old_chromium: Path) -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        expect.set_options(timeout=PATIENCE_MS)
         opened = playwright.chromium.launch(executable_path=old_chromium, args=ARGUMENTS)
         yield opened
         opened.close()

@@ -30,7 +30,7 @@ from edge.web.streams import MAX_STREAMS
 from tests.web import samples
 from tests.web.conftest import PASSWORD, Service, start_service
 
-GIVE_UP_AFTER = 30.0
+GIVE_UP_AFTER = 90.0
 
 
 @dataclass

@@ -20,6 +20,7 @@ from edge.errors import UsageError
 from edge.web.accounts import Accounts, Role
 from edge.web.accounts_file import AccountsFile
 from edge.web.tls import HSTS, Certificate, Redirect, TlsUnusable, redirection
+from tests.system.conftest import free_port
 from tests.web.conftest import PASSWORD, Box, Service, start_service
 
 NOW = 1_790_000_000.0
@@ -41,11 +42,6 @@ def start(tmp_path: Path) -> Iterator[Callable[[str], Service]]:
         for pipe in (service.process.stdout, service.process.stderr):
             if pipe:
                 pipe.close()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def trusting(own: OwnCertificate) -> ssl.SSLContext:

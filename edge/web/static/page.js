@@ -84,6 +84,7 @@ const standsBefore = (one, other) =>
 
 function placeRow(row) {
   const old = rows.querySelector(`[data-id="${row.dataset.id}"]`);
+  const hadFocus = old && old.contains(document.activeElement);
   if (old) {
     const link = old.querySelector("a");
     if (link.hasAttribute("aria-current")) row.querySelector("a").setAttribute("aria-current", "true");
@@ -93,6 +94,7 @@ function placeRow(row) {
   }
   const others = [...rows.querySelectorAll(".row")];
   rows.insertBefore(row, others.find((other) => standsBefore(row, other)) || rows.querySelector(".empty"));
+  if (hadFocus) row.querySelector("a").focus({ preventScroll: true });
   others.slice(MAX_ROWS).forEach((old) => old.remove());
 }
 
