@@ -27,15 +27,22 @@ CREATE TABLE IF NOT EXISTS lifetime (
 """
 """Where a file keeps it."""
 
-_NEWEST_IMAGE = "SELECT received_lifetime FROM instances ORDER BY number DESC LIMIT 1"
+_NEWEST = """
+SELECT max(at) FROM (
+    SELECT * FROM (SELECT received_lifetime AS at FROM instances ORDER BY number DESC LIMIT 1)
+    UNION ALL SELECT max(committed_lifetime) FROM results WHERE committed_lifetime IS NOT NULL
+    UNION ALL SELECT max(acknowledged_lifetime) FROM results WHERE acknowledged_lifetime IS NOT NULL
+)
+"""
+"""The last time in the journal. After a power cut, on a box whose clock begins anew, it is all that is known."""
 
 _CORRECTIONS = (
     "UPDATE instances SET received_at = :zero + received_lifetime, unsynchronised = 0"
-    " WHERE unsynchronised AND received_lifetime >= :boot",
+    " WHERE unsynchronised AND received_lifetime > :boot",
     "UPDATE results SET committed_at = :zero + committed_lifetime, committed_lifetime = NULL"
-    " WHERE committed_lifetime >= :boot",
+    " WHERE committed_lifetime > :boot",
     "UPDATE results SET acknowledged_at = :zero + acknowledged_lifetime, acknowledged_lifetime = NULL"
-    " WHERE acknowledged_lifetime >= :boot",
+    " WHERE acknowledged_lifetime > :boot",
 )
 
 
@@ -109,10 +116,11 @@ class Lifetime:
         return boot
 
     def _seen(self, sql: sqlite3.Connection, row: sqlite3.Row | None, wall: float) -> Seen | None:
-        newest = sql.execute(self._newest).fetchone()
+        found = sql.execute(self._newest).fetchone()
+        newest = found[0] if found else None
         if row is None:  # a new box, or one whose file was made again
-            return Seen(newest[0], wall) if newest else None
-        return Seen(max(row["seen"], newest[0] if newest else 0.0), row["seen_at"])
+            return None if newest is None else Seen(newest, wall)
+        return Seen(row["seen"] if newest is None else max(row["seen"], newest), row["seen_at"])
 
 
 class JournalLifetime(Lifetime):
@@ -120,7 +128,7 @@ class JournalLifetime(Lifetime):
 
     def __init__(self, journal: Database, wall: Callable[[], float], machine: Machine) -> None:
         """Go on from where the journal says that the box was."""
-        super().__init__(journal, wall, machine, _NEWEST_IMAGE)
+        super().__init__(journal, wall, machine, _NEWEST)
 
     def correct(self) -> int:
         """Once the wall clock is known to be right: set the times right that were taken in this boot before; how many.

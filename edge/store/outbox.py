@@ -294,9 +294,11 @@ class Outbox:
         self._file.close()
 
     def _is_over(self, sql: sqlite3.Connection, of: Class, *, one_more: bool = False) -> bool:
+        """Whether more waits than may, or would with one more message of the usual size."""
         held, size = sql.execute("SELECT rows, bytes FROM totals WHERE class = ?", (of,)).fetchone()
         bound = self._bounds[of]
-        return bool(held + one_more > bound.rows or size + one_more > bound.bytes)
+        usual = size / held if one_more and held else 0
+        return bool(held + one_more > bound.rows or size + usual > bound.bytes)
 
     def _make_room(self, sql: sqlite3.Connection) -> None:
         """Drop the oldest of telemetry while there is too much of it."""

@@ -129,6 +129,6 @@ def corrected(summary: Summary, put_at: float, boot: float, now: Moment) -> Summ
         boot: When this boot began, likewise.
         now: This moment.
     """
-    if summary.clock == "right" or not now.synchronised or put_at < boot:
+    if summary.clock == "right" or not now.synchronised or put_at <= boot:
         return summary
     return msgspec.structs.replace(summary, hour=hour(now.wall - (now.lifetime - put_at)), clock="right")

@@ -203,7 +203,7 @@ class Sync:
         except Damaged:
             raise
         except sqlite3.Error as error:
-            self._tell_once(events.ORDERS_FAILED, error=error)
+            self._tell_once(events.ORDERS_FAILED, error=str(error))  # two errors are never equal, their words are
 
     def _tell_once(self, event: events.Event, **fields: object) -> None:
         """Log the same thing once until the next connection."""

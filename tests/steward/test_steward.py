@@ -106,9 +106,10 @@ def test_a_service_is_restarted_and_the_others_stay(console: Console, box: Box) 
 
 
 def test_a_service_that_does_not_listen_is_ended(console: Console, box: Box) -> None:
-    """CMD-RESTART-02"""
+    """CMD-RESTART-02 CMD-TIMEOUT-01"""
     (box.state_dir / "intake.does").write_text("stay", encoding="ascii")
     assert _ended(console.do(Restart(service="intake"))) == ("successful", "")
+    assert _ended(console.do(Restart(service="intake"), timeout=1)) == ("failed", "intake did not come up in time")
     assert _ended(console.do(Restart(service="intake"))) == ("successful", ""), "it was killed"
     await_until(lambda: "SIGKILL" in box.log, "the line about its end")
 

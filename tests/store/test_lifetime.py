@@ -129,15 +129,24 @@ def test_times_are_marked_until_the_clock_is_right_and_corrected_then(store: Sto
     assert store.lifetime.correct() == 0, "once"
 
 
-def test_times_of_an_earlier_boot_stay_marked_and_as_they_are(tmp_path: Path, box: Box, clock: Clock) -> None:
+@pytest.mark.parametrize("comes_up_at", [None, 0.0], ids=["right", "1970, after a power cut"])
+def test_times_of_an_earlier_boot_stay_marked_and_as_they_are(
+    tmp_path: Path, box: Box, clock: Clock, comes_up_at: float | None
+) -> None:
     box.synchronised = False
     store = Store(tmp_path, clock, machine=box.machine)
     box.live(DAY)
     store.accept(b"image", arrival())
-    result = store.commit(claimed(store), flagged(), SUBJECT)
-    store.lifetime.remember()
+    box.live(1)
+    answer = store.commit(claimed(store), flagged(), SUBJECT).id
+    box.live(1)
+    store.acknowledge(answer, "ada", "agree")
+    result = store.result(answer)
+    assert result is not None
+    if comes_up_at is None:
+        store.lifetime.remember()
     store.close()
-    box.off(HOUR)
+    box.off(HOUR, wall=comes_up_at)
     box.synchronised = True
     again = Store(tmp_path, clock, machine=box.machine)
     assert again.lifetime.correct() == 0

@@ -143,10 +143,13 @@ def test_findings_that_find_no_room_are_refused_and_none_that_waits_goes(small: 
 
 
 def test_findings_are_bounded_by_bytes_too(small: Outbox) -> None:
-    small.put([("a", "summary", b"x" * 900)])
+    small.put([("a", "summary", b"x" * 450)])
+    assert not small.depth().full
+    small.put([("b", "summary", b"x" * 450)])
+    assert small.depth().full, "no room for another like these"
     with pytest.raises(OutboxFull):
-        small.put([("b", "summary", b"x" * 200)])
-    assert _ids(small) == ["a"]
+        small.put([("c", "summary", b"x" * 450)])
+    assert _ids(small) == ["a", "b"]
 
 
 def test_telemetry_drops_its_oldest_and_each_drop_is_counted(small: Outbox) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,27 +110,41 @@ class Mosquitto:
         assert self._process
         self._process.send_signal(signal.SIGCONT)
 
+    def rights(self, *box: str) -> str:
+        """Let the user `watcher` do all and `box` what these lines of its ACL say; the line that configures this."""
+        file = self._folder / "rights"
+        file.write_text("\n".join(["user watcher", "topic readwrite #", "user box", *box]) + "\n", encoding="ascii")
+        file.chmod(0o600)
+        return f"acl_file {file}"
+
     def reload(self) -> None:
-        """Read the files with passwords and rights again."""
+        """Read the files with passwords and rights again; what comes from now on is judged by them."""
         assert self._process
+        before = self.log().count("Reloading config")
         self._process.send_signal(signal.SIGHUP)
+        await_until(lambda: self.log().count("Reloading config") > before, "Mosquitto reading its files again")
 
     def log(self) -> str:
         return (self._folder / "mosquitto.log").read_text(encoding="utf-8")
 
 
 class Watcher:
-    """A client that sees everything of Scanside's, over broker restarts, with nothing in between lost."""
+    """A client that sees everything on its topics, over broker restarts, with nothing in between lost."""
 
     def __init__(
-        self, port: int, name: str = "watcher", username: str | None = None, tls: ssl.SSLContext | None = None
+        self,
+        port: int,
+        name: str = "watcher",
+        username: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        topics: Sequence[str] = ("scanside/#",),
     ) -> None:
         self.seen: list[paho.MQTTMessage] = []
         self._messages: queue.SimpleQueue[paho.MQTTMessage] = queue.SimpleQueue()
         granted: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv5)
         self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe([("scanside/#", 1), ("marker", 1)])
+        self._client.on_connect = lambda client, *_: client.subscribe([(topic, 1) for topic in (*topics, "marker")])
         self._client.on_subscribe = lambda _c, _u, _mid, reasons, _p: granted.put(not reasons[0].is_failure)
         self._client.on_message = lambda _c, _u, message: self._messages.put(message)
         if username:
@@ -212,12 +226,12 @@ class SyncProcess:
         """The one that was started last."""
         return self._programs[-1]
 
-    def start(self, script: Path | None = None) -> None:
+    def start(self, script: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
         """Start it, or a script that starts it in its own way."""
         command = scanside("run", "sync", "--config", str(self._config))
         if script:
             command[1:3] = [str(script)]
-        self._programs.append(RunningProgram(command))
+        self._programs.append(RunningProgram(command, environment))
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
@@ -246,6 +260,10 @@ class SyncProcess:
         ids = [uuid.uuid4().hex for _ in range(count)]
         self.outbox.put((message_id, "summary", summary_body(message_id)) for message_id in ids)
         return ids
+
+    def waiting(self) -> list[str]:
+        """The ids in the outbox, in order."""
+        return [message.message_id for message in self.outbox.waiting(limit=1000)]
 
     def await_empty_outbox(self) -> None:
         await_until(lambda: self.outbox.depth()[0] == 0, "the outbox empty")

@@ -81,20 +81,13 @@ def passwords(program: Callable[[str], str], mosquitto: Mosquitto, tmp_path: Pat
     file.touch(mode=0o600)
     for name, password in (("box", "opens"), ("watcher", "watches")):
         subprocess.run([program("mosquitto_passwd"), "-b", str(file), name, password], check=True)
-    mosquitto.configure("allow_anonymous false", f"password_file {file}", f"acl_file {tmp_path / 'rights'}")
+    mosquitto.configure("allow_anonymous false", f"password_file {file}", mosquitto.rights())
     return file
-
-
-def _rights(tmp_path: Path, *box: str) -> None:
-    lines = ["user watcher", "topic readwrite #", "user box", *box]
-    rights = tmp_path / "rights"
-    rights.write_text("\n".join(lines) + "\n", encoding="ascii")
-    rights.chmod(0o600)
 
 
 def test_user_name_and_password(passwords: Path, mosquitto: Mosquitto, make_sync: MakeSync, tmp_path: Path) -> None:
     """LINK-REFUSAL-01"""
-    _rights(tmp_path, f"topic write {PREFIX}#")
+    mosquitto.rights(f"topic write {PREFIX}#")
     mosquitto.start()
     secret = tmp_path / "secret"
     secret.write_text("wrong\n", encoding="ascii")
@@ -117,7 +110,7 @@ def test_refused_messages_are_kept_and_the_broker_is_left_in_peace(
 ) -> None:
     """OUTBOX-REFUSED-01 LINK-REFUSAL-01"""
     statements = [f"topic write {PREFIX}+/status/#", f"topic write {PREFIX}+/m/#"]
-    _rights(tmp_path, *statements)
+    mosquitto.rights(*statements)
     mosquitto.start()
     secret = tmp_path / "secret"
     secret.write_text("opens\n", encoding="ascii")
@@ -134,7 +127,7 @@ def test_refused_messages_are_kept_and_the_broker_is_left_in_peace(
     assert watcher.findings(0) == []
     assert mosquitto.log().count("Denied PUBLISH") <= 8 * (REFUSALS_PER_PASS + WINDOW)
     assert sync.log().count("SC503") == 1
-    _rights(tmp_path, *statements, f"topic write {PREFIX}inference/find/#")
+    mosquitto.rights(*statements, f"topic write {PREFIX}inference/find/#")
     mosquitto.reload()
     assert set(watcher.findings(200)) == set(ids)
     sync.await_empty_outbox()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from edge.device.health import HealthFile, State
 from edge.device.troubles import Trouble
 from edge.messages.commands import HealthCheck, LogExcerpt, Restart, SelfTest, Status, topic
+from edge.store.machine import Machine
 from edge.store.orders import Now, Orders
 from edge.sync.commands import GRACE, overdue
 from edge.sync.excerpt import excerpt
@@ -23,6 +27,7 @@ from tests.messages.schemas import check
 from tests.messages.test_commands import order as any_order
 from tests.sync.conftest import BOX, PREFIX, SITE, Mosquitto, SyncProcess
 from tests.sync.console import Console
+from tests.system.conftest import await_until
 
 pytestmark = pytest.mark.system
 
@@ -211,6 +216,46 @@ def test_what_a_box_does_not_know_any_more_is_not_left_executing(console: Consol
     sync.start()
     ended = console.ends(where)
     assert (ended.status, ended.reason) == ("failed", "this box knows nothing of it any more")
+
+
+def test_what_nobody_has_taken_up_in_time_is_given_up_and_answered(console: Console, sync: SyncProcess) -> None:
+    """CMD-TIMEOUT-01: taken so long ago, on a box without steward; one that has time left still waits."""
+    machine = Machine()
+    orders = Orders(sync.state_dir)
+    late, early = console.order(Restart(service="web"), timeout=10), console.order(Restart(service="web"), timeout=3600)
+    for order in (late, early):
+        document = msgspec.json.decode(_own(console, console.send(order))[0].payload)
+        then = Now(time.time(), machine.boot_id(), machine.uptime() - 10 - GRACE - 1)
+        assert orders.take(order, document["signature"], document["order"], then)
+    sync.start()
+    ended = console.ends(str(topic(late)))
+    assert (ended.status, ended.reason) == ("failed", "nobody on this box took it up")
+    assert console.do(HealthCheck()).status == "successful"
+    waiting = orders.get(early.id)
+    assert waiting
+    assert waiting.status == "init"
+    orders.close()
+
+
+def test_an_order_is_acknowledged_after_it_is_on_the_disk(
+    console: Console, mosquitto: Mosquitto, sync: SyncProcess
+) -> None:
+    """LINK-ACK-01: what the disk does not take is not acknowledged, and comes again on the next connection."""
+    sync.start()
+    console.first("-/m/health/-")
+    acknowledged = f"Received PUBACK from scanside.{SITE}.{BOX}"
+    (file,) = (sync.state_dir / "orders").glob("*.sqlite")
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON orders BEGIN SELECT RAISE(ABORT, 'no room'); END")
+        where = console.send(console.order(HealthCheck()))
+        assert "no room" in sync.wait_for("SC517")
+        assert acknowledged not in mosquitto.log()
+        other.execute("DROP TRIGGER full")
+    sync.kill()
+    assert acknowledged not in mosquitto.log()
+    sync.start()
+    assert console.ends(where).status == "successful"
+    await_until(lambda: acknowledged in mosquitto.log(), "the order acknowledged")
 
 
 def test_the_excerpt_has_the_catalogues_words_and_nothing_that_somebody_brought(

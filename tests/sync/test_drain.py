@@ -211,6 +211,7 @@ UNCERTAIN = summarise(refused(), message_id="a", committed_at=5.0, synchronised=
         (90.0, True, "2026-11-20T22", "right"),  # put 1 h 42 min 11 s ago, in this boot
         (90.0, False, "1970-01-01T00", "uncertain"),
         (49.0, True, "1970-01-01T00", "uncertain"),  # of an earlier boot
+        (50.0, True, "1970-01-01T00", "uncertain"),  # its last, on a box that believes that it was never off
     ],
 )
 def test_an_hour_of_a_wrong_clock_is_set_right_when_that_is_known(

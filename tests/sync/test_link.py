@@ -1,29 +1,26 @@
-"""The connection itself: what CONNECT asks for, what is acknowledged when, and links that fail in odd ways."""
+"""The connection itself: what CONNECT asks for, when it is tried again, and links that fail in odd ways."""
 
 from __future__ import annotations
 
 import datetime
-import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
-import msgspec
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from edge.messages.commands import HealthCheck, sign, topic
-from edge.store.orders import Orders
 from edge.sync.link import LARGEST, WINDOW
-from tests.messages.test_commands import order
+from edge.sync.retry import LONGEST_DELAY, LONGEST_DELAY_REFUSED
 from tests.sync.certificates import Authority
 from tests.sync.conftest import BOX, SITE, Mosquitto, SyncProcess, Watcher
-from tests.sync.scripted import PUBACK, PUBLISH, SUBSCRIBE, ScriptedBroker
+from tests.sync.scripted import ScriptedBroker
+from tests.system.conftest import await_until
 
 pytestmark = pytest.mark.system
 
 MakeSync = Callable[..., SyncProcess]
-ACCEPTED = bytes([0, 0, 0])
+NOT_AUTHORISED = 0x87
 
 
 @pytest.fixture
@@ -37,11 +34,7 @@ def test_what_connect_asks_for_is_the_same_each_time(scripted: ScriptedBroker, m
     """LINK-SESSION-01 LINK-WILL-01"""
     sync = make_sync(port=scripted.port, keepalive_seconds=5, session_expiry_hours=2)
     sync.start()
-    seen = []
-    for _ in range(2):
-        scripted.accept(ACCEPTED)
-        seen.append(scripted.connect.body)
-        scripted.hang_up()
+    seen = [scripted.connect(), scripted.connect()]
     for body in seen:
         assert body[:7] == b"\x00\x04MQTT\x05"
         flags = body[7]
@@ -57,32 +50,6 @@ def test_what_connect_asks_for_is_the_same_each_time(scripted: ScriptedBroker, m
         assert b"\x18" + (30).to_bytes(4, "big") in body, "will delay"
     sessions = {body.partition(b'"session":"')[2][:32] for body in seen}
     assert len(sessions) == 2, "each connection has its own word in its will"
-
-
-def test_an_order_is_acknowledged_after_it_is_on_the_disk(
-    scripted: ScriptedBroker, make_sync: MakeSync, tmp_path: Path
-) -> None:
-    """LINK-ACK-01"""
-    key = Ed25519PrivateKey.generate()
-    (tmp_path / "keys").mkdir()
-    pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    (tmp_path / "keys" / "fleet.pub").write_bytes(pem)
-    sync = make_sync(port=scripted.port, keepalive_seconds=60, command_keys=str(tmp_path / "keys"))
-    sync.start()
-    scripted.accept(ACCEPTED)
-    while (packet := scripted.read()).kind != SUBSCRIBE:
-        assert packet.kind == PUBLISH
-    assert b"scanside/1/clinic/box-1/-/cmd/+/+" in packet.body
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-    one = order(HealthCheck(), issued_at=now, not_after=now + datetime.timedelta(hours=1))
-    scripted.publish(str(topic(one)), msgspec.json.encode(sign(one, key, time.time())), 77)
-    while (packet := scripted.read()).kind != PUBACK:
-        assert packet.kind == PUBLISH
-    assert packet.body[:2] == (77).to_bytes(2, "big")
-    orders = Orders(sync.state_dir)
-    assert orders.get(one.id) is not None
-    orders.close()
-    scripted.hang_up()
 
 
 def test_a_broker_that_freezes_is_given_up_and_nothing_is_lost_or_told_as_delivered(
@@ -135,3 +102,55 @@ def test_a_rate_cap_lets_others_through(watcher: Watcher, broker: Mosquitto, mak
     assert "m" in order_of_topics[first:last], "a health message among the findings"
     assert order_of_topics.index("status") < first
     assert order_of_topics.index("m") < first, "health before what waits"
+
+
+def test_reconnecting_waits_a_random_part_of_a_growing_delay_and_longer_for_a_person(
+    broker: Mosquitto, make_sync: MakeSync, tmp_path: Path
+) -> None:
+    """LINK-RETRY-01: the service is made to tell what it decides, and when; the decisions are its own."""
+    script = tmp_path / "telling.py"
+    script.write_text(
+        "import sys, time\n"
+        "from edge.cli import main\n"
+        "from edge.sync import service\n"
+        "decide = service.next_attempt\n"
+        "def telling(protocol, ending, failures, jitter):\n"
+        "    attempt = decide(protocol, ending, failures, jitter)\n"
+        "    words = time.monotonic(), ending.code or 0, failures, jitter, attempt.delay\n"
+        "    print('sync INFO DECIDED', *words, file=sys.stderr, flush=True)\n"
+        "    return attempt\n"
+        "service.next_attempt = telling\n"
+        "sys.exit(main())\n",
+        encoding="ascii",
+    )
+    sync = make_sync(**broker.section())
+    sync.start(script)
+    sync.wait_for("SC500")
+    broker.stop()
+    sync.program.wait_for("DECIDED", 3)
+    broker.configure("allow_anonymous false")
+    broker.start()
+    await_until(lambda: _decided(sync)[-1].code, "the broker refusing the box")
+    *away, refused = _decided(sync)
+    for number, one in enumerate(away):
+        assert (one.code, one.failures) == (0, number)
+        assert one.delay == one.jitter * min(LONGEST_DELAY, 2.0**number)
+    assert refused.code == NOT_AUTHORISED
+    assert refused.delay == refused.jitter * LONGEST_DELAY_REFUSED
+    assert len({one.jitter for one in (*away, refused)}) == len(away) + 1, "each at random"
+    for one, following in pairwise((*away, refused)):
+        assert following.at >= one.at + one.delay, "it has waited"
+
+
+class Decided(NamedTuple):
+    """When the service decided on its next attempt, for which reason code, after how many failures, and what."""
+
+    at: float
+    code: float
+    failures: float
+    jitter: float
+    delay: float
+
+
+def _decided(sync: SyncProcess) -> list[Decided]:
+    return [Decided(*map(float, line.split()[3:])) for line in sync.program.found("DECIDED")]

@@ -1,4 +1,4 @@
-/* Between the appliance and the kernel (LD_PRELOAD): a disk that fails and a clock that jumps, switched on and off live.
+/* Between the appliance and the kernel (LD_PRELOAD): a disk that fails, a clock that jumps or is kept by nothing; set live.
  *
  * The control block is a file that both sides map: see `shim.py`, whose layout this is. Only files under the state folder
  * are struck, and only writing: what is read stays readable. The monotonic clock stays as it is.
@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/time.h>
+#include <sys/timex.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -25,6 +26,7 @@ struct control {
     _Atomic uint32_t one_in;        /* how many calls come on one that is struck */
     _Atomic uint32_t state;         /* of the random numbers */
     _Atomic uint32_t struck;        /* how many calls were */
+    _Atomic int32_t largest_error;  /* microseconds by which the wall clock may be wrong, as adjtimex says; 0: as it is */
 };
 
 static struct control *control;
@@ -102,6 +104,16 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone) {
     int status = real(now, zone);
     if (!status && control) now->tv_sec += atomic_load(&control->clock_offset);
     return status;
+}
+
+int adjtimex(struct timex *asked) {
+    static __typeof__(&adjtimex) real;
+    if (!real) real = REAL(adjtimex);
+    int status = real(asked);
+    int error = control ? atomic_load(&control->largest_error) : 0;
+    if (!error) return status;
+    asked->maxerror = error;
+    return TIME_OK;
 }
 
 time_t time(time_t *where) {

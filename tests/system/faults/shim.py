@@ -1,4 +1,4 @@
-"""A disk that fails and a clock that jumps, for a whole appliance: a library between it and the kernel (`shim.c`)."""
+"""A disk that fails, a clock that jumps or that nothing keeps, for a whole appliance: a library below it (`shim.c`)."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class _Control(ctypes.Structure):
         ("one_in", ctypes.c_uint32),
         ("state", ctypes.c_uint32),
         ("struck", ctypes.c_uint32),
+        ("largest_error", ctypes.c_int32),
     )
 
 
@@ -59,6 +60,10 @@ class Shim:
     @clock_offset.setter
     def clock_offset(self, seconds: int) -> None:
         self._control.clock_offset = seconds
+
+    def keep_clock(self, *, right: bool) -> None:
+        """Have the kernel say that something keeps the wall clock right (to 1 ms), or that nothing does (16 s)."""
+        self._control.largest_error = 1_000 if right else 16_000_000
 
     @contextmanager
     def failing_disk(self, error: int, one_in: int, seed: int) -> Iterator[None]:
