@@ -287,6 +287,7 @@ def test_an_image_in_whose_middle_the_service_dies_three_times_is_parked_with_it
         with box.start() as program:
             await_until(lambda: box.attempts() == attempt, "the image is in work")  # noqa: B023 - asked at once
             assert program.stop(signal.SIGKILL) == -signal.SIGKILL
+    box.limit(FEW)  # it is drawn, or is to be: that hangs, too
     with box.start() as program:
         program.wait_for("SC403", 2)
         assert program.stop() == 0

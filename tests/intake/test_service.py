@@ -101,13 +101,14 @@ def test_sigterm_lets_a_running_c_store_finish(tmp_path: Path, sender: Sender) -
     file = save(dx(size=1000), tmp_path / "dx.dcm")
     with IntakeProcess(tmp_path) as intake:
         wire = Wire(intake.port, lets_through=1_990_000)  # the rest is little: the service waits for two seconds
-        with subprocess.Popen(sender.command("storescu", wire.port, file), stdout=subprocess.DEVNULL) as modality:
+        command = sender.command("storescu", wire.port, file)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as modality:
             wire.held.wait()
             await_until(lambda: _associations(intake) == 1, "the association in the health file")
             intake.process.terminate()
             await_until(lambda: _refuses_connections(intake.port), "the listener's closing")
             wire.released.set()
-            assert modality.wait() == 0
+            assert "Received Store Response (Success)" in modality.communicate()[0], "in time for its release or not"
         assert intake.wait_for_end() == 0
         assert intake.queue_depth() == 1
         health = read_health(intake.state_dir, time.time())["intake"]
