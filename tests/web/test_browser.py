@@ -117,7 +117,7 @@ def test_it_reads_and_answers_without_any_script(clinic: Clinic) -> None:
 
 
 def test_it_can_be_used_with_the_keyboard_alone(clinic: Clinic) -> None:
-    samples.commit(clinic.store, samples.clear())
+    clear = samples.commit(clinic.store, samples.clear())
     samples.commit(clinic.store, samples.flagged())
     page = clinic.sign_in()
     live(page)
@@ -125,6 +125,9 @@ def test_it_can_be_used_with_the_keyboard_alone(clinic: Clinic) -> None:
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
     expect(page.locator("#rows a").nth(1)).to_be_focused()
+    clinic.store.acknowledge(clear.id, "ada", "agree")
+    expect(page.locator("#rows .row").nth(1)).to_contain_text("ada agrees")
+    expect(page.locator("#rows a").nth(1)).to_be_focused()  # although its row was renewed under it
     page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     expect(page.locator("#study h2")).to_have_text("Flagged: pneumonia, very likely")
