@@ -10,10 +10,12 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from packaging.requirements import Requirement
 
+from edge.config_section import Language
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "package"
@@ -71,6 +73,15 @@ def test_a_licence_that_may_not_be_passed_on_is_refused(tmp_path: Path) -> None:
 def test_scripts_are_posix_shell(script: str) -> None:
     subprocess.run(["sh", "-n", str(PACKAGE / "debian" / script)], check=True)
     assert "\nset -e\n" in (PACKAGE / "debian" / script).read_text(encoding="ascii")
+
+
+def test_the_package_keeps_the_languages_that_the_page_speaks() -> None:
+    """By the line of `build_deb` itself: without any of them no page is shown."""
+    (line,) = re.findall(r"^kept=.*$", (PACKAGE / "build_deb").read_text(encoding="ascii"), re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-ec", f'{line}; echo "$kept"'], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().split("|") == list(get_args(Language))
 
 
 @pytest.mark.parametrize("script", ["build_image", "image/mkosi.postinst"])
