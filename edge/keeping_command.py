@@ -127,7 +127,7 @@ def _factory_reset(options: argparse.Namespace) -> int:
     if done.untold:
         sys.stderr.write(f"scanside: {done.untold}\n")
     if done.ring:
-        sys.stderr.write(f"scanside: {done.ring}: a credential of systemd: remove its encrypted file yourself\n")
+        sys.stderr.write(f"scanside: {done.ring.name}: a credential of systemd: remove its encrypted file yourself\n")
     if settings.intake.watch_folder and settings.intake.watch_folder.is_dir():
         sys.stderr.write(f"scanside: {settings.intake.watch_folder}: what waits there was not touched\n")
     return 1 if done.ring else 0

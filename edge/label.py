@@ -39,12 +39,13 @@ class Sheet(NamedTuple):
 
         Args:
             config: The box's.
-            host: Its name in the network.
+            host: Its name in the network, or its address.
             code: The first-boot code; None once somebody has an account.
         """
         dicom, web = config.intake.dicom, config.web
         open_to_all = web.host in ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
-        named = host if open_to_all else f"[{web.host}]" if ":" in web.host else web.host
+        where = host if open_to_all else web.host
+        named = f"[{where}]" if ":" in where else where
         page = f"{'https' if web.tls else 'http'}://{named}:{web.port}/"
         first = f"First code {code}: it makes the first account, on the page"
         lines = (

@@ -24,6 +24,7 @@ import yaml
 from edge import config_file
 from edge.config import Config
 from edge.config_section import ConfigError
+from edge.device.own_certificate import name_for_others, own_addresses
 from edge.errors import ScansideError
 from edge.label import Sheet
 from edge.modes import work_in
@@ -77,7 +78,7 @@ def set_up(file: Path, answers: dict[str, Any], output: TextIO, label: Path | No
         _replace(file, text)
     with _as_owner_of(config.state_dir), closing(AccountsFile(config.state_dir)) as accounts:
         code = Accounts(accounts).first_boot_code()
-    sheet = Sheet.of(config, socket.gethostname(), code)
+    sheet = Sheet.of(config, name_for_others(socket.gethostname(), own_addresses()), code)
     output.write(sheet.as_text())
     if label is not None:
         _replace(label, sheet.as_svg(), mode=0o600)

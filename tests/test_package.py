@@ -10,15 +10,18 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from packaging.requirements import Requirement
 
+from edge import __version__
+from edge.config_section import Language
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "package"
 LOCK = PACKAGE / "requirements.lock"
-SCRIPTS = ["preinst", "postinst", "prerm", "postrm"]
+SCRIPTS = ["preinst", "postinst", "prerm", "postrm", "as_service"]
 
 
 def _pinned() -> dict[str, str]:
@@ -73,10 +76,33 @@ def test_scripts_are_posix_shell(script: str) -> None:
     assert "\nset -e\n" in (PACKAGE / "debian" / script).read_text(encoding="ascii")
 
 
-@pytest.mark.parametrize("script", ["build_image", "image/mkosi.postinst"])
+def test_the_package_keeps_the_languages_that_the_page_speaks() -> None:
+    """By the line of `build_deb` itself: without any of them no page is shown."""
+    (line,) = re.findall(r"^kept=.*$", (PACKAGE / "build_deb").read_text(encoding="ascii"), re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-ec", f'{line}; echo "$kept"'], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip().split("|") == list(get_args(Language))
+
+
+def test_the_page_for_installing_is_followed_whole() -> None:
+    """Each block of it is run by `prove`, or left out with a reason; it names the package that is built."""
+    _, _, rest = (PACKAGE / "README.md").read_text(encoding="utf-8").partition("\n## Install on a device\n")
+    page, _, _ = rest.partition("\n## ")
+    blocks = re.findall(r"^```(.*)\n([^`]*)^```$", page, re.MULTILINE)
+    assert {kind for kind, _ in blocks} == {"sh", "sh left-out"}
+    for kind, script in (("sh", "run"), ("sh left-out", "left-out")):
+        written = "".join(block for name, block in blocks if name == kind)
+        followed = subprocess.run([PACKAGE / "page", script], capture_output=True, text=True, check=True).stdout
+        assert followed == written
+        subprocess.run(["bash", "-n"], input=written, text=True, check=True)
+    assert f"sudo dpkg --install scanside_{__version__}_amd64.deb\n" in page
+
+
+@pytest.mark.parametrize("script", ["build_image", "image/add_esp", "image/mkosi.postinst"])
 def test_scripts_of_the_image_can_be_read(script: str) -> None:
     subprocess.run(["bash", "-n", str(PACKAGE / script)], check=True)
-    assert (PACKAGE / script).stat().st_mode & 0o111, "mkosi runs it"
+    assert (PACKAGE / script).stat().st_mode & 0o111
 
 
 def test_the_image_s_data_partition_is_the_one_that_is_mounted(program: Callable[[str], str], tmp_path: Path) -> None:

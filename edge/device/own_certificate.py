@@ -57,10 +57,23 @@ def ensure_certificate(folder: Path, names: Iterable[str], now: float) -> OwnCer
 def own_names(*more: str) -> list[str]:
     """By what this box can be reached: its host name, also as multicast DNS has it, its addresses, and `more`."""
     host = socket.gethostname().partition(".")[0].lower()
-    return [*{host, f"{host}.local", socket.gethostname().lower(), "localhost", *_addresses(), *more} - {""}]
+    return [*{host, f"{host}.local", socket.gethostname().lower(), "localhost", *own_addresses(), *more} - {""}]
 
 
-def _addresses() -> set[str]:
+def name_for_others(host: str, addresses: Iterable[str]) -> str:
+    """What a person on another machine types for this one: its host name, or an address where it has no name.
+
+    Args:
+        host: Its host name; a fresh machine to which nobody gave one calls itself `localhost`.
+        addresses: Its own. Loopback is no help; IPv4 before IPv6, then the lowest.
+    """
+    if host.partition(".")[0].lower() not in ("", "localhost"):
+        return host
+    others = [address for address in map(ip_address, addresses) if not address.is_loopback]
+    return str(min(others, key=lambda address: (address.version, int(address)), default=host))
+
+
+def own_addresses() -> set[str]:
     """Of all interfaces, without asking any name server; link-local ones of IPv6 are nobody's to type."""
     found = {"127.0.0.1", "::1"}
     # if_nameindex(3) wants a netlink socket, which the unit of the web service has not (RestrictAddressFamilies).

@@ -173,7 +173,7 @@ def _parse_key(words: list[bytes]) -> Key | None:
 
 def _credential() -> Path | None:
     folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    # systemd 252 leaves the folder closed to the service when there is nothing in it.
+    # Closed where systemd could not mount it: in a container whose mounts do not reach from one namespace to the other.
     return Path(folder) / CREDENTIAL if folder and os.access(folder, os.X_OK) else None
 
 

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edge.device.own_certificate import DAYS, OwnCertificate, ensure_certificate, own_names
+from edge.device.own_certificate import DAYS, OwnCertificate, ensure_certificate, name_for_others, own_names
 
 NOW = 1_790_000_000.0
 DAY = 86_400.0
@@ -73,3 +73,16 @@ def test_the_box_knows_its_names() -> None:
     names = own_names("xray-9", "")
     assert {"localhost", "127.0.0.1", "::1", "xray-9"} <= set(names)
     assert "" not in names
+
+
+@pytest.mark.parametrize(
+    ("host", "addresses", "named"),
+    [
+        ("xray-1", ["192.0.2.7"], "xray-1"),
+        ("localhost", ["127.0.0.1", "::1", "2001:db8::1", "192.0.2.70", "192.0.2.8"], "192.0.2.8"),
+        ("localhost.localdomain", ["127.0.0.1", "::1", "2001:db8::1"], "2001:db8::1"),
+        ("localhost", ["127.0.0.1", "::1"], "localhost"),
+    ],
+)
+def test_what_another_machine_calls_this_one(host: str, addresses: list[str], named: str) -> None:
+    assert name_for_others(host, addresses) == named
