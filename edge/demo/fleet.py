@@ -90,10 +90,10 @@ def _running(folder: Path, work: str, *options: str) -> Iterator[subprocess.Pope
 
 
 def _heard(config: settings.FleetConfig) -> dict[Condition, int]:
-    """How many boxes are how, without those that were never heard."""
+    """How many boxes are how, without those that were never heard; none before the page believes the collector."""
     engine = open_database(config.database_url).execution_options(reading=True)
     with engine.connect() as connection:
-        boxes = queries.facts(connection, time.time())
+        boxes = queries.facts(connection, time.time()) if queries.collectors(connection) else []
     engine.dispose()
     states = [condition(facts, time.time(), config.mqtt.health_interval_seconds) for facts in boxes]
     return {state: states.count(state) for state in Condition if state is not Condition.NEVER}
