@@ -29,6 +29,7 @@ from edge.records import Priority, Reason, Result, Status, Timings
 from edge.store import Outbox
 from tests.running import RunningProgram, scanside
 from tests.sync.certificates import Authority
+from tests.sync.forwarder import Forwarder
 from tests.system.conftest import PATIENCE, await_until, free_port
 
 SITE, BOX = "clinic", "box-1"
@@ -297,6 +298,14 @@ def broker(mosquitto: Mosquitto) -> Mosquitto:
     """The same, running."""
     mosquitto.start()
     return mosquitto
+
+
+@pytest.fixture
+def way(broker: Mosquitto) -> Iterator[Forwarder]:
+    """A way to the running one that can withhold its answers and break."""
+    forwarder = Forwarder(broker.port)
+    yield forwarder
+    forwarder.close()
 
 
 @pytest.fixture

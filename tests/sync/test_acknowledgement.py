@@ -50,13 +50,6 @@ def watch(broker: Mosquitto) -> Iterator[Callable[..., Watcher]]:
 
 
 @pytest.fixture
-def way(broker: Mosquitto) -> Iterator[Forwarder]:
-    forwarder = Forwarder(broker.port)
-    yield forwarder
-    forwarder.close()
-
-
-@pytest.fixture
 def sync(way: Forwarder, broker: Mosquitto, make_sync: Callable[..., SyncProcess]) -> SyncProcess:
     """One that has nothing else to say once it has said how it is; not started yet."""
     section = broker.section("box") | {"port": way.port}

@@ -7,7 +7,7 @@ outbox whose machine had been on for so much less.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -101,13 +101,6 @@ def test_ages_are_what_the_box_has_lived_whatever_its_clock_is_set_to(
         no_findings.stop()
         if everything:
             everything.stop()
-
-
-@pytest.fixture
-def way(broker: Mosquitto) -> Iterator[Forwarder]:
-    forwarder = Forwarder(broker.port)
-    yield forwarder
-    forwarder.close()
 
 
 def test_an_hour_of_a_clock_that_nothing_kept_is_marked_set_right_if_possible_and_never_changed_once_sent(
