@@ -138,11 +138,10 @@ def _open(path: Path, schema: str, version: int, migrations: Mapping[int, Migrat
     connection = _connect(path)
     try:
         with _transaction(connection) as sql:
-            steps = _steps(sql, path, version, migrations)
+            for step in _steps(sql, path, version, migrations):
+                step(sql)
             for statement in schema.split(";\n"):
                 sql.execute(statement)
-            for step in steps:
-                step(sql)
             sql.execute(f"PRAGMA user_version = {version}")
     except BaseException:
         connection.close()

@@ -23,17 +23,9 @@ _MAY_GO = (
     " WHERE r.instance_id = instances.id AND o.kind NOT IN ('preview', 'report'))"
 )
 
-_UNANSWERED = "r.status = 'flagged' AND r.acknowledged_at IS NULL"
 _OLDEST = (
-    f"SELECT *, 0 AS unanswered, {UNDELIVERED} AS undelivered FROM instances"  # noqa: S608 - our own words
-    f" WHERE kept = ? AND {_MAY_GO} AND NOT EXISTS"
-    f" (SELECT 1 FROM results r WHERE r.instance_id = instances.id AND {_UNANSWERED}) ORDER BY number LIMIT ?"
-)
-# By the index of those results, in their order: few, where people do their work.
-_OLDEST_UNANSWERED = (
-    f"SELECT instances.*, 1 AS unanswered, {UNDELIVERED} AS undelivered FROM results r"  # noqa: S608 - our own words
-    " JOIN instances ON instances.id = r.instance_id"
-    f" WHERE {_UNANSWERED} AND kept = ? AND {_MAY_GO} ORDER BY r.number LIMIT ?"
+    f"SELECT *, {UNDELIVERED} AS undelivered FROM instances"  # noqa: S608 - our own words
+    f" WHERE kept = ? AND unanswered = ? AND {_MAY_GO} ORDER BY number LIMIT ?"
 )
 _FIND = f"SELECT 1 FROM instances WHERE id = ? AND {_MAY_GO}"  # noqa: S608 - our own words
 _DROP_PREVIEW = (
@@ -59,9 +51,8 @@ class Holdings:
 
         `now` is in the box's lifetime.
         """
-        queries = (_OLDEST, _OLDEST_UNANSWERED)
         with self._journal.reading() as sql:
-            rows = [row for kept in Kept for query in queries for row in sql.execute(query, (kept, limit))]
+            rows = [row for kept in Kept for one in (0, 1) for row in sql.execute(_OLDEST, (kept, one, limit))]
         rows.sort(key=lambda row: int(row["number"]))
         return [
             Held(

@@ -22,9 +22,14 @@ from edge.store.keys import VaultLocked
 from edge.store.lifetime import Moment
 from edge.store.vault import Tampered, Vault
 
-VERSION = 3
-"""Of the schema (`PRAGMA user_version`); 2 had no `patients`. Older ones are not read: 0 was that of journals in clear,
-1 did not know how long a result took."""
+VERSION = 4
+"""Of the schema (`PRAGMA user_version`); 2 had no `patients`, 3 no `unanswered`. Older ones are not read: 0 was that of
+journals in clear, 1 did not know how long a result took."""
+
+_PATIENTS = """CREATE TABLE IF NOT EXISTS patients (
+    number INTEGER PRIMARY KEY REFERENCES results (number) ON DELETE CASCADE,
+    mark TEXT NOT NULL
+)"""
 
 # Lifetimes are the box's (`lifetime.py`). Those of a result stand beside times that are not known to be right.
 SCHEMA = """
@@ -43,12 +48,13 @@ CREATE TABLE IF NOT EXISTS instances (
     kept TEXT NOT NULL DEFAULT 'all' CHECK (kept IN ('all', 'image', 'nothing')),
     state TEXT NOT NULL DEFAULT 'accepted' CHECK (state IN ('accepted', 'processing', 'done')),
     attempts INTEGER NOT NULL DEFAULT 0,
-    record BLOB NOT NULL
+    record BLOB NOT NULL,
+    unanswered INTEGER NOT NULL DEFAULT 0
 );
 CREATE UNIQUE INDEX IF NOT EXISTS same_object ON instances (object_mark) WHERE kept != 'nothing';
 CREATE INDEX IF NOT EXISTS same_uid ON instances (uid_mark);
 CREATE INDEX IF NOT EXISTS queue ON instances (number, priority, received_lifetime) WHERE state = 'accepted';
-CREATE INDEX IF NOT EXISTS oldest_kept ON instances (kept, number) WHERE state = 'done';
+CREATE INDEX IF NOT EXISTS oldest_to_go ON instances (kept, unanswered, number) WHERE state = 'done';
 CREATE INDEX IF NOT EXISTS unsynchronised ON instances (received_lifetime) WHERE unsynchronised;
 CREATE INDEX IF NOT EXISTS in_work ON instances (number) WHERE state = 'processing';
 CREATE TABLE IF NOT EXISTS results (
@@ -75,11 +81,10 @@ CREATE INDEX IF NOT EXISTS acknowledged_unsynchronised ON results (acknowledged_
     WHERE acknowledged_lifetime IS NOT NULL;
 CREATE INDEX IF NOT EXISTS unacknowledged_flags ON results (number)
     WHERE acknowledged_at IS NULL AND status = 'flagged';
-CREATE TABLE IF NOT EXISTS patients (
-    number INTEGER PRIMARY KEY REFERENCES results (number) ON DELETE CASCADE,
-    mark TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS of_patient ON patients (mark, number);
+CREATE TRIGGER IF NOT EXISTS answered AFTER INSERT ON results BEGIN UPDATE instances
+    SET unanswered = new.status = 'flagged' AND new.acknowledged_at IS NULL WHERE id = new.instance_id; END;
+CREATE TRIGGER IF NOT EXISTS acknowledged AFTER UPDATE OF acknowledged_at ON results BEGIN UPDATE instances
+    SET unanswered = new.status = 'flagged' AND new.acknowledged_at IS NULL WHERE id = new.instance_id; END;
 CREATE TABLE IF NOT EXISTS owed (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
@@ -106,7 +111,7 @@ CREATE TABLE IF NOT EXISTS order_differences (
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT OR IGNORE INTO counter VALUES ('seq', 0);
 """
-SCHEMA += lifetime.TABLE.lstrip()
+SCHEMA += f"{_PATIENTS};\nCREATE INDEX IF NOT EXISTS of_patient ON patients (mark, number);\n" + lifetime.TABLE.lstrip()
 
 
 SEALED = {
@@ -151,9 +156,20 @@ def migrations(vault: Callable[[], Vault]) -> dict[int, Callable[[sqlite3.Connec
 
     def mark_all(sql: sqlite3.Connection) -> None:
         _prove(sql, vault())  # under another ring nothing would open, and that is no damage
+        sql.execute(_PATIENTS)
         mark_patients(sql, Columns(vault()))
 
-    return {2: mark_all}
+    return {2: mark_all, 3: know_unanswered}
+
+
+def know_unanswered(sql: sqlite3.Connection) -> None:
+    """The step from version 3 to 4: say of each object whether it was flagged and nobody has acknowledged that."""
+    sql.execute("ALTER TABLE instances ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0")
+    sql.execute("DROP INDEX IF EXISTS oldest_kept")
+    sql.execute(
+        "UPDATE instances SET unanswered = 1 WHERE id IN"
+        " (SELECT instance_id FROM results WHERE status = 'flagged' AND acknowledged_at IS NULL)"
+    )
 
 
 def mark_patient(sql: sqlite3.Connection, number: int, subject: Subject, columns: Columns) -> None:

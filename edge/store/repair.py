@@ -56,7 +56,7 @@ class Contents(NamedTuple):
         carry_over: Puts into the new file, within its transaction, what can be read of the broken one (None where
             nothing can) and what else must be there; says what that was, for the log.
         migrations: What brings a file of an older schema forward: for each version that is still read, the step from it
-            to the next one, after the schema's own statements and in one transaction with them. There is no way back.
+            to the next one, before the schema's own statements and in one transaction with them. There is no way back.
     """
 
     look: Callable[[sqlite3.Connection, bool], str] = lambda _sql, _thorough: ""

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edge.store.database import Database
-from edge.store.journal import SCHEMA, VERSION
+from edge.store.journal import SCHEMA, VERSION, know_unanswered
 from edge.store.repair import Contents
 
 FILE = "second_copy.sqlite"
 _BATCH = 500
-_CONTENTS = Contents(migrations={2: lambda _sql: None})  # what it lacks since then is not kept here
+_CONTENTS = Contents(migrations={2: lambda _sql: None, 3: know_unanswered})  # what 2 lacks is not kept here
 _TABLES = {"instances": "id", "results": "instance_id"}
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -255,9 +256,9 @@ def test_what_is_owed_or_waits_is_not_removed_even_when_asked(store: Store) -> N
 
 def test_what_is_flagged_and_acknowledged_by_nobody_goes_last(store: Store, box: Box) -> None:
     """Also where more of it is older than a look for the oldest finds."""
-    count = BATCH + 5
-    flags = [answered(store, number) for number in range(count)]
-    others = [answered(store, number, refused()) for number in range(count, 2 * count)]
+    each = BATCH + 5
+    flags = [answered(store, number) for number in range(each)]
+    others = [answered(store, number, refused()) for number in range(each, 2 * each)]
     acknowledged = store.result_of(flags[3])
     assert acknowledged
     store.acknowledge(acknowledged.id, "ada", "agree")
@@ -265,13 +266,33 @@ def test_what_is_flagged_and_acknowledged_by_nobody_goes_last(store: Store, box:
     box.free = 1 * GIB
     keeper = Keeper(store, Storage(), clock=lambda: box.up)
     gone: list[str] = []
-    while len(gone) < count + 1:
+    while len(gone) < each + 1:
         keeper.tend()
         gone += [one for one in flags + others if one not in gone and one not in spooled(store.state_dir)]
     assert set(gone) == {flags[3], *others}
     for _ in range(10):
         keeper.tend()
     assert spooled(store.state_dir) == set(), "in the end it goes, too: the box takes images"
+
+
+def test_a_look_for_the_oldest_passes_over_none_of_the_flags_that_nobody_acknowledges(store: Store) -> None:
+    """By SQLite's own count of its work: a clinic that never answers a flag must not slow its box down."""
+    works = []
+    for numbers in (range(4 * BATCH), range(4 * BATCH, 12 * BATCH)):
+        flags = [answered(store, number) for number in numbers]
+        store.holdings.remove([Removal(each, Kept.NOTHING) for each in flags[: len(flags) // 2]])
+        works.append(_work_of_a_look(store))
+    assert works[1] < 1.5 * works[0]
+
+
+def _work_of_a_look(store: Store) -> int:
+    """Hundreds of SQLite's steps."""
+    steps = count(1)
+    with store.holdings._journal.reading() as sql:
+        sql.set_progress_handler(lambda: next(steps) < 0, 100)
+        assert len(store.holdings.oldest(1e9, BATCH)) == 2 * BATCH
+        sql.set_progress_handler(None, 0)
+    return next(steps)
 
 
 def test_an_image_that_comes_again_after_it_was_removed_is_kept_again(store: Store) -> None:
