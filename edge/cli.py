@@ -26,6 +26,7 @@ from edge.errors import ScansideError, UsageError
 from edge.fleet.command import add_fleet
 from edge.keeping_command import add_keeping
 from edge.modes import work_in
+from edge.update_command import add_update
 
 SERVICES = ("intake", "inference", "web", "sync", "audit", "steward", "reporting")
 
@@ -140,7 +141,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from edge.doctor import examine  # noqa: PLC0415
 
     events.configure("doctor", level=logging.CRITICAL)
-    return examine(config_of(options), sys.stdout, as_json=options.json)
+    return examine(config_of(options), sys.stdout, as_json=options.json, models_only=options.models)
 
 
 def _support_bundle(options: argparse.Namespace) -> int:
@@ -213,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_work(commands, common)
     add_keeping(commands, common)
+    add_update(commands, common)
     add_fleet(commands, common)
     return parser
 
@@ -244,6 +246,7 @@ def _add_work(commands: _Commands, common: argparse.ArgumentParser) -> None:
 
     doctor = commands.add_parser("doctor", parents=[common], help="check everything that can be wrong")
     doctor.add_argument("--json", action="store_true", help="one JSON object for each check and line")
+    doctor.add_argument("--models", action="store_true", help="only the models and engines; the box is not touched")
     doctor.set_defaults(command=_doctor)
 
     support = commands.add_parser("support-bundle", parents=[common], help="what a helper needs, without identifiers")

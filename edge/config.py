@@ -261,6 +261,7 @@ class Config(Section, frozen=True, kw_only=True):
         site: The clinic's name in topics and on the page; assigned, says nothing about patients.
         box: This box's name at the site.
         state_dir: Everything that must survive a power cut: journal, spool, outbox, accounts.
+        update_keys: Folder of public keys (`*.pub`) whose updates are taken from a stick; absent takes none.
         intake: How images arrive.
         inference: How they are analysed.
         quality: From where on the box warns about an exposure.
@@ -274,6 +275,7 @@ class Config(Section, frozen=True, kw_only=True):
     site: Identifier = "site"
     box: Identifier = "box"
     state_dir: Path = Path("/var/lib/scanside")
+    update_keys: Path | None = None
     intake: Intake = Intake()
     inference: Inference = Inference()
     quality: Quality = Quality()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TextIO
 from urllib.parse import urlsplit
 
@@ -30,10 +31,13 @@ _TIMED_RUNS = 5
 """A person wants to know about how fast it is, not which engine is the faster."""
 
 
-def examine(config: Config, output: TextIO, *, as_json: bool = False) -> int:
-    """Check the box and write a line, or one JSON object, about each thing; 0 when all is well, 1 otherwise."""
+def examine(config: Config, output: TextIO, *, as_json: bool = False, models_only: bool = False) -> int:
+    """Check the box and write a line, or one JSON object, about each thing; 0 when all is well, 1 otherwise.
+
+    With `models_only` it is whether this software could serve with this configuration here; the box is not touched.
+    """
     status = 0
-    for check in look(config):
+    for check in _look_at_models(config) if models_only else look(config):
         if as_json:
             output.write(f"{json.dumps(check._asdict(), ensure_ascii=False)}\n")
         else:
@@ -49,11 +53,16 @@ def look(config: Config) -> Iterator[Check]:
         yield from _state_folder(config)
         if config.state_dir.is_dir():
             yield from check_machine(config.state_dir)
-        yield from _models(config)
+        yield from check_models(config, config.state_dir / "cache")
         yield from _ports(config)
         yield from (check.result() for check in network)
         yield from check_certificates(config, time.time())
         yield from _services(config)
+
+
+def _look_at_models(config: Config) -> Iterator[Check]:
+    with TemporaryDirectory() as cache:
+        yield from check_models(config, Path(cache))
 
 
 def _peers(config: Config) -> Iterator[tuple[str, str, int]]:
@@ -129,7 +138,8 @@ def _key(config: Config) -> Check:
     return Check("key", True, said)
 
 
-def _models(config: Config) -> Iterator[Check]:
+def check_models(config: Config, cache: Path) -> Iterator[Check]:
+    """A check of each model bundle, and of each engine with it; engines keep what they compile in `cache`."""
     folders = find_bundles(config.models_folder)
     if not folders:
         yield Check("models", False, f"no bundle under {config.models_folder}: set inference.models")
@@ -146,7 +156,7 @@ def _models(config: Config) -> Iterator[Check]:
         yield Check("model", True, f"{said}: signature and digests hold")
         for name in ENGINES:
             try:
-                engine = open_engine(name, sealed, config.inference.threads, Path(config.state_dir / "cache"))
+                engine = open_engine(name, sealed, config.inference.threads, cache)
                 took = self_test(engine, sealed, _TIMED_RUNS).median_ms
                 yield Check(f"engine {name}", True, f"{bundle.id} passes the self-test, {took:.1f} ms a pass")
             except EngineError as error:

@@ -76,6 +76,20 @@ ASSOCIATION_BROKE = "the association broke"
 CONNECTION_BROKE = "the connection broke"
 COMMITMENT_REFUSED = "it takes no request for storage commitment"
 
+UPDATE_MISSING = "no {file} on it: make the stick with `scanside update prepare`"
+UPDATE_UNREADABLE = "{file} cannot be read: make the stick again"
+UPDATE_UNSIGNED = (
+    "signed by no key that this box trusts: put the signer's key into update_keys, or ask whose stick it is"
+)
+UPDATE_UNKNOWN = "{file} has a form that this version does not know: install the package by hand"
+UPDATE_CHANGED = "{file} is not what was signed: make the stick again"
+UPDATE_OLDER = "version {version} is older than {installed}, which may have stored what it cannot read: use a newer one"
+UPDATE_OTHER_PROCESSOR = "it is for {architecture}, and this box is {here}: use the package for that"
+UPDATE_UNFIT = "version {version} does not work on this box: {why}"
+UPDATE_NOT_UNPACKED = "it cannot be unpacked: see that there is room on the disk, and put it in again"
+UPDATE_DISK = "{why}: see to the disk and the stick, and put it in again"
+NO_ENGINE = "no engine passes the self-tests of all models"
+
 ALL: tuple[str, ...] = tuple(text for name, text in globals().items() if name.isupper() and isinstance(text, str))
 """All of them."""
 

@@ -31,6 +31,7 @@ FLOORS = [
         "command_line",
         "modes",
         "last_good",
+        "signature",
     },
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},
@@ -46,6 +47,7 @@ FLOORS = [
         "setup",
         "steward",
         "support",
+        "update_command",
     },
 ]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -62,6 +64,7 @@ ALLOWED_ACROSS = {
     ("setup", "label"),
     ("cli", "steward"),
     ("cli", "support"),
+    ("cli", "update_command"),
     ("support", "doctor"),
     ("demo", "fleet"),
     ("steward", "doctor"),

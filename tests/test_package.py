@@ -121,7 +121,8 @@ def test_the_image_s_data_partition_is_the_one_that_is_mounted(program: Callable
 def test_the_services_that_every_box_has_are_enabled_and_no_other() -> None:
     preset = (ROOT / "systemd" / "scanside.preset").read_text(encoding="ascii").splitlines()
     enabled = {line.removeprefix("enable ") for line in preset if line.startswith("enable ")}
-    assert enabled == {"scanside.target", *(f"scanside-{name}.service" for name in ("intake", "inference", "web"))}
+    services = {f"scanside-{name}.service" for name in ("intake", "inference", "web")}
+    assert enabled == {"scanside.target", "update-scanside.path", *services}
     assert preset[-1] == "disable scanside-*.service", "the first line that fits counts (systemd.preset(5))"
     postinst = (PACKAGE / "debian" / "postinst").read_text(encoding="ascii")
     assert {*re.findall(r"systemctl preset (.*)", postinst)[0].split()} == enabled

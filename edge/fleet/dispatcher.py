@@ -27,6 +27,7 @@ from edge.fleet.settings import FleetConfig
 from edge.fleet.subscription import Delivered, Opened, Subscription
 from edge.messages.commands import Command, read
 from edge.messages.topics import ROOT, UNUSED, VERSION, Channel, TopicError, parse
+from edge.signature import KeyUnusable, private_key
 from edge.sync.retry import Attempt, Ending, Protocol, next_attempt
 
 if TYPE_CHECKING:
@@ -57,18 +58,12 @@ def serve(config: FleetConfig) -> int:
 
 def read_key(file: Path | None) -> Ed25519PrivateKey:
     """The fleet's private key (PEM, Ed25519). Raises `ConfigError`."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415 - the page needs none
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
-
     if file is None:
         raise ConfigError("commands.key_file: missing: orders must be signed, give the fleet's private key")
     try:
-        key = load_pem_private_key(file.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(f"commands.key_file {file}: cannot be read ({error}): give an Ed25519 key in PEM") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"commands.key_file {file}: not an Ed25519 key: give one")
-    return key
+        return private_key(file)
+    except KeyUnusable as error:
+        raise ConfigError(f"commands.key_file {error}") from error
 
 
 class Dispatcher:

@@ -7,8 +7,6 @@ publishes the whole document anew with each next status; only who ordered clears
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
+from edge import signature
 from edge.messages.summary import LATEST
 from edge.messages.topics import Channel, Topic
 from edge.messages.types import Identifier, Reason, Time
@@ -33,8 +32,8 @@ LONGEST_LIFE = 7 * 86400.0
 AHEAD = 3600.0
 """Seconds that an order's `issued_at` may lie ahead of a box whose clock is right."""
 
-_SIGNED_AS = b"scanside.order/1\0"
-"""Stands before the text under the signature, so that it cannot be taken for anything else under the same key."""
+_PURPOSE = "scanside.order/1"
+"""Of the signature."""
 
 ServiceName = Literal["intake", "inference", "web", "sync", "audit", "reporting"]
 Version = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
@@ -235,8 +234,8 @@ def sign(order: Order, key: Ed25519PrivateKey, now: float) -> Command:
         now: Seconds since the epoch.
     """
     text = msgspec.json.encode(order).decode()
-    signature = base64.b64encode(key.sign(_SIGNED_AS + text.encode())).decode()
-    return Command(order=text, signature=signature, status="init", reason="", ts=time(now), lines=())
+    signed = signature.sign(_PURPOSE, text, key)
+    return Command(order=text, signature=signed, status="init", reason="", ts=time(now), lines=())
 
 
 def read(payload: bytes) -> Command | Refusal:
@@ -265,7 +264,7 @@ def check(
         synchronised: Whether that clock is known to be right.
         since: From when on the box knows what it was ordered: what was issued before, it may have obeyed already.
     """
-    if not is_signed(command, keys):
+    if not signature.is_signed(_PURPOSE, command.order, command.signature, keys):
         return Refusal.UNSIGNED
     order = read_order(command.order)
     if isinstance(order, Refusal):
@@ -278,27 +277,6 @@ def check(
     if synchronised and issued > now + AHEAD:
         return Refusal.FROM_THE_FUTURE
     return Refusal.TOO_LATE if not_after <= now or issued < since else order
-
-
-def is_signed(command: Command, keys: Iterable[bytes]) -> bool:
-    """Whether one of these public keys (PEM, Ed25519) made the signature."""
-    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - 8 MB that a box pays for at its first order
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
-
-    try:
-        signature = base64.b64decode(command.signature, validate=True)
-    except binascii.Error:
-        return False
-    for pem in keys:
-        try:
-            key = load_pem_public_key(pem)
-            if isinstance(key, Ed25519PublicKey):
-                key.verify(signature, _SIGNED_AS + command.order.encode())
-                return True
-        except (ValueError, InvalidSignature):
-            continue
-    return False
 
 
 def read_order(text: str) -> Order | Refusal:

@@ -26,6 +26,7 @@ from edge.events import emit
 from edge.messages import commands
 from edge.messages.commands import Command, Configure, Line, OperatingPoint, Order, Refusal, Restart, SelfTest, Status
 from edge.messages.topics import Channel, Topic
+from edge.signature import public_keys
 from edge.steward import processes
 from edge.steward.plan import BACK_WITHIN, MOST_ATTEMPTS, Act, Next, Step, decide, elapsed
 from edge.store import Damaged, Doorbell, Machine, hold_lock, ring
@@ -131,7 +132,7 @@ class Steward:
         command = Command(
             order=ordered.text, signature=ordered.signature, status="init", reason="", ts=commands.time(0.0), lines=()
         )
-        keys = [file.read_bytes() for file in sorted(self._keys.glob("*.pub"))]
+        keys = public_keys(self._keys)
         site, box = self._config.site, self._config.box
         address = Topic(site=site, box=box, channel=Channel.COMMAND, name=ordered.operation, id=ordered.id)
         # Whether it came in time was judged when it was taken; what was begun is brought to an end.

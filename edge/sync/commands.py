@@ -20,6 +20,7 @@ from edge.messages import commands
 from edge.messages.commands import Capability, Command, HealthCheck, LogExcerpt, Order, Refusal, Status
 from edge.messages.topics import UNUSED, Channel, Topic, TopicError, parse
 from edge.settings import SETTABLE
+from edge.signature import public_keys
 from edge.store.machine import Machine
 from edge.store.orders import STEWARDS, Now, Ordered, Orders
 from edge.sync.excerpt import excerpt
@@ -131,7 +132,8 @@ class Commands:
         """Why an order is refused; empty when it was taken."""
         now = self._now()
         judged_at = max(now.wall, self._floor)
-        keys = _keys(self._config)
+        mqtt = self._config.mqtt
+        keys = public_keys(mqtt.command_keys if mqtt else None)
         order = commands.check(
             command,
             address,
@@ -203,18 +205,6 @@ def subscription(config: Config) -> str | None:
     if config.mqtt is None or config.mqtt.command_keys is None:
         return None
     return f"scanside/1/{config.site}/{config.box}/-/{Channel.COMMAND}/+/+"
-
-
-def _keys(config: Config) -> list[bytes]:
-    """Read anew for each order: a key that a person takes away counts no more at once."""
-    folder = config.mqtt.command_keys if config.mqtt else None
-    keys = []
-    for file in sorted(folder.glob("*.pub")) if folder else ():
-        try:
-            keys.append(file.read_bytes())
-        except OSError:
-            continue  # counts for nothing, and the order is refused as not signed
-    return keys
 
 
 def _services(config: Config) -> tuple[str, ...]:

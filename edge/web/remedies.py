@@ -97,6 +97,10 @@ REMEDIES: dict[Event, tuple[str, ...]] = {
     ),
     events.OBJECT_CHANGED: (mark("Ask whoever looks after the PACS why it changes what it is sent."),),
     events.REPORTING_FAILED: (_DISK,),
+    events.UPDATE_REFUSED: (mark("Ask whoever made the stick for another one. The box works on with what it has."),),
+    events.UPDATE_FAILED: (
+        mark("Put the stick in again. When it comes back, send its number and the log to the maker."),
+    ),
 }
 
 _BY_NUMBER = {event.number: remedy for event, remedy in REMEDIES.items()}

@@ -72,7 +72,9 @@ def test_a_missing_key_is_named() -> None:
         vault(NEW).unseal(sealed, "here")
 
 
-@given(one=st.binary(), other=st.binary(), here=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10))
+@given(
+    one=st.binary(), other=st.binary(), here=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=10)
+)
 def test_marks_are_equal_for_equal_values_about_the_same(one: bytes, other: bytes, here: str) -> None:
     marking = vault(OLD)
     assert (marking.mark(one, here) == marking.mark(other, here)) is (one == other)
