@@ -23,6 +23,7 @@ from edge.inference.bundle import BundleError, find_bundles, open_bundle
 from edge.inference.engines import ENGINES, EngineError, open_engine
 from edge.inference.familiarity import read_gate
 from edge.inference.self_test import self_test
+from edge.signature import public_keys
 from edge.store import Store, repairs
 from edge.store.keys import find_ring, ring_file
 
@@ -57,6 +58,7 @@ def look(config: Config) -> Iterator[Check]:
         yield from _ports(config)
         yield from (check.result() for check in network)
         yield from check_certificates(config, time.time())
+        yield from _public_keys(config)
         yield from _services(config)
 
 
@@ -100,6 +102,16 @@ def check_certificates(config: Config, now: float) -> Iterator[Check]:
         when = f"expires in {days:.0f} days" if days >= 0 else f"expired {-days:.0f} days ago"
         well = days >= WARN_WITHIN_DAYS
         yield Check("certificate", well, f"{file} {when}" if well else f"{file} {when}: put a new one in place")
+
+
+def _public_keys(config: Config) -> Iterator[Check]:
+    """Of folders whose keys count: without one that can be read, all that they should let in is refused."""
+    folders = {"update_keys": config.update_keys, "mqtt.command_keys": config.mqtt and config.mqtt.command_keys}
+    for name, folder in folders.items():
+        if folder:
+            there = len(public_keys(folder))
+            none = f"{folder}: no *.pub that can be read: put the public key there"
+            yield Check(name, there > 0, f"{folder}: {there} public key(s)" if there else none)
 
 
 def _state_folder(config: Config) -> Iterator[Check]:

@@ -10,8 +10,8 @@ from edge.device.health import HealthFile, State
 from edge.doctor import look
 
 
-def _checks(state: Path) -> dict[str, Check]:
-    config = parse(f"state_dir: {state}\ninference: {{models: {state / 'none'}}}\nweb: {{port: 0}}\n", "test")
+def _checks(state: Path, more: str = "") -> dict[str, Check]:
+    config = parse(f"state_dir: {state}\ninference: {{models: {state / 'none'}}}\nweb: {{port: 0}}\n{more}", "test")
     return {check.name: check for check in look(config)}
 
 
@@ -30,3 +30,16 @@ def test_a_service_that_is_down_says_why(tmp_path: Path) -> None:
     HealthFile(tmp_path, "inference").report(State.DOWN, "no model passed its checks")
     said = "down no model passed its checks"
     assert _checks(tmp_path)["service inference"] == Check("service inference", False, said)
+
+
+def test_keys_that_should_count_and_are_not_there_are_told(tmp_path: Path) -> None:
+    updates, orders = tmp_path / "updates", tmp_path / "orders"
+    updates.mkdir()
+    (updates / "maker.pub").write_bytes(b"any")
+    found = _checks(
+        tmp_path, f"update_keys: {updates}\nmqtt: {{host: 127.0.0.1, tls: false, command_keys: {orders}}}\n"
+    )
+    assert found["update_keys"] == Check("update_keys", True, f"{updates}: 1 public key(s)")
+    said = f"{orders}: no *.pub that can be read: put the public key there"
+    assert found["mqtt.command_keys"] == Check("mqtt.command_keys", False, said)
+    assert not {"update_keys", "mqtt.command_keys"} & set(_checks(tmp_path))
