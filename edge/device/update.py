@@ -232,8 +232,13 @@ def _copy(file: BinaryIO, copy: BinaryIO, most: int | None = None) -> tuple[int,
 
 
 def _unpack(package: Path, tree: Path) -> None:
-    command = ["dpkg-deb", "--extract", str(package), str(tree)]
-    if subprocess.run(command, check=False).returncode:  # it says why in the log
+    """As whoever this is: `dpkg-deb --extract` gives files their owners, which the unit may not."""
+    tree.mkdir()
+    reader = ["dpkg-deb", "--fsys-tarfile", str(package)]
+    writer = ["tar", "--extract", "--no-same-owner", "--directory", str(tree)]
+    with subprocess.Popen(reader, stdout=subprocess.PIPE) as files:
+        done = subprocess.run(writer, stdin=files.stdout, check=False)
+    if done.returncode or files.returncode:  # the log says why
         raise UpdateRefused(reasons.UPDATE_NOT_UNPACKED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -120,6 +121,8 @@ BROKEN: list[tuple[str, Callable[[Path], object]]] = [
     ("is not what was signed", lambda stick: _flip(_package(stick), -1)),
     ("is not what was signed", lambda stick: _package(stick).write_bytes(_package(stick).read_bytes() + b"more")),
     ("is not what was signed", lambda stick: _package(stick).write_bytes(_package(stick).read_bytes()[:100])),
+    ("cannot be unpacked", lambda stick: _replace(stick, b"no package")),
+    ("cannot be unpacked", lambda stick: _replace(stick, _package(stick).read_bytes()[:-200])),
     ("is older than 1.2.0", lambda stick: _rewrite(stick, version="1.1.9")),
     ("is older than 1.2.0", lambda stick: _rewrite(stick, version="1.2.0~rc1")),
     ("has a form that this version does not know", lambda stick: _rewrite(stick, file="../../etc/passwd.deb")),
@@ -127,6 +130,12 @@ BROKEN: list[tuple[str, Callable[[Path], object]]] = [
     ("has a form that this version does not know", lambda stick: _rewrite(stick, size=-1)),
     ("has a form that this version does not know", lambda stick: _rewrite(stick, version="1.9; rm -r /")),
 ]
+
+
+def _replace(stick: Path, content: bytes) -> None:
+    """Other bytes in the place of the package, signed."""
+    _package(stick).write_bytes(content)
+    _rewrite(stick, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
 def _change_text(stick: Path, old: str, new: str) -> None:
