@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge import __version__
 from edge.device.drift import Watch
 from edge.device.history import Sample
 from edge.records import REASON_WORDS, Reason, Status
@@ -29,6 +30,7 @@ def device_view() -> dict[str, Any]:
     days = dependencies.recorder.answers().days
     return {
         "condition": condition,
+        "software": __version__,
         "models": models_of(condition),
         "tested_at": next((one.since for one in condition.services if one.service == "inference"), None),
         "notices": notices(condition, samples, now),

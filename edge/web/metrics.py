@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from edge import __version__
 from edge.device.health import State
 from edge.web.condition import Condition, models_of
 
@@ -74,6 +75,7 @@ def _families(condition: Condition, answers: Mapping[str, int], waiting: int, st
         yield f"objects_{name}_total", "counter", f"Objects {name} since the intake started.", [(none, value)]
     yield "event_streams", "gauge", "Open event streams of pages.", [(none, streams)]
     yield from _hardware(condition)
+    yield "build_info", "gauge", "The software's version.", [({"version": __version__}, 1.0)]
     models = [
         ({"model": one.id, "version": one.version, "digest": one.digest, "engine": one.engine}, 1.0)
         for one in models_of(condition)

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import msgspec
 import pytest
 
-from edge import events, reasons
+from edge import __version__, events, reasons
 from edge.device.health import HealthFile, State
 from edge.device.history import MINUTES_KEPT, Sample
 from edge.device.troubles import TroubleLog
@@ -39,6 +39,10 @@ def test_a_person_finds_that_the_disk_will_be_full_tomorrow(box: Box) -> None:
     assert f"The disk will be full {when_full(20.0, box.clock())}. From then on no image is taken." in page
     assert "Lower storage.image_days" in page
     assert "Ready, but the disk will be full in about 20 h" in text_of(box.signed_in().get("/").text)
+
+
+def test_a_person_sees_which_software_runs(box: Box) -> None:
+    assert f"Software Scanside {__version__}" in text_of(box.signed_in(Role.SERVICE).get("/device").text)
 
 
 @pytest.mark.parametrize(

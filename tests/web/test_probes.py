@@ -8,6 +8,7 @@ from http import HTTPStatus
 import msgspec
 import pytest
 
+from edge import __version__
 from edge.device.health import HealthFile, State
 from edge.records import Arrival
 from edge.web.accounts import Role
@@ -84,6 +85,7 @@ def test_metrics_are_prometheus_text_without_anything_of_a_patient(box: Box) -> 
     assert 'scanside_latency_seconds{quantile="0.95"} 0.058' in lines
     assert "scanside_queue_images 1" in lines
     assert "scanside_flags_unacknowledged 1" in lines
+    assert f'scanside_build_info{{version="{__version__}"}} 1' in lines
     for secret in ("417", stored.id, "SECRET-AE", str(stored.result.sop_instance_uid)):
         assert secret not in response.text
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
