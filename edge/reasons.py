@@ -76,6 +76,7 @@ ASSOCIATION_BROKE = "the association broke"
 CONNECTION_BROKE = "the connection broke"
 COMMITMENT_REFUSED = "it takes no request for storage commitment"
 
+UPDATE_UNDER_WAY = "another update is being installed: put it in again in some minutes"
 UPDATE_MISSING = "no {file} on it: make the stick with `scanside update prepare`"
 UPDATE_UNREADABLE = "{file} cannot be read: make the stick again"
 UPDATE_UNSIGNED = (

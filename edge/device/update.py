@@ -120,7 +120,9 @@ def take(stick: Path, place: Path, keys: Iterable[bytes], installed: str, rehear
         UpdateRefused: Something does not hold; the words say what.
         OSError: The disk, or the stick.
     """
-    clear(place)
+    if (place / READY).exists():  # dpkg reads it, or will after a power cut in the middle
+        raise UpdateRefused(reasons.UPDATE_UNDER_WAY)
+    _clear(place)
     try:
         update = read(stick, keys)
         if update.version != installed:
@@ -132,8 +134,7 @@ def take(stick: Path, place: Path, keys: Iterable[bytes], installed: str, rehear
             (place / _COMING).rename(place / READY)
             _sync(place)
     finally:
-        shutil.rmtree(place / _TRIED, ignore_errors=True)
-        (place / _COMING).unlink(missing_ok=True)
+        _clear(place)
     return update
 
 
@@ -152,13 +153,6 @@ def read(stick: Path, keys: Iterable[bytes]) -> Update:
         return msgspec.json.decode(document.update, type=Update)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise UpdateRefused(reasons.UPDATE_UNKNOWN.format(file=DOCUMENT)) from error
-
-
-def clear(place: Path) -> None:
-    """Remove what an interrupted `take` has left. Raises `OSError`."""
-    for name in (_COMING, READY):
-        (place / name).unlink(missing_ok=True)
-    shutil.rmtree(place / _TRIED, ignore_errors=True)
 
 
 def try_models(tree: Path, config: Path) -> str:
@@ -199,6 +193,11 @@ def judge(checks: Iterable[Check]) -> str:
         elif not check.well:
             return check.said
     return "" if any(engines.values()) else reasons.NO_ENGINE
+
+
+def _clear(place: Path) -> None:
+    (place / _COMING).unlink(missing_ok=True)
+    shutil.rmtree(place / _TRIED, ignore_errors=True)
 
 
 def _check_fit(update: Update, installed: str) -> None:

@@ -183,10 +183,16 @@ def test_software_that_does_not_work_here_is_refused(stick: Stick, place: Path) 
 
 def test_what_an_interrupted_one_has_left_is_removed(stick: Stick, place: Path) -> None:
     (place / "tried" / "opt").mkdir(parents=True)
-    for name in ("coming.deb", READY):
-        (place / name).write_bytes(b"half")
+    (place / "coming.deb").write_bytes(b"half")
     assert take(stick(), place, [PEM], INSTALLED, _works).version == "1.10.0"
     assert [path.name for path in place.iterdir()] == [READY]
+
+
+def test_what_is_being_installed_is_not_touched(stick: Stick, place: Path) -> None:
+    (place / READY).write_bytes(b"of before")
+    with pytest.raises(UpdateRefused, match="another update is being installed"):
+        take(stick(), place, [PEM], INSTALLED, _works)
+    assert (place / READY).read_bytes() == b"of before"
 
 
 def test_a_package_of_something_else_is_not_signed(stick: Stick) -> None:
