@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 import yaml
 
+from edge.durable import flush_folder
 from edge.modes import make_folder
 from edge.records import Record
 
@@ -103,11 +104,7 @@ def write(state_dir: Path, standing: Standing) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(folder / "settings.json")
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_folder(folder)
 
 
 def laid_over(text: str, values: dict[str, Value]) -> str:

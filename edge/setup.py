@@ -25,6 +25,7 @@ from edge import config_file
 from edge.config import Config
 from edge.config_section import ConfigError
 from edge.device.own_certificate import name_for_others, own_addresses
+from edge.durable import flush_folder
 from edge.errors import ScansideError
 from edge.label import Sheet
 from edge.modes import work_in
@@ -173,11 +174,7 @@ def _replace(file: Path, text: str, mode: int = 0o644) -> None:
         os.fsync(output.fileno())
     temporary.chmod(mode)
     temporary.replace(file)
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    flush_folder(file.parent)
 
 
 @contextmanager

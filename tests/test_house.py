@@ -32,6 +32,7 @@ FLOORS = [
         "modes",
         "last_good",
         "signature",
+        "durable",
     },
     {"store", "imaging", "device", "synthetic"},
     {"audit", "intake", "inference", "reporting", "sync", "web"},

@@ -22,6 +22,7 @@ import msgspec
 
 from edge import reasons, signature
 from edge.device.checks import Check
+from edge.durable import flush_folder
 from edge.errors import ScansideError
 from edge.records import Record
 
@@ -132,7 +133,7 @@ def take(stick: Path, place: Path, keys: Iterable[bytes], installed: str, rehear
             if wrong := rehearse(place / _TRIED):
                 raise UpdateRefused(reasons.UPDATE_UNFIT.format(version=update.version, why=wrong))
             (place / _COMING).rename(place / READY)
-            _sync(place)
+            flush_folder(place)
     finally:
         _clear(place)
     return update
@@ -247,11 +248,3 @@ def _field(package: Path, name: str) -> str:
 
 def _said(command: list[str]) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple, cast
 
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+from edge.durable import flush_folder
 from edge.errors import ScansideError
 from edge.modes import make_folder, opener
 from edge.store.keys import KEY_BYTES, VaultLocked, find_ring, ring_text
@@ -110,7 +111,7 @@ def back_up(
             output.flush()
             os.fsync(output.fileno())
         temporary.rename(file)
-        _flush(file.parent)
+        flush_folder(file.parent)
     return content
 
 
@@ -153,7 +154,7 @@ def restore(
         os.sync()
         for path in sorted(coming.iterdir(), key=lambda path: path.name == "journal.sqlite"):  # the journal last
             path.rename(state_dir / path.name)
-        _flush(state_dir)
+        flush_folder(state_dir)
     finally:
         os.close(descriptor)
         shutil.rmtree(coming, ignore_errors=True)
@@ -305,11 +306,3 @@ def _give_to_owner(state_dir: Path) -> None:
 
 def _for_this_user(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

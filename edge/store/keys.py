@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from edge import events
+from edge.durable import flush_folder
 from edge.errors import ScansideError
 from edge.events import emit
 from edge.modes import file_mode, make_folder
@@ -140,11 +141,7 @@ def write_ring(ring: KeyRing) -> None:
         file.flush()
         os.fsync(descriptor)
     temporary.rename(ring.file)
-    folder = os.open(ring.file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    flush_folder(ring.file.parent)
 
 
 def ring_text(ring: KeyRing) -> bytes:

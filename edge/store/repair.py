@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from edge import events, reasons
+from edge.durable import flush_folder
 from edge.events import emit
 from edge.modes import folder_mode, make_folder, opener
 from edge.store.damage import is_damage, is_failing_disk
@@ -224,11 +225,7 @@ def _move(path: Path, aside: Path) -> None:
         with suppress(FileNotFoundError):
             _part(path, part).rename(aside / _part(path, part).name)
     for folder in (aside, aside.parent, path.parent):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush_folder(folder)
 
 
 def _carry_over(broken: Path, new: sqlite3.Connection, contents: Contents, *, readable: bool) -> str:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from edge.durable import flush_folder
 from edge.store.keys import ring_file
 from edge.store.lock import hold_lock
 
@@ -57,8 +58,4 @@ def _destroy(file: Path) -> None:
     except FileNotFoundError:
         return
     file.unlink()
-    folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    flush_folder(file.parent)

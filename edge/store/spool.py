@@ -6,6 +6,7 @@ import ctypes
 import os
 from pathlib import Path
 
+from edge.durable import flush_folder
 from edge.modes import make_folder, opener
 
 _AHEAD_BYTES = 1 << 20
@@ -66,11 +67,7 @@ class Spool:
 
     def flush_folder(self) -> None:
         """Make the names last that files were given."""
-        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush_folder(self.folder)
 
 
 class Incoming:
