@@ -6,8 +6,9 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 _PAGE = 4096
@@ -31,21 +32,27 @@ class SmallDisk:
         return cls(folder)
 
     @contextmanager
-    def filled(self, leave_pages: int) -> Iterator[None]:
-        """Full while the context lasts, but for some pages of 4096 bytes."""
+    def filled(self, leave_pages: int) -> Iterator[Callable[[], None]]:
+        """Full while the context lasts, but for some pages of 4096 bytes; to be filled again where room was made."""
         try:
-            with self._filler.open("wb", buffering=0) as file:
-                while not self._take_all_but(leave_pages, file.fileno()):
-                    pass
-            yield
+            self._fill(leave_pages)
+            yield partial(self._fill, leave_pages)
         finally:
             self._filler.unlink()
+
+    def _fill(self, leave_pages: int) -> None:
+        with self._filler.open("ab", buffering=0) as file:
+            while not self._take_all_but(leave_pages, file.fileno()):
+                pass
 
     def _take_all_but(self, pages: int, descriptor: int) -> bool:
         """False when somebody else took a page meanwhile: then none was given."""
         free = os.statvfs(self._folder)
+        wanted = free.f_bavail * free.f_frsize - pages * _PAGE
+        if wanted <= 0:
+            return True
         try:
-            os.posix_fallocate(descriptor, 0, max(_PAGE, free.f_bavail * free.f_frsize - pages * _PAGE))
+            os.posix_fallocate(descriptor, os.fstat(descriptor).st_size, wanted)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 raise

@@ -142,9 +142,15 @@ def _full_disk(scene: Scene, rng: Random) -> None:
     """Full but for a few pages, until senders were told so; now and then a service is killed meanwhile."""
     assert scene.disk
     refusals = scene.modalities.refusals
-    with scene.disk.filled(rng.randint(0, 12)):
-        scene.modalities.begin(1, 1, rng)
-        await_until(lambda: scene.modalities.refusals >= refusals + _REFUSALS, "senders are refused")
+    with scene.disk.filled(rng.randint(0, 12)) as fill_again:
+
+        def are_refused() -> bool:
+            if scene.modalities.finish():  # also because old images went for it
+                fill_again()
+                scene.modalities.begin(1, 1, rng)
+            return scene.modalities.refusals >= refusals + _REFUSALS
+
+        await_until(are_refused, "senders are refused")
         if rng.random() < 0.5:
             _kill_service(rng.choice(SERVICES), scene, rng)
             Event().wait(rng.uniform(0, 1.5))
