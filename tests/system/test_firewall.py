@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from edge.cli import SERVICES
 from tests.conftest import ROOT
 from tests.system.conftest import await_until
 
@@ -17,8 +19,13 @@ pytestmark = pytest.mark.system
 RULES = ROOT / "firmware_config" / "nftables.conf"
 MODALITY, CLINIC, STRANGER = "192.0.2.20", "198.51.100.20", "203.0.113.66"
 BOX = {MODALITY: "192.0.2.1", CLINIC: "198.51.100.200", STRANGER: "203.0.113.1"}
-BROKER, PACS = "203.0.113.10", "198.51.100.10"
+BROKER, PACS, SYSLOG = "203.0.113.10", "198.51.100.10", "198.51.100.12"
+NOBODY_ELSE = 64000
+USERS = {name: NOBODY_ELSE + 1 + place for place, name in enumerate(("", *SERVICES))}
+"""A number for the user of each service, whom this machine need not have; of the administrator's by the empty name."""
 PORTS = (11112, 2762, 8080, 22, 9999)
+CALLED = (8883, 104, 6514, 9999)
+NAMED = {(BROKER, 8883), (PACS, 104), (SYSLOG, 6514)}
 
 LISTEN = """
 import socket, sys
@@ -27,13 +34,23 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 CALL = """
-import socket, sys
-source, host, port = sys.argv[1:]
+import encodings.idna, os, socket, sys  # the codec of names is else read later, by whom may not
+source, host, port, user = sys.argv[1:]
+os.setuid(int(user))
 try:
     socket.create_connection((host, int(port)), 1.5, (source, 0)).close()
 except TimeoutError:
     sys.exit(1)
 """
+
+
+class Call(NamedTuple):
+    """From an address of the caller's to a host and port, by a user."""
+
+    source: str
+    host: str
+    port: int
+    user: int = NOBODY_ELSE
 
 
 class Side(NamedTuple):
@@ -57,23 +74,25 @@ def _side(ports: tuple[int, ...]) -> Side:
 
 
 @pytest.fixture(scope="module")
-def sides(program: Callable[[str], str]) -> Iterator[tuple[Side, Side]]:
+def sides(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Side, Side]]:
     """The box behind its firewall, and everybody else on the other end of its cable."""
     if os.geteuid():
         pytest.skip("needs root, for networks of their own")
     ip, nft = program("ip"), program("nft")
-    box, others = _side(PORTS), _side((8883, 104, 9999))
+    box, others = _side(PORTS), _side(CALLED)
     try:
         others.run(ip, "link", "add", "cable", "type", "veth", "peer", "name", "eth0", "netns", str(box.holder.pid))
-        for address in (MODALITY, CLINIC, STRANGER, BROKER, PACS):
+        for address in (MODALITY, CLINIC, STRANGER, BROKER, PACS, SYSLOG):
             others.run(ip, "address", "add", f"{address}/24", "dev", "cable")
         for address in BOX.values():
             box.run(ip, "address", "add", f"{address}/24", "dev", "eth0")
         others.run(ip, "link", "set", "cable", "up")
         box.run(ip, "link", "set", "eth0", "up")
-        box.run(nft, "--file", str(RULES))
-        box.run(nft, "--file", str(RULES))  # again: it replaces itself
-        allowed = [(MODALITY, BOX[MODALITY], PORTS[0])]
+        rules = tmp_path_factory.mktemp("firewall") / "nftables.conf"
+        rules.write_text(_with_numbers(RULES.read_text(encoding="ascii")), encoding="ascii")
+        box.run(nft, "--file", str(rules))
+        box.run(nft, "--file", str(rules))  # again: it replaces itself
+        allowed = [Call(MODALITY, BOX[MODALITY], PORTS[0])]
         await_until(lambda: _reached(others, allowed), "a cable that carries: it takes a moment after its ends are up")
         yield box, others
     finally:
@@ -82,22 +101,42 @@ def sides(program: Callable[[str], str]) -> Iterator[tuple[Side, Side]]:
             side.holder.communicate()
 
 
-def _reached(side: Side, calls: list[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
-    """All at once, since what is dropped is only known by its silence: which source, or host, and port got through."""
+def _with_numbers(rules: str) -> str:
+    """The rules, with numbers for the users who come with the package."""
+    of_service = re.compile(r"meta skuid \{ scanside-(\w+), scanside \}")
+    return of_service.sub(lambda found: f"meta skuid {{ {USERS[found[1]]}, {USERS['']} }}", rules)
+
+
+def _reached(side: Side, calls: list[Call]) -> set[Call]:
+    """All at once, since what is dropped is only known by its silence: which got through."""
     started = {call: subprocess.Popen(side.inside(sys.executable, "-c", CALL, *map(str, call))) for call in calls}
     return {call for call, process in started.items() if process.wait() == 0}
 
 
 def test_who_gets_in(sides: tuple[Side, Side]) -> None:
     _, others = sides
-    calls = [(source, BOX[source], port) for source in BOX for port in PORTS]
-    reached = {(source, port) for source, _, port in _reached(others, calls)}
+    calls = [Call(source, BOX[source], port) for source in BOX for port in PORTS]
+    reached = {(call.source, call.port) for call in _reached(others, calls)}
     assert reached == {(MODALITY, 11112), (MODALITY, 2762), (CLINIC, 8080)}
 
 
 def test_what_the_box_may_call(sides: tuple[Side, Side]) -> None:
+    """The administrator's doctor asks whether all that is named can be reached."""
     box, _ = sides
-    near = {BROKER: BOX[STRANGER], PACS: BOX[CLINIC], MODALITY: BOX[MODALITY]}
-    calls = [(near[host], host, port) for host in near for port in (8883, 104, 9999)]
-    reached = {(host, port) for _, host, port in _reached(box, calls)}
-    assert reached == {(BROKER, 8883), (PACS, 104)}
+    near = {BROKER: BOX[STRANGER], PACS: BOX[CLINIC], SYSLOG: BOX[CLINIC], MODALITY: BOX[MODALITY]}
+    calls = [Call(near[host], host, port, USERS[""]) for host in near for port in CALLED]
+    reached = {(call.host, call.port) for call in _reached(box, calls)}
+    assert reached == NAMED
+
+
+def test_which_service_may_call_it(sides: tuple[Side, Side]) -> None:
+    box, _ = sides
+    near = {BROKER: BOX[STRANGER], PACS: BOX[CLINIC], SYSLOG: BOX[CLINIC]}
+    named = {
+        (host, port): user
+        for user, host, port in (("sync", BROKER, 8883), ("reporting", PACS, 104), ("audit", SYSLOG, 6514))
+    }
+    users = [NOBODY_ELSE, *(USERS[name] for name in SERVICES)]
+    calls = [Call(near[host], host, port, user) for host, port in named for user in users]
+    reached = {(call.host, call.port, call.user) for call in _reached(box, calls)}
+    assert reached == {(host, port, USERS[user]) for (host, port), user in named.items()}
