@@ -209,13 +209,13 @@ WEB_IN_THE_CLEAR = Event(
 NOT_ACCEPTED = Event(611, logging.ERROR, "an object that came over {source} was not accepted: {error}")
 
 HEALTH_UNWRITTEN = Event(700, logging.ERROR, "the health file of {service} cannot be written: {error}")
+CERTIFICATE_EXPIRES = Event(
+    701, logging.WARNING, "the certificate {file} expires in {days:.0f} days (negative: it has): put a new one in place"
+)
 UPDATE_TAKEN = Event(710, logging.INFO, "update {version} on the stick is signed, whole and tried: it is installed now")
 UPDATE_KNOWN = Event(711, logging.INFO, "update {version} on the stick is the version that runs: nothing to do")
 UPDATE_REFUSED = Event(712, logging.ERROR, "the update on the stick is not taken: {why}")
 UPDATE_FAILED = Event(713, logging.ERROR, "an update could not be installed: {why}")
-CERTIFICATE_EXPIRES = Event(
-    701, logging.WARNING, "the certificate {file} expires in {days:.0f} days (negative: it has): put a new one in place"
-)
 
 AUDIT_HEAD = Event(800, logging.INFO, "audit trail: the newest record is {number}, digest {digest}")
 AUDIT_FAILED = Event(

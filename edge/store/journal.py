@@ -32,6 +32,7 @@ _PATIENTS = """CREATE TABLE IF NOT EXISTS patients (
 )"""
 
 # Lifetimes are the box's (`lifetime.py`). Those of a result stand beside times that are not known to be right.
+# `unanswered` says again what the results say, for the index of what may go: its triggers alone write it.
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS vault (id INTEGER PRIMARY KEY CHECK (id = 1), sealed BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS instances (

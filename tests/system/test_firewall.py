@@ -19,13 +19,13 @@ pytestmark = pytest.mark.system
 RULES = ROOT / "firmware_config" / "nftables.conf"
 MODALITY, CLINIC, STRANGER = "192.0.2.20", "198.51.100.20", "203.0.113.66"
 BOX = {MODALITY: "192.0.2.1", CLINIC: "198.51.100.200", STRANGER: "203.0.113.1"}
-BROKER, PACS, SYSLOG = "203.0.113.10", "198.51.100.10", "198.51.100.12"
+BROKER, PACS, SYSLOG, NAMES = "203.0.113.10", "198.51.100.10", "198.51.100.12", "198.51.100.1"
 NOBODY_ELSE = 64000
 USERS = {name: NOBODY_ELSE + 1 + place for place, name in enumerate(("", *SERVICES))}
 """A number for the user of each service, whom this machine need not have; of the administrator's by the empty name."""
 PORTS = (11112, 2762, 8080, 22, 9999)
-CALLED = (8883, 104, 6514, 9999)
-NAMED = {(BROKER, 8883), (PACS, 104), (SYSLOG, 6514)}
+CALLED = (8883, 104, 6514, 53, 9999)
+NAMED = {(BROKER, 8883), (PACS, 104), (SYSLOG, 6514), (NAMES, 53)}
 
 LISTEN = """
 import socket, sys
@@ -82,7 +82,7 @@ def sides(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
     box, others = _side(PORTS), _side(CALLED)
     try:
         others.run(ip, "link", "add", "cable", "type", "veth", "peer", "name", "eth0", "netns", str(box.holder.pid))
-        for address in (MODALITY, CLINIC, STRANGER, BROKER, PACS, SYSLOG):
+        for address in (MODALITY, CLINIC, STRANGER, BROKER, PACS, SYSLOG, NAMES):
             others.run(ip, "address", "add", f"{address}/24", "dev", "cable")
         for address in BOX.values():
             box.run(ip, "address", "add", f"{address}/24", "dev", "eth0")
@@ -103,8 +103,11 @@ def sides(program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactor
 
 def _with_numbers(rules: str) -> str:
     """The rules, with numbers for the users who come with the package."""
-    of_service = re.compile(r"meta skuid \{ scanside-(\w+), scanside \}")
-    return of_service.sub(lambda found: f"meta skuid {{ {USERS[found[1]]}, {USERS['']} }}", rules)
+
+    def numbered(users: re.Match[str]) -> str:
+        return re.sub(r"scanside(?:-(\w+))?", lambda user: str(USERS[user[1] or ""]), users[0])
+
+    return re.sub(r"(?<=meta skuid ){[^}]*}", numbered, rules)
 
 
 def _reached(side: Side, calls: list[Call]) -> set[Call]:
@@ -120,23 +123,23 @@ def test_who_gets_in(sides: tuple[Side, Side]) -> None:
     assert reached == {(MODALITY, 11112), (MODALITY, 2762), (CLINIC, 8080)}
 
 
+NEAR = {BROKER: BOX[STRANGER], PACS: BOX[CLINIC], SYSLOG: BOX[CLINIC], NAMES: BOX[CLINIC], MODALITY: BOX[MODALITY]}
+"""From which of its addresses the box calls a host."""
+
+
 def test_what_the_box_may_call(sides: tuple[Side, Side]) -> None:
     """The administrator's doctor asks whether all that is named can be reached."""
     box, _ = sides
-    near = {BROKER: BOX[STRANGER], PACS: BOX[CLINIC], SYSLOG: BOX[CLINIC], MODALITY: BOX[MODALITY]}
-    calls = [Call(near[host], host, port, USERS[""]) for host in near for port in CALLED]
+    calls = [Call(NEAR[host], host, port, USERS[""]) for host in NEAR for port in CALLED]
     reached = {(call.host, call.port) for call in _reached(box, calls)}
     assert reached == NAMED
 
 
 def test_which_service_may_call_it(sides: tuple[Side, Side]) -> None:
     box, _ = sides
-    near = {BROKER: BOX[STRANGER], PACS: BOX[CLINIC], SYSLOG: BOX[CLINIC]}
-    named = {
-        (host, port): user
-        for user, host, port in (("sync", BROKER, 8883), ("reporting", PACS, 104), ("audit", SYSLOG, 6514))
-    }
-    users = [NOBODY_ELSE, *(USERS[name] for name in SERVICES)]
-    calls = [Call(near[host], host, port, user) for host, port in named for user in users]
-    reached = {(call.host, call.port, call.user) for call in _reached(box, calls)}
-    assert reached == {(host, port, USERS[user]) for (host, port), user in named.items()}
+    users = {"": NOBODY_ELSE, **{name: USERS[name] for name in SERVICES}}
+    calls = [Call(NEAR[host], host, port, user) for host, port in NAMED for user in users.values()]
+    names = {number: name for name, number in users.items()}
+    reached = {(names[call.user], call.host) for call in _reached(box, calls)}
+    asking = {("sync", BROKER), ("reporting", PACS), ("audit", SYSLOG)}
+    assert reached == asking | {(name, NAMES) for name in users if name not in ("intake", "web")}
