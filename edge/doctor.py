@@ -54,7 +54,7 @@ def look(config: Config) -> Iterator[Check]:
         yield from _state_folder(config)
         if config.state_dir.is_dir():
             yield from check_machine(config.state_dir)
-        yield from check_models(config, config.state_dir / "cache")
+        yield from _models(config, config.state_dir / "cache")
         yield from _ports(config)
         yield from (check.result() for check in network)
         yield from check_certificates(config, time.time())
@@ -64,7 +64,7 @@ def look(config: Config) -> Iterator[Check]:
 
 def _look_at_models(config: Config) -> Iterator[Check]:
     with TemporaryDirectory() as cache:
-        yield from check_models(config, Path(cache))
+        yield from _models(config, Path(cache))
 
 
 def _peers(config: Config) -> Iterator[tuple[str, str, int]]:
@@ -150,7 +150,7 @@ def _key(config: Config) -> Check:
     return Check("key", True, said)
 
 
-def check_models(config: Config, cache: Path) -> Iterator[Check]:
+def _models(config: Config, cache: Path) -> Iterator[Check]:
     """A check of each model bundle, and of each engine with it; engines keep what they compile in `cache`."""
     folders = find_bundles(config.models_folder)
     if not folders:

@@ -49,10 +49,10 @@ def _take(options: argparse.Namespace) -> int:
     from edge.device.update import UpdateRefused, take, try_models  # noqa: PLC0415
     from edge.signature import public_keys  # noqa: PLC0415
 
-    config = _config(options)
+    settings = _config(options)
     rehearse = partial(try_models, config=file_of(options) or DEVICE_FILE)
     try:
-        update = take(options.stick, options.place, public_keys(config.update_keys), __version__, rehearse)
+        update = take(options.stick, options.place, public_keys(settings.update_keys), __version__, rehearse)
     except UpdateRefused as error:
         emit(events.UPDATE_REFUSED, why=error)
         return 1
