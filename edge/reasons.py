@@ -1,7 +1,8 @@
 """Every reason why a service is not `up`, or takes no update: as its health file, the fleet and the log have it.
 
-In English: the page tells them again in the reader's language, by these templates (`edge/web/retelling.py`); values stay
-as they are, and so does what the system says of a failure. A reason is written here or nowhere: `tests/test_reasons.py`.
+In English: the page tells them again in the reader's language, by these templates (`edge/web/retelling.py`); values
+stay as they are, and so does what the system says of a failure. A reason is written here or nowhere:
+`tests/test_reasons.py`.
 """
 
 from __future__ import annotations
